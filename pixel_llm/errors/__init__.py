@@ -1,0 +1,57 @@
+"""What can go wrong: codes, exceptions and their classification. Imports nothing else of the package."""
+
+from pixel_llm.errors.classifier import (
+    ErrorClassification,
+    ErrorClassifier,
+    classify_error,
+    default_classifier,
+    get_recovery_suggestion,
+    is_retryable,
+    root_classification,
+)
+from pixel_llm.errors.codes import ERROR_CODES, ErrorCategory, ErrorCode, ErrorCodeInfo, ErrorFamily, Severity
+from pixel_llm.errors.exceptions import (
+    APIError,
+    AttemptRecord,
+    CauseSummary,
+    CircuitBreakerOpen,
+    ConnectionError,
+    EncoderError,
+    LimitExceeded,
+    PixelLMError,
+    PolicyError,
+    RetryExhausted,
+    TimeoutError,
+    ValidationError,
+)
+from pixel_llm.errors.problem import Place, Problem
+
+__all__ = [
+    "ERROR_CODES",
+    "APIError",
+    "AttemptRecord",
+    "CauseSummary",
+    "CircuitBreakerOpen",
+    "ConnectionError",
+    "EncoderError",
+    "ErrorCategory",
+    "ErrorClassification",
+    "ErrorClassifier",
+    "ErrorCode",
+    "ErrorCodeInfo",
+    "ErrorFamily",
+    "LimitExceeded",
+    "PixelLMError",
+    "Place",
+    "PolicyError",
+    "Problem",
+    "RetryExhausted",
+    "Severity",
+    "TimeoutError",
+    "ValidationError",
+    "classify_error",
+    "default_classifier",
+    "get_recovery_suggestion",
+    "is_retryable",
+    "root_classification",
+]

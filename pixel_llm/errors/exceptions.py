@@ -1,0 +1,184 @@
+"""
+The exceptions of the system.
+
+::
+
+    PixelLMError
+     ├── ConnectionError      also the built-in ConnectionError
+     ├── TimeoutError         also the built-in TimeoutError
+     ├── ValidationError
+     │    └── PolicyError     lists every problem of a policy
+     ├── APIError
+     ├── EncoderError
+     ├── CircuitBreakerOpen
+     ├── RetryExhausted
+     └── LimitExceeded
+
+``except TimeoutError`` written by someone who never imported ours works too.
+Every exception pickles, so it crosses a process pool; its cause pickles as a
+:class:`CauseSummary`, because a pickled httpx error would carry the request's
+headers, the API key among them.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pixel_llm.errors.codes import ErrorCode, ErrorCodeInfo
+from pixel_llm.errors.problem import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """
+    One failed attempt of a call.
+
+    *number* counts from 1, *elapsed* is how long the attempt took and *waited* the
+    wait after it, both in seconds.
+    """
+
+    number: int
+    error: str
+    error_code: ErrorCode | None
+    elapsed: float
+    waited: float = 0.0
+
+
+class CauseSummary(Exception):  # noqa: N818 - it stands for a cause, it is not raised
+    """What is left of a cause after pickling: its type, and its text only if it was ours."""
+
+
+class PixelLMError(Exception):
+    """
+    Base class of everything the system raises.
+
+    Attributes:
+        error_code: One of :class:`ErrorCode`.
+        details: Facts about the error, by name. Never holds secrets.
+        retry_after: Seconds after which a server asked to be called again, or None.
+        target: The policy target the error came from, or None.
+        attempt: The attempt it came from, counted from 1, or None.
+        attempts: How many attempts the call made before it gave up, or None while it goes on.
+        history: One :class:`AttemptRecord` for each failed attempt of the call.
+    """
+
+    default_code: ClassVar[ErrorCode] = ErrorCode.ERR_API_SERVER_ERROR
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        error_code: ErrorCode | None = None,
+        details: Mapping[str, Any] | None = None,
+        retry_after: float | None = None,
+        target: str | None = None,
+        attempt: int | None = None,
+    ) -> None:
+        self.error_code = error_code if error_code is not None else self.default_code
+        self.message = message or self.error_code.info.message
+        self.details: dict[str, Any] = dict(details or {})
+        self.retry_after = retry_after
+        self.target = target
+        self.attempt = attempt
+        self.attempts: int | None = None
+        self.history: tuple[AttemptRecord, ...] = ()
+        super().__init__(self.message)
+
+    @property
+    def info(self) -> ErrorCodeInfo:
+        """The row of the error's code in the table of codes."""
+        return self.error_code.info
+
+    def __str__(self) -> str:
+        return f"{self.target}: {self.message}" if self.target else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = dict(self.__dict__)
+        if self.__cause__ is not None:
+            state["__cause__"] = _summarise(self.__cause__)
+        return _restore, (type(self), state)
+
+
+def _summarise(cause: BaseException) -> CauseSummary:
+    name = f"{type(cause).__module__}.{type(cause).__qualname__}"
+    return CauseSummary(f"{name}: {cause}" if isinstance(cause, PixelLMError | CauseSummary) else name)
+
+
+def _restore(cls: type[PixelLMError], state: dict[str, Any]) -> PixelLMError:
+    error = cls.__new__(cls)
+    cause = state.pop("__cause__", None)
+    error.__dict__.update(state)
+    error.args = (state["message"],)
+    if cause is not None:
+        error.__cause__ = cause
+    return error
+
+
+class ConnectionError(PixelLMError, builtins.ConnectionError):
+    """The server cannot be reached, or the connection broke."""
+
+    default_code = ErrorCode.ERR_CONN_UNAVAILABLE
+
+
+class TimeoutError(PixelLMError, builtins.TimeoutError):
+    """Something took longer than the policy allows."""
+
+    default_code = ErrorCode.ERR_TIMEOUT_REQUEST
+
+
+class ValidationError(PixelLMError):
+    """What was passed in is wrong; passing it in again will not help."""
+
+    default_code = ErrorCode.ERR_VAL_INVALID_RANGE
+
+
+class PolicyError(ValidationError):
+    """
+    A policy is wrong. Nothing was started.
+
+    Attributes:
+        problems: Every problem found, in the order of their places.
+    """
+
+    default_code = ErrorCode.ERR_VAL_INVALID_POLICY
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(dict.fromkeys(sorted(problems)))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class APIError(PixelLMError):
+    """
+    The server answered, and the answer is an error or makes no sense.
+
+    ``details["status"]`` is the HTTP status; ``details["body"]`` the start of the server's own text.
+    """
+
+    default_code = ErrorCode.ERR_API_SERVER_ERROR
+
+
+class EncoderError(PixelLMError):
+    """The vision encoder failed."""
+
+    default_code = ErrorCode.ERR_ENC_FORWARD_FAILED
+
+
+class CircuitBreakerOpen(PixelLMError):
+    """The circuit breaker refused the call. ``retry_after`` is the time to the next trial, in seconds."""
+
+    default_code = ErrorCode.ERR_CB_OPEN
+
+
+class RetryExhausted(PixelLMError):
+    """Retries on results are used up, or the retry budget is empty. Retried errors are raised themselves."""
+
+    default_code = ErrorCode.ERR_RETRY_EXHAUSTED
+
+
+class LimitExceeded(PixelLMError):
+    """A rate limit or a bulkhead of the policy held the call back."""
+
+    default_code = ErrorCode.ERR_LIMIT_RATE
