@@ -1,1 +1,51 @@
-"""To be described."""
+"""The policy language: YAML text in, frozen configs out. Knows neither tenacity, pybreaker, httpx nor torch."""
+
+from pixel_llm.policy.durations import format_duration, parse_duration
+from pixel_llm.policy.loading import DEFAULT_PROFILE, LoadedPolicy, load_policy, load_policy_file
+from pixel_llm.policy.locating import find_folder, policy_files, profiles_in, shipped_folder
+from pixel_llm.policy.schema import build_schema, render_schema
+from pixel_llm.policy.secrets import Secret
+from pixel_llm.policy.sections.circuit_breaker import CircuitBreakerConfig
+from pixel_llm.policy.sections.document import PolicyConfig
+from pixel_llm.policy.sections.encoder import Device, EncoderConfig, EncoderType
+from pixel_llm.policy.sections.fallback import CacheConfig, FallbackStep, FallbackStrategy
+from pixel_llm.policy.sections.lm_studio import GenerationConfig, LMStudioConfig, Vision
+from pixel_llm.policy.sections.logging import LoggingConfig, LogLevel
+from pixel_llm.policy.sections.retry import Jitter, RetryConfig, RetryStrategy
+from pixel_llm.policy.sections.target import SYSTEM_TARGETS, TargetPolicy
+from pixel_llm.policy.sections.timeout import TimeoutConfig
+
+__all__ = [
+    "DEFAULT_PROFILE",
+    "SYSTEM_TARGETS",
+    "CacheConfig",
+    "CircuitBreakerConfig",
+    "Device",
+    "EncoderConfig",
+    "EncoderType",
+    "FallbackStep",
+    "FallbackStrategy",
+    "GenerationConfig",
+    "Jitter",
+    "LMStudioConfig",
+    "LoadedPolicy",
+    "LogLevel",
+    "LoggingConfig",
+    "PolicyConfig",
+    "RetryConfig",
+    "RetryStrategy",
+    "Secret",
+    "TargetPolicy",
+    "TimeoutConfig",
+    "Vision",
+    "build_schema",
+    "find_folder",
+    "format_duration",
+    "load_policy",
+    "load_policy_file",
+    "parse_duration",
+    "policy_files",
+    "profiles_in",
+    "render_schema",
+    "shipped_folder",
+]

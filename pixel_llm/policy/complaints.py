@@ -1,0 +1,87 @@
+"""What jsonschema finds, said to the person who wrote the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from jsonschema.exceptions import ValidationError as SchemaViolation
+
+from pixel_llm.errors import Problem
+from pixel_llm.policy.durations import duration_complaint
+from pixel_llm.policy.nodes import Node, format_path
+from pixel_llm.policy.suggestions import one_of, suggestion
+
+_TYPES = {
+    "string": "a text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "object": "a mapping",
+    "array": "a list",
+}
+
+
+def complain(violation: SchemaViolation, document: Node) -> Iterator[Problem]:
+    """Turn one violation of the schema into problems, each with its place."""
+    path = tuple(violation.absolute_path)
+    node = document.find(path)
+    match violation.validator:
+        case "additionalProperties" if "title" not in violation.schema:
+            yield from _unknown_keys(violation, node, path)
+        case "propertyNames" | "pattern" if violation.schema_path and "propertyNames" in violation.schema_path:
+            name = violation.instance
+            yield Problem(node.place_of_key(name), format_path((*path, name)), f"{_must_be(violation)} (got {name!r})")
+        case "required":
+            missing = [key for key in violation.validator_value if key not in violation.instance]
+            for key in missing:
+                yield Problem(node.place, format_path(path), f"the key {key!r} is missing")
+        case _:
+            yield Problem(node.place, format_path(path), _describe(violation))
+
+
+def _unknown_keys(violation: SchemaViolation, node: Node, path: tuple[str | int, ...]) -> Iterator[Problem]:
+    known = list(violation.schema["properties"])
+    for key in violation.instance:
+        if key not in known:
+            hint = suggestion(key, known) or f"; known here: {one_of(known)}"
+            yield Problem(node.place_of_key(key), format_path((*path, key)), f"unknown key {key!r}{hint}")
+
+
+def _describe(violation: SchemaViolation) -> str:
+    value, limit, schema = violation.instance, violation.validator_value, violation.schema
+    if schema.get("title") == "a duration":
+        return duration_complaint(value)
+    got = "" if schema.get("writeOnly") else f" (got {show(value)})"
+    match violation.validator:
+        case "type":
+            wanted = limit if isinstance(limit, str) else limit[0]  # ["object", "null"]: null only removes
+            return f"must be {schema.get('title') or _TYPES.get(wanted, wanted)}{got}"
+        case "enum":
+            hint = suggestion(value, limit) if isinstance(value, str) else ""
+            return f"must be {one_of(map(str, limit))}{got}{hint}"
+        case "const":
+            return f"must be {limit}{got}"
+        case "minimum":
+            return f"must be at least {limit:g}{got}"
+        case "maximum":
+            return f"must be at most {limit:g}{got}"
+        case "minItems" | "minLength":
+            return "must not be empty"
+        case _:
+            return f"{_must_be(violation)}{got}"
+
+
+def _must_be(violation: SchemaViolation) -> str:
+    return f"must be {violation.schema.get('title', violation.message)}"
+
+
+def show(value: Any) -> str:
+    """A value as the file would have it, short enough for a message."""
+    if isinstance(value, dict):
+        return f"a mapping with {one_of(map(repr, value))}" if value else "an empty mapping"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    text = repr(value) if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"

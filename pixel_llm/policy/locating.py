@@ -1,0 +1,49 @@
+"""Where policies are looked for, and where the shipped ones lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pixel_llm.errors import Place, PolicyError, Problem
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+#: Files that are read as policies.
+SUFFIXES = (".yaml", ".yml")
+
+
+def shipped_folder(name: str) -> Path:
+    """The folder *name* ("policies" or "schemas") as shipped: inside the wheel, or beside the package in a checkout."""
+    inside = _PACKAGE / "_shipped" / name
+    return inside if inside.is_dir() else _PACKAGE.parent / name
+
+
+def find_folder(given: str | Path | None, variables: Mapping[str, str]) -> Path:
+    """
+    The folder that policies come from.
+
+    The argument, else ``$PIXEL_LLM_POLICIES``, else ``./policies`` if it is there,
+    else the shipped ones.
+    """
+    chosen = given or variables.get("PIXEL_LLM_POLICIES")
+    if chosen:
+        folder = Path(chosen)
+        if not folder.is_dir():
+            origin = "" if given else " (from $PIXEL_LLM_POLICIES)"
+            what = "is not a folder" if folder.exists() else "does not exist"
+            raise PolicyError([Problem(Place(str(folder)), "", f"the folder of policies {what}{origin}")])
+        return folder
+    local = Path("policies")
+    return local if local.is_dir() else shipped_folder("policies")
+
+
+def policy_files(folder: Path) -> list[Path]:
+    """The policy files of *folder*, in the order of their names."""
+    return sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
+
+
+def profiles_in(folder: Path) -> dict[str, Path]:
+    """The profiles of *folder*, by name; the shipped ones are there too, unless *folder* has its own of that name."""
+    files = [*policy_files(shipped_folder("policies")), *policy_files(folder)]
+    return {path.stem: path for path in files}

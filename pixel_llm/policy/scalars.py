@@ -1,0 +1,79 @@
+"""
+Plain scalars mean what YAML 1.2's core schema says (yaml.org/spec/1.2.2, section 10.3.2).
+
+What YAML 1.1 would have read differently (``yes``, ``012``, ``1:30``) is reported,
+never guessed: half of the world's editors and servers still read it the other way.
+"""
+
+from __future__ import annotations
+
+import re
+
+_NULL = frozenset({"", "~", "null", "Null", "NULL"})
+_TRUE = frozenset({"true", "True", "TRUE"})
+_FALSE = frozenset({"false", "False", "FALSE"})
+_INTEGER = re.compile(r"[-+]?[0-9]+")
+_OCTAL = re.compile(r"0o[0-7]+")
+_HEXADECIMAL = re.compile(r"0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_SPECIAL_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+_OLD_BOOLEAN = re.compile(r"y|Y|yes|Yes|YES|n|N|no|No|NO|on|On|ON|off|Off|OFF")
+_OLD_OCTAL = re.compile(r"[-+]?0[0-9_]+")
+_OLD_BINARY = re.compile(r"[-+]?0b[01_]+")
+_OLD_GROUPED = re.compile(r"[-+]?[0-9][0-9_]*_[0-9_]*(\.[0-9_]*)?")
+_OLD_SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
+_OLD_DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ].*)?")
+
+
+class LookAlikeError(ValueError):
+    """A plain scalar that YAML 1.1 and YAML 1.2 read differently."""
+
+
+def resolve_plain(text: str) -> object:
+    """
+    Give the value of an unquoted scalar.
+
+    Raises:
+        LookAlikeError: If YAML 1.1 would read *text* as something else.
+    """
+    if text in _NULL:
+        return None
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    if text[0] in "+-.0123456789":
+        _refuse_old_number(text)
+        if _INTEGER.fullmatch(text):
+            return _bounded_integer(text, 10)
+        if _OCTAL.fullmatch(text):
+            return _bounded_integer(text, 8)
+        if _HEXADECIMAL.fullmatch(text):
+            return _bounded_integer(text, 16)
+        if _FLOAT.fullmatch(text):
+            return float(text)
+        if _SPECIAL_FLOAT.fullmatch(text):
+            raise LookAlikeError(f"{text} is not a finite number")
+    elif _OLD_BOOLEAN.fullmatch(text):
+        meant = "true" if text.lower() in ("y", "yes", "on") else "false"
+        raise LookAlikeError(f'{text} is a boolean in YAML 1.1 and a text in YAML 1.2: write {meant}, or "{text}"')
+    return text
+
+
+def _bounded_integer(text: str, base: int) -> int:
+    if len(text) > 40:
+        raise LookAlikeError(f"the number {text[:20]}… has {len(text)} digits")
+    return int(text, base)
+
+
+def _refuse_old_number(text: str) -> None:
+    for pattern, what in (
+        (_OLD_OCTAL, "an octal number"),
+        (_OLD_BINARY, "a binary number"),
+        (_OLD_GROUPED, "a number with separators"),
+        (_OLD_SEXAGESIMAL, "a number to base 60"),
+        (_OLD_DATE, "a date"),
+    ):
+        if pattern.fullmatch(text) and text not in ("0", "-0", "+0"):
+            raise LookAlikeError(f'{text} is {what} in YAML 1.1 and not in YAML 1.2: write it plainly, or "{text}"')

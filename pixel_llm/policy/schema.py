@@ -1,0 +1,70 @@
+"""The JSON Schemas: one for source files, shipped and read by editors, one for the merged policy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError as SchemaViolation
+
+from pixel_llm.errors import Problem
+from pixel_llm.policy.complaints import complain
+from pixel_llm.policy.kinds import JSONSchema, SchemaBuilder
+from pixel_llm.policy.locating import shipped_folder
+from pixel_llm.policy.nodes import Node
+from pixel_llm.policy.sections.document import POLICY
+
+SCHEMA_FILE = "policy.schema.json"
+
+
+def build_schema(*, source: bool) -> JSONSchema:
+    """
+    Make the schema from the sections.
+
+    With *source*, the one that ``schemas/policy.schema.json`` holds: it lets ``${VAR}``
+    stand for any scalar and null remove what is inherited. Without, the stricter one
+    that a merged policy must meet.
+    """
+    build = SchemaBuilder(source=source)
+    body = POLICY.body(build)
+    if source:
+        body["required"] = ["version"]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "pixel-llm policy",
+        **body,
+        "$defs": build.definitions,
+    }
+
+
+def render_schema() -> str:
+    """The text of ``schemas/policy.schema.json``."""
+    return json.dumps(build_schema(source=True), indent=2, ensure_ascii=False) + "\n"
+
+
+def check_source(document: Node) -> list[Problem]:
+    """Check one file, as it was written, against the shipped schema."""
+    return _check(_source_validator(), document)
+
+
+def check_effective(document: Node) -> list[Problem]:
+    """Check a merged and interpolated policy against the stricter schema."""
+    return _check(_effective_validator(), document)
+
+
+def _check(validator: Any, document: Node) -> list[Problem]:
+    violations: Iterable[SchemaViolation] = validator.iter_errors(document.plain())
+    return [problem for violation in violations for problem in complain(violation, document)]
+
+
+@cache
+def _source_validator() -> Any:
+    return Draft202012Validator(json.loads((shipped_folder("schemas") / SCHEMA_FILE).read_text("utf-8")))
+
+
+@cache
+def _effective_validator() -> Any:
+    return Draft202012Validator(build_schema(source=False))

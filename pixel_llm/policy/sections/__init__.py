@@ -1,0 +1,1 @@
+"""The sections of the policy language: one file a section, with its settings, defaults and words."""

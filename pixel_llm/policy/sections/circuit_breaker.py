@@ -1,0 +1,31 @@
+"""The `circuit_breaker` section: when to stop calling something that fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pixel_llm.policy.kinds import Duration, Integer
+from pixel_llm.policy.settings import setting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CircuitBreakerConfig:
+    """
+    When calls are refused without being tried. Immutable, safe to share between threads.
+
+    ``cooldown`` is seconds.
+    """
+
+    failure_threshold: int = setting(
+        Integer(1, 10_000), "Failures in a row that open the breaker.", default=5, example=5
+    )
+    cooldown: float = setting(
+        Duration(), "How long an open breaker refuses every call before it lets trial calls through.",
+        default=60.0, example="60s",
+    )
+    success_threshold: int = setting(
+        Integer(1, 10_000), "Trial calls in a row that must succeed to close it again.", default=2, example=2
+    )
+    half_open_max_calls: int = setting(
+        Integer(1, 10_000), "Trial calls that may be under way at once.", default=1, example=1
+    )

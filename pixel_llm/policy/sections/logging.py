@@ -1,0 +1,40 @@
+"""The `logging` section: what is written down, and where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pixel_llm.policy.kinds import Choice, Flag, Text
+from pixel_llm.policy.settings import setting
+
+
+class LogLevel(StrEnum):
+    """How much is written down."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+    CRITICAL = "CRITICAL"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggingConfig:
+    """
+    Where the log goes, one JSON object a line. Immutable, safe to share between threads.
+
+    With neither a file nor the console, records go to the standard library's logger
+    ``pixel_llm`` alone, where the application's own handlers find them.
+    """
+
+    level: LogLevel = setting(
+        Choice(LogLevel), "Records below this level are not written.", default=LogLevel.INFO, example="INFO"
+    )
+    file: str | None = setting(
+        Text("a path", may_be_empty=False),
+        "A file that records are appended to; its folder is made if need be. Relative to the working directory.",
+        default=None,
+        example="logs/pixel_llm.log",
+    )
+    console: bool = setting(Flag(), "Whether records are written to standard error.", default=False, example=True)

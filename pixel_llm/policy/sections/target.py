@@ -1,0 +1,78 @@
+"""The `targets` section: one stack of layers for each thing that is called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pixel_llm.policy.kinds import Duration, Flag, MapOf, Text, TextOr
+from pixel_llm.policy.sections.circuit_breaker import CircuitBreakerConfig
+from pixel_llm.policy.sections.fallback import FALLBACK_CHAIN, FallbackStep
+from pixel_llm.policy.sections.retry import RetryConfig
+from pixel_llm.policy.sections.timeout import TimeoutConfig
+from pixel_llm.policy.settings import Section, setting
+
+#: The targets that the system itself calls.
+SYSTEM_TARGETS = ("pixel_llm.generate", "encoder.load", "encoder.forward", "lm_studio.chat", "lm_studio.models")
+
+#: Names below these prefixes belong to the system.
+SYSTEM_PREFIXES = ("pixel_llm.", "encoder.", "lm_studio.")
+
+TARGET_PATTERN = r"^[a-z][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)*$"
+TEMPLATE_PATTERN = r"^[a-z][a-z0-9_-]*$"
+TEMPLATE_NAME = Text("the name of a template", TEMPLATE_PATTERN)
+
+
+def is_system_name(target: str) -> bool:
+    """True if *target* lies under a prefix that belongs to the system."""
+    return target.startswith(SYSTEM_PREFIXES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetPolicy:
+    """
+    What guards one target. A layer that is None is not there.
+
+    ``deadline`` is seconds. Immutable, safe to share between threads.
+    """
+
+    deadline: float | None = setting(
+        Duration(),
+        "How long the whole call may take: every attempt and every wait. Nested targets inherit what is left.",
+        default=None,
+        example="120s",
+    )
+    fallback: tuple[FallbackStep, ...] | None = setting(
+        TextOr(TEMPLATE_NAME, FALLBACK_CHAIN),
+        "What serves when the call failed for good, tried in order; or the name of a template. "
+        "Errors that trying again cannot mend (PERMANENT) pass through.",
+        default=None,
+        example=[{"cache": {"ttl": "1h"}}, {"default_value": "Unable to generate caption"}],
+    )
+    retry: RetryConfig | None = setting(
+        TextOr(TEMPLATE_NAME, Section(RetryConfig)),
+        "How the call is tried again; or the name of a template.",
+        default=None,
+        example={"max_attempts": 3, "initial_delay": "1s"},
+    )
+    circuit_breaker: CircuitBreakerConfig | None = setting(
+        TextOr(TEMPLATE_NAME, Section(CircuitBreakerConfig)),
+        "When calls are refused without being tried; or the name of a template.",
+        default=None,
+        example={"failure_threshold": 5, "cooldown": "60s"},
+    )
+    timeout: TimeoutConfig | None = setting(
+        TextOr(Duration(), Section(TimeoutConfig), expand=lambda text: {"attempt": text}),
+        "How long each attempt may take; a plain sync function with a timeout runs in a worker thread.",
+        default=None,
+        example="30s",
+    )
+    idempotent: bool | None = setting(
+        Flag(),
+        "Whether the call may safely be made twice; targets of your own that retry must say it. "
+        "With false, only errors that prove that nothing was sent are retried.",
+        default=None,
+        example=True,
+    )
+
+
+TARGETS = MapOf(Section(TargetPolicy), TARGET_PATTERN, "a target name such as billing.charge")

@@ -1,0 +1,18 @@
+"""The `timeout` section: how long one attempt may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pixel_llm.policy.kinds import Duration
+from pixel_llm.policy.settings import setting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeoutConfig:
+    """How long an attempt, or a part of it, may take; float seconds. Immutable, safe to share between threads."""
+
+    attempt: float | None = setting(Duration(), "How long each attempt may take.", default=None, example="30s")
+    connect: float | None = setting(
+        Duration(), "How long making a connection may take, within the attempt.", default=None, example="3s"
+    )

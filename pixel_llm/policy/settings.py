@@ -1,0 +1,103 @@
+"""Settings: the fields of a section, each with its kind, its description and an example."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from pixel_llm.policy.kinds import Interpolate, JSONSchema, Kind, SchemaBuilder
+from pixel_llm.policy.nodes import Node, Path
+
+_MISSING = dataclasses.MISSING
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Setting:
+    """What a policy may say under one key. *example* is written as in a policy file."""
+
+    kind: Kind
+    description: str
+    example: Any = None
+
+
+def setting(kind: Kind, description: str, *, default: Any = _MISSING, example: Any = None) -> Any:
+    """A dataclass field that is also a key of the policy language. *default* is a model value."""
+    metadata = {"setting": Setting(kind, description, example)}
+    if default is _MISSING:
+        return dataclasses.field(metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Section(Kind):
+    """
+    A section of the policy: a map with the settings of a config dataclass as its keys.
+
+    *source_settings* are keys that only source files have; merging uses them up.
+    """
+
+    model: type
+    source_settings: Mapping[str, Setting] = dataclasses.field(default_factory=dict)
+
+    def schema(self, build: SchemaBuilder) -> JSONSchema:
+        return build.define(self.model.__name__, lambda: build.collection(self.body(build)))
+
+    def body(self, build: SchemaBuilder) -> JSONSchema:
+        """The schema itself, where :meth:`schema` refers to it."""
+        properties = {}
+        if build.source:
+            properties = {name: _describe(item, _MISSING, build) for name, item in self.source_settings.items()}
+        fields = self.fields()
+        for name, field in fields.items():
+            properties[name] = _describe(field.metadata["setting"], field.default, build)
+        schema: JSONSchema = {
+            "type": "object",
+            "description": (self.model.__doc__ or "").strip().splitlines()[0],
+            "properties": properties,
+            "additionalProperties": False,
+        }
+        required = [name for name, field in fields.items() if field.default is field.default_factory is _MISSING]
+        if required and not build.source:
+            schema["required"] = required
+        return schema
+
+    def fields(self) -> dict[str, dataclasses.Field[Any]]:
+        """The dataclass fields that are settings, by name."""
+        return {field.name: field for field in dataclasses.fields(self.model) if "setting" in field.metadata}
+
+    def settings(self) -> dict[str, Setting]:
+        """Every setting that a source file may have, by key."""
+        own = {name: field.metadata["setting"] for name, field in self.fields().items()}
+        return {**self.source_settings, **own}
+
+    def freeze(self, value: Mapping[str, Any]) -> Any:
+        settings = self.settings()
+        return self.model(**{name: settings[name].kind.freeze(child) for name, child in value.items()})
+
+    def thaw(self, value: Any) -> Any:
+        return {
+            name: item.kind.thaw(getattr(value, name))
+            for name, item in ((name, field.metadata["setting"]) for name, field in self.fields().items())
+            if getattr(value, name) is not None
+        }
+
+    def resolve(self, node: Node, interpolate: Interpolate, path: Path) -> Node:
+        if not isinstance(node.value, dict):
+            return interpolate(node, self, path)
+        settings = self.settings()
+        children = {
+            name: settings[name].kind.resolve(child, interpolate, (*path, name)) if name in settings else child
+            for name, child in node.value.items()
+        }
+        return dataclasses.replace(node, value=children)
+
+
+def _describe(item: Setting, default: Any, build: SchemaBuilder) -> JSONSchema:
+    schema: JSONSchema = {"description": item.description}
+    if default is not _MISSING and default is not None and not dataclasses.is_dataclass(default):
+        schema["default"] = item.kind.thaw(default)
+    if item.example is not None:
+        schema["examples"] = [item.example]
+    return {**schema, **item.kind.schema(build)}
+
