@@ -6,8 +6,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from jsonschema.exceptions import ValidationError as SchemaViolation
-
 from pixel_llm.errors import Problem
 from pixel_llm.policy.durations import duration_complaint
 from pixel_llm.policy.nodes import Node, format_path
@@ -23,8 +21,8 @@ _TYPES = {
 }
 
 
-def complain(violation: SchemaViolation, document: Node) -> Iterator[Problem]:
-    """Turn one violation of the schema into problems, each with its place."""
+def complain(violation: Any, document: Node) -> Iterator[Problem]:
+    """Turn one violation, a ``jsonschema.ValidationError``, into problems, each with its place."""
     path = tuple(violation.absolute_path)
     node = document.find(path)
     match violation.validator:
@@ -41,7 +39,7 @@ def complain(violation: SchemaViolation, document: Node) -> Iterator[Problem]:
             yield Problem(node.place, format_path(path), _describe(violation))
 
 
-def _unknown_keys(violation: SchemaViolation, node: Node, path: tuple[str | int, ...]) -> Iterator[Problem]:
+def _unknown_keys(violation: Any, node: Node, path: tuple[str | int, ...]) -> Iterator[Problem]:
     known = list(violation.schema["properties"])
     for key in violation.instance:
         if key not in known:
@@ -49,7 +47,7 @@ def _unknown_keys(violation: SchemaViolation, node: Node, path: tuple[str | int,
             yield Problem(node.place_of_key(key), format_path((*path, key)), f"unknown key {key!r}{hint}")
 
 
-def _describe(violation: SchemaViolation) -> str:
+def _describe(violation: Any) -> str:
     value, limit, schema = violation.instance, violation.validator_value, violation.schema
     if schema.get("title") == "a duration":
         return duration_complaint(value)
@@ -73,7 +71,7 @@ def _describe(violation: SchemaViolation) -> str:
             return f"{_must_be(violation)}{got}"
 
 
-def _must_be(violation: SchemaViolation) -> str:
+def _must_be(violation: Any) -> str:
     return f"must be {violation.schema.get('title', violation.message)}"
 
 

@@ -17,7 +17,7 @@ def check_meaning(policy: PolicyConfig, document: Node) -> list[Problem]:
     return [
         problem
         for name, target in policy.targets.items()
-        for rule in (_known_target, _says_idempotent, _delays_in_order)
+        for rule in (_known_target, _says_idempotent, _delays_in_order, _one_cache)
         for problem in rule(name, target, document)
     ]
 
@@ -50,3 +50,10 @@ def _delays_in_order(name: str, target: TargetPolicy, document: Node) -> Iterato
         path = ("targets", name, "retry", "max_delay")
         first, cap = format_duration(retry.initial_delay), format_duration(retry.max_delay)
         yield Problem(document.find(path).place, format_path(path), f"must be at least initial_delay, {first} (got {cap})")
+
+
+def _one_cache(name: str, target: TargetPolicy, document: Node) -> Iterator[Problem]:
+    caches = [index for index, step in enumerate(target.fallback or ()) if step.cache is not None]
+    for index in caches[1:]:
+        path = ("targets", name, "fallback", index)
+        yield Problem(document.find(path).place, format_path(path), "a chain has one cache; this is a second one")

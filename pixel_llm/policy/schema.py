@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError as SchemaViolation
 
 from pixel_llm.errors import Problem
 from pixel_llm.policy.complaints import complain
@@ -56,8 +54,7 @@ def check_effective(document: Node) -> list[Problem]:
 
 
 def _check(validator: Any, document: Node) -> list[Problem]:
-    violations: Iterable[SchemaViolation] = validator.iter_errors(document.plain())
-    return [problem for violation in violations for problem in complain(violation, document)]
+    return [problem for violation in validator.iter_errors(document.plain()) for problem in complain(violation, document)]
 
 
 @cache

@@ -1,1 +1,47 @@
-"""To be described."""
+"""Configs in, guarded callables out. The only room with tenacity and pybreaker, each in one module."""
+
+from pixel_llm.policy import (
+    CacheConfig,
+    CircuitBreakerConfig,
+    FallbackStep,
+    FallbackStrategy,
+    Jitter,
+    RetryConfig,
+    RetryStrategy,
+    TargetPolicy,
+    TimeoutConfig,
+)
+from pixel_llm.resilience.breaker import CircuitBreaker, CircuitState
+from pixel_llm.resilience.cache import CachedResult, ResultCache
+from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock, SystemClock
+from pixel_llm.resilience.guard import Guarded, guard
+from pixel_llm.resilience.limits import Limits, current_limits
+from pixel_llm.resilience.outcome import Outcome, SkippedStep
+from pixel_llm.resilience.stack import Layer, Stack
+
+__all__ = [
+    "SYSTEM_CLOCK",
+    "CacheConfig",
+    "CachedResult",
+    "CircuitBreaker",
+    "CircuitBreakerConfig",
+    "CircuitState",
+    "Clock",
+    "FallbackStep",
+    "FallbackStrategy",
+    "Guarded",
+    "Jitter",
+    "Layer",
+    "Limits",
+    "Outcome",
+    "ResultCache",
+    "RetryConfig",
+    "RetryStrategy",
+    "SkippedStep",
+    "Stack",
+    "SystemClock",
+    "TargetPolicy",
+    "TimeoutConfig",
+    "current_limits",
+    "guard",
+]

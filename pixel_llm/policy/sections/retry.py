@@ -69,8 +69,7 @@ class RetryConfig:
     )
 
     def __post_init__(self) -> None:
-        if isinstance(self.jitter, bool):  # RetryConfig(jitter=True), as other libraries have it
-            object.__setattr__(self, "jitter", Jitter.FULL if self.jitter else Jitter.NONE)
+        object.__setattr__(self, "jitter", _as_jitter(self.jitter))
 
     def ceiling(self, attempt: int) -> float:
         """The longest wait in seconds, before any Retry-After, after attempt *attempt*, counted from 0."""
@@ -89,3 +88,10 @@ class RetryConfig:
         """The wait in seconds after attempt *attempt*, counted from 0, jitter included."""
         ceiling = self.ceiling(attempt)
         return random.uniform(0.0, ceiling) if self.jitter is Jitter.FULL else ceiling  # noqa: S311 - no secret
+
+
+def _as_jitter(value: object) -> Jitter:
+    """In Python, ``jitter=True`` means full, as other libraries have it."""
+    if isinstance(value, bool):
+        return Jitter.FULL if value else Jitter.NONE
+    return Jitter(str(value))

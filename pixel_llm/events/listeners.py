@@ -1,0 +1,40 @@
+"""Telling listeners, so that none of them can harm the call."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+from pixel_llm.events.types import Event
+
+#: Takes an event and returns nothing. It runs in the thread or task of the call, so it must not block.
+Listener = Callable[[Event], None]
+
+
+class Listeners:
+    """
+    The listeners of one set of stacks, called in the order they were added.
+
+    One that raises is reported once, to the logger ``pixel_llm``, and the call goes on.
+    Safe for concurrent use.
+    """
+
+    def __init__(self, listeners: Iterable[Listener] = ()) -> None:
+        self._listeners: tuple[Listener, ...] = tuple(listeners)
+        self._reported: set[int] = set()
+
+    def add(self, listener: Listener) -> None:
+        """Add *listener* after the others."""
+        self._listeners = (*self._listeners, listener)
+
+    def __call__(self, event: Event) -> None:
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:  # noqa: BLE001 - whatever a listener does, the call goes on
+                self._report(listener)
+
+    def _report(self, listener: Listener) -> None:
+        if id(listener) not in self._reported:
+            self._reported.add(id(listener))
+            logging.getLogger("pixel_llm").exception("the listener %r raised; this is reported once", listener)

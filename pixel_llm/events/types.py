@@ -1,0 +1,104 @@
+"""
+What a stack tells its listeners: one frozen event for each thing beyond a clean success.
+
+A success builds no event. Durations are float seconds, *target* is the policy target,
+*error_code* is None for exceptions that no code of ours describes. Events never hold
+call arguments or results.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pixel_llm.errors import ErrorCode
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base class of all events. *name* is the constant that logs and metrics use."""
+
+    name: ClassVar[str]
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed(Event):
+    """An attempt, counted from 1, ended in an error."""
+
+    name = "attempt_failed"
+    attempt: int
+    error_code: ErrorCode | None
+    error: str
+    elapsed: float
+
+
+@dataclass(frozen=True, slots=True)
+class RetryScheduled(Event):
+    """The call will be tried again after *delay*."""
+
+    name = "retry_scheduled"
+    attempt: int
+    delay: float
+    error_code: ErrorCode | None
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecovered(Event):
+    """A call succeeded after failed attempts."""
+
+    name = "call_recovered"
+    attempts: int
+    elapsed: float
+
+
+@dataclass(frozen=True, slots=True)
+class CallRefused(Event):
+    """A layer refused the call without trying it."""
+
+    name = "call_refused"
+    layer: str
+    error_code: ErrorCode
+    retry_after: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CallFailed(Event):
+    """A call failed for good; *reason* says why it was not tried again."""
+
+    name = "call_failed"
+    attempts: int
+    error_code: ErrorCode | None
+    error: str
+    elapsed: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitStateChanged(Event):
+    """A circuit breaker changed its state; *error_code* is that of the last failure it counted."""
+
+    name = "circuit_state_changed"
+    old_state: str
+    new_state: str
+    failures: int
+    error_code: ErrorCode | None
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackServed(Event):
+    """A fallback step served in place of the call. *age* is that of a cached result."""
+
+    name = "fallback_served"
+    served_by: str
+    error_code: ErrorCode | None
+    age: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackSkipped(Event):
+    """A fallback step could not serve."""
+
+    name = "fallback_skipped"
+    step: str
+    reason: str

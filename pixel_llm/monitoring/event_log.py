@@ -1,0 +1,128 @@
+"""Events as log records: one JSON object a line, where the policy's `logging` section says."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+import weakref
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from pixel_llm.events import (
+    AttemptFailed,
+    CallFailed,
+    CallRecovered,
+    CallRefused,
+    CircuitStateChanged,
+    Event,
+    FallbackServed,
+    FallbackSkipped,
+    RetryScheduled,
+)
+from pixel_llm.policy import LoggingConfig
+
+#: How much each event matters to someone who reads the log.
+LEVELS: dict[type[Event], str] = {
+    AttemptFailed: "warning",
+    RetryScheduled: "info",
+    CallRecovered: "info",
+    CallRefused: "warning",
+    CallFailed: "error",
+    CircuitStateChanged: "warning",
+    FallbackServed: "warning",
+    FallbackSkipped: "debug",
+}
+
+#: Application-wide logger that every record also passes through on its way to the root.
+LOGGER_NAME = "pixel_llm"
+
+
+class EventLog:
+    """
+    A listener that writes every event down. Safe for concurrent use.
+
+    A record has ``timestamp`` (ISO 8601, UTC), ``level``, ``message`` (the event's name),
+    ``context`` (profile and target), ``error_code`` and ``extra`` (the event's other fields,
+    durations in seconds). No handler is added to the root logger or to ``pixel_llm``.
+
+    Args:
+        config: Level and sinks.
+        profile: The name of the profile, for the context.
+    """
+
+    def __init__(self, config: LoggingConfig, *, profile: str) -> None:
+        self._profile = profile
+        # A logger of our own, not a registered one: two policies with different sinks must not
+        # write into each other's. What it does not keep to itself it hands to "pixel_llm".
+        self._stdlib = logging.Logger(f"{LOGGER_NAME}.events")
+        self._stdlib.parent = logging.getLogger(LOGGER_NAME)
+        for handler in _build_handlers(config):
+            self._stdlib.addHandler(handler)
+            weakref.finalize(self, handler.close)
+        self._logger = structlog.wrap_logger(
+            self._stdlib,
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.EventRenamer("message"),
+                structlog.processors.JSONRenderer(default=str, ensure_ascii=False),
+            ],
+            wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, config.level.value)),
+            cache_logger_on_first_use=True,
+        )
+
+    def __call__(self, event: Event) -> None:
+        fields = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
+        context = {"profile": self._profile, "target": fields.pop("target")}
+        code = fields.pop("error_code", None)
+        extra = {name: round(value, 6) if isinstance(value, float) else value for name, value in fields.items()}
+        log = getattr(self._logger, LEVELS[type(event)])
+        log(event.name, context=context, error_code=code, extra=extra)
+
+    def close(self) -> None:
+        """Close the sinks. Later records go to the application's handlers only."""
+        for handler in list(self._stdlib.handlers):
+            self._stdlib.removeHandler(handler)
+            handler.close()
+
+
+def _build_handlers(config: LoggingConfig) -> list[logging.Handler]:
+    handlers: list[logging.Handler] = []
+    if config.file is not None:
+        handlers.append(_LogFile(config.file))
+    if config.console:
+        handlers.append(logging.StreamHandler())
+    return handlers
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that never fails a call: trouble with it is reported once, and the calls go on."""
+
+    def __init__(self, file: str) -> None:
+        self._reported = False
+        self._given = file
+        super().__init__(file, encoding="utf-8", delay=True)
+
+    def _open(self) -> Any:
+        Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
+        return super()._open()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError as error:  # the file could not be opened
+            self._report(error)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        self._report(sys.exception())
+
+    def _report(self, error: BaseException | None) -> None:
+        if not self._reported:
+            self._reported = True
+            reason = getattr(error, "strerror", None) or error
+            logging.getLogger(LOGGER_NAME).warning(
+                "the log file %s cannot be written: %s; calls go on without it", self._given, reason
+            )

@@ -1,0 +1,70 @@
+"""Putting a stack around a callable: the one entrance to both worlds."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
+
+from pixel_llm.errors import ErrorCode, ValidationError
+from pixel_llm.resilience.async_guard import guard_async
+from pixel_llm.resilience.options import GuardOptions
+from pixel_llm.resilience.stack import Stack
+from pixel_llm.resilience.sync_guard import guard_sync
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Guarded(Protocol[P, R]):
+    """A guarded callable. It keeps the signature of what it guards."""
+
+    __wrapped__: Callable[P, R]
+    target: str
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call through the stack and give the value."""
+
+    #: Like calling, but gives an :class:`Outcome`; awaitable if the callable is.
+    outcome: Callable[P, Any]
+
+
+def guard(
+    stack: Stack,
+    function: Callable[P, R],
+    *,
+    key: Callable[..., Any] | None = None,
+    cooperative: bool = False,
+    cacheable: Callable[[Any], bool] | None = None,
+) -> Guarded[P, R]:
+    """
+    Put *stack* around *function*, sync or async.
+
+    Args:
+        stack: The compiled layers.
+        function: What is called. Its signature is kept.
+        key: Gives, from the arguments of a call, its key in the fallback's cache: two calls
+            share a result if and only if their keys are equal. Needed where the fallback caches.
+        cooperative: The function ends in time by itself, because it reads
+            :func:`pixel_llm.resilience.current_limits`. Then no worker thread is made.
+        cacheable: Whether a result may be kept for the fallback; by default each may.
+
+    Raises:
+        ValidationError: If the function can't be guarded as the policy asks.
+    """
+    if stack.fallback is not None and stack.fallback.cache is not None and key is None:
+        raise ValidationError(
+            f"{stack.target}: its fallback has a cache, so wrapping it needs key=, a function that "
+            "gives the cache key from the call's arguments",
+            error_code=ErrorCode.ERR_VAL_MISSING_FIELD,
+        )
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ValidationError(f"{stack.target}: {function!r} is a generator; a stack guards calls that return a value")
+    options = GuardOptions(key, cooperative, cacheable)
+    make: Callable[..., Any] = guard_async if _is_async(function) else guard_sync
+    return cast("Guarded[P, R]", make(stack, function, options))
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    call = getattr(function, "__call__", None)  # noqa: B004 - an object whose __call__ is async is async
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)

@@ -1,0 +1,43 @@
+"""What a guarded call gives beside its value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+#: ``served_by`` of a result that came from the call itself.
+SERVED_BY_CALL = "call"
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedStep:
+    """A fallback step that did not serve, and why."""
+
+    step: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome(Generic[T]):
+    """
+    The result of a guarded call, and how it came about. Immutable.
+
+    Attributes:
+        value: What the call, or the fallback, returned.
+        served_by: ``call``, or the fallback step: ``cache``, ``default_value``, ``none``.
+        degraded: True if a fallback served.
+        attempts: How often the callable was really called; 0 if a layer refused.
+        elapsed: Seconds from start to end, waits included.
+        error: What the fallback stands in for, else None.
+        skipped: The fallback steps before the one that served, and why they did not.
+    """
+
+    value: T
+    served_by: str
+    degraded: bool
+    attempts: int
+    elapsed: float
+    error: Exception | None = None
+    skipped: tuple[SkippedStep, ...] = ()

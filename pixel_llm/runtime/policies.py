@@ -1,0 +1,155 @@
+"""A loaded profile, compiled: the object that guards callables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar
+
+from pixel_llm.errors import Place, PolicyError, Problem
+from pixel_llm.events import Listener, Listeners
+from pixel_llm.monitoring import EventLog
+from pixel_llm.policy import SYSTEM_TARGETS, LoadedPolicy, PolicyConfig, TargetPolicy, load_policy
+from pixel_llm.policy.suggestions import one_of, suggestion
+from pixel_llm.resilience import SYSTEM_CLOCK, CircuitBreaker, Clock, Guarded, Layer, Stack, guard
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def load_policies(
+    folder: str | Path | None = None,
+    profile: str | None = None,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    variables: Mapping[str, str] | None = None,
+    clock: Clock = SYSTEM_CLOCK,
+    listeners: Iterable[Listener] = (),
+) -> Policies:
+    """
+    Load a profile and compile its stacks. Call this once, at start-up.
+
+    Args:
+        folder: Where policies lie, else ``$PIXEL_LLM_POLICIES``, else ``./policies``, else those
+            in the package. The shipped profiles can be loaded and extended by name from anywhere.
+        profile: Which one, else ``$PIXEL_LLM_PROFILE``, else ``basic``.
+        overrides: Sections laid over the profile, as a policy file would have them; checked by the same schema.
+        variables: What ``${VAR}`` sees; by default the environment.
+        clock: Where time comes from.
+        listeners: Called in order for every event. One that raises is reported and skipped.
+
+    Raises:
+        PolicyError: With every problem of the policy. Nothing is started then.
+    """
+    loaded = load_policy(folder, profile, overrides=overrides, variables=variables)
+    return Policies(loaded, clock=clock, listeners=listeners)
+
+
+class Policies:
+    """
+    The compiled stacks of one profile. Safe for concurrent use.
+
+    All callables wrapped for the same target share its breaker and its cache.
+
+    Attributes:
+        profile: The profile's name.
+        file: The file it came from.
+        config: What it says, frozen.
+    """
+
+    def __init__(
+        self, loaded: LoadedPolicy, *, clock: Clock = SYSTEM_CLOCK, listeners: Iterable[Listener] = ()
+    ) -> None:
+        self.profile: str = loaded.profile
+        self.file: Path = loaded.file
+        self.config: PolicyConfig = loaded.config
+        self._log = EventLog(loaded.config.logging, profile=loaded.profile)
+        self._listeners = Listeners([self._log, *listeners])
+        # The system's own targets may always be wrapped; without a section nothing guards them.
+        targets = {name: TargetPolicy() for name in SYSTEM_TARGETS} | dict(loaded.config.targets)
+        self._stacks = {
+            name: Stack(name, policy, clock=clock, emit=self._listeners) for name, policy in targets.items()
+        }
+
+    def wrap(
+        self,
+        target: str,
+        function: Callable[P, R],
+        *,
+        key: Callable[..., Any] | None = None,
+        cooperative: bool = False,
+        cacheable: Callable[[Any], bool] | None = None,
+    ) -> Guarded[P, R]:
+        """
+        Put the stack of *target* around *function*, sync or async; see :func:`pixel_llm.resilience.guard`.
+
+        Raises:
+            PolicyError: If the policy has no such target.
+            ValidationError: If the function can't be guarded as the policy asks.
+        """
+        return guard(self._stack(target), function, key=key, cooperative=cooperative, cacheable=cacheable)
+
+    def guard(
+        self,
+        target: str,
+        *,
+        key: Callable[..., Any] | None = None,
+        cooperative: bool = False,
+        cacheable: Callable[[Any], bool] | None = None,
+    ) -> Callable[[Callable[P, R]], Guarded[P, R]]:
+        """:meth:`wrap` as a decorator."""
+
+        def decorate(function: Callable[P, R]) -> Guarded[P, R]:
+            return self.wrap(target, function, key=key, cooperative=cooperative, cacheable=cacheable)
+
+        return decorate
+
+    def breaker(self, target: str) -> CircuitBreaker:
+        """
+        The circuit breaker of *target*.
+
+        Raises:
+            PolicyError: If the policy has no such target, or gives it no breaker.
+        """
+        breaker = self._stack(target).breaker
+        if breaker is None:
+            raise self._problem(target, f"{target} has no circuit_breaker")
+        return breaker
+
+    def has_breaker(self, target: str) -> bool:
+        """True if *target* has a circuit breaker."""
+        return self._stack(target).breaker is not None
+
+    def describe(self, target: str) -> tuple[Layer, ...]:
+        """The layers of *target*, outermost first, the call itself last."""
+        return self._stack(target).describe()
+
+    def add_listener(self, listener: Listener) -> None:
+        """Tell *listener* about every event from now on."""
+        self._listeners.add(listener)
+
+    def close(self) -> None:
+        """Close the log. Calls through the stacks still work."""
+        self._log.close()
+
+    def __enter__(self) -> Policies:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Policies {self.profile!r} from {self.file}>"
+
+    def _stack(self, target: str) -> Stack:
+        stack = self._stacks.get(target)
+        if stack is None:
+            hint = suggestion(target, self._stacks) or f"; there are {one_of(sorted(self._stacks))}"
+            raise self._problem(target, f"this policy has no target {target!r}{hint}")
+        return stack
+
+    def _problem(self, target: str, message: str) -> PolicyError:
+        return PolicyError([Problem(Place(str(self.file)), f"targets.{target}", message)])
