@@ -1,1 +1,99 @@
-"""pixel-llm."""
+"""
+Dependable image captions from LM Studio: resilience as configuration.
+
+The public names, loaded when they are first used (PEP 562), so that checking a policy
+loads neither httpx nor torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pixel_llm.errors import (
+        APIError,
+        CircuitBreakerOpen,
+        ConnectionError,
+        EncoderError,
+        ErrorCategory,
+        ErrorCode,
+        LimitExceeded,
+        PixelLMError,
+        PolicyError,
+        RetryExhausted,
+        Severity,
+        TimeoutError,
+        ValidationError,
+        classify_error,
+        get_recovery_suggestion,
+        is_retryable,
+    )
+    from pixel_llm.hybrid import CaptionResult, HybridPixelLLM
+    from pixel_llm.resilience import CircuitState, Outcome, current_limits
+    from pixel_llm.runtime import Policies, load_policies
+
+_ROOMS = {
+    "pixel_llm.errors": (
+        "APIError",
+        "CircuitBreakerOpen",
+        "ConnectionError",
+        "EncoderError",
+        "ErrorCategory",
+        "ErrorCode",
+        "LimitExceeded",
+        "PixelLMError",
+        "PolicyError",
+        "RetryExhausted",
+        "Severity",
+        "TimeoutError",
+        "ValidationError",
+        "classify_error",
+        "get_recovery_suggestion",
+        "is_retryable",
+    ),
+    "pixel_llm.hybrid": ("CaptionResult", "HybridPixelLLM"),
+    "pixel_llm.resilience": ("CircuitState", "Outcome", "current_limits"),
+    "pixel_llm.runtime": ("Policies", "load_policies"),
+}
+_HOMES = {name: room for room, names in _ROOMS.items() for name in names}
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "APIError",
+    "CaptionResult",
+    "CircuitBreakerOpen",
+    "CircuitState",
+    "ConnectionError",
+    "EncoderError",
+    "ErrorCategory",
+    "ErrorCode",
+    "HybridPixelLLM",
+    "LimitExceeded",
+    "Outcome",
+    "PixelLMError",
+    "Policies",
+    "PolicyError",
+    "RetryExhausted",
+    "Severity",
+    "TimeoutError",
+    "ValidationError",
+    "classify_error",
+    "current_limits",
+    "get_recovery_suggestion",
+    "is_retryable",
+    "load_policies",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

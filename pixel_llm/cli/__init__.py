@@ -1,1 +1,5 @@
-"""To be described."""
+"""The command line: one file a command group."""
+
+from pixel_llm.cli.main import main
+
+__all__ = ["main"]

@@ -1,1 +1,56 @@
-"""To be described."""
+"""
+Image in, features and a description out. The only room with torch and PIL.
+
+Names are exported lazily (PEP 562): reading :func:`load_image` loads PIL, building
+:class:`PatchEncoder` loads torch, importing this package loads neither.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pixel_llm.encoder.factory import EncoderConfig, build_encoder
+    from pixel_llm.encoder.images import ImageSource, load_image, to_data_uri
+    from pixel_llm.encoder.patch import PatchEncoder
+    from pixel_llm.encoder.picture import MAX_PIXELS, Picture
+    from pixel_llm.encoder.protocol import Encoder, Encoding
+
+__all__ = [
+    "MAX_PIXELS",
+    "Encoder",
+    "EncoderConfig",
+    "Encoding",
+    "ImageSource",
+    "PatchEncoder",
+    "Picture",
+    "build_encoder",
+    "load_image",
+    "to_data_uri",
+]
+
+_HOMES = {
+    "MAX_PIXELS": "picture",
+    "Encoder": "protocol",
+    "EncoderConfig": "factory",
+    "Encoding": "protocol",
+    "ImageSource": "images",
+    "PatchEncoder": "patch",
+    "Picture": "picture",
+    "build_encoder": "factory",
+    "load_image": "images",
+    "to_data_uri": "images",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -47,7 +47,7 @@ class AttemptRecord:
     waited: float = 0.0
 
 
-class CauseSummary(Exception):  # noqa: N818 - it stands for a cause, it is not raised
+class CauseSummary(Exception):
     """What is left of a cause after pickling: its type, and its text only if it was ours."""
 
 
@@ -103,8 +103,10 @@ class PixelLMError(Exception):
 
 
 def _summarise(cause: BaseException) -> CauseSummary:
+    if isinstance(cause, CauseSummary):
+        return cause
     name = f"{type(cause).__module__}.{type(cause).__qualname__}"
-    return CauseSummary(f"{name}: {cause}" if isinstance(cause, PixelLMError | CauseSummary) else name)
+    return CauseSummary(f"{name}: {cause}" if isinstance(cause, PixelLMError) else name)
 
 
 def _restore(cls: type[PixelLMError], state: dict[str, Any]) -> PixelLMError:

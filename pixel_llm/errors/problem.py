@@ -23,7 +23,7 @@ class Problem:
     One thing that is wrong.
 
     Its text is one line, ``file:line:column: path: message``, as editors and
-    CI systems read it. *path* is the dotted way to the value, such as
+    CI systems read it; what would break the line or move a terminal's cursor is escaped. *path* is the dotted way to the value, such as
     ``targets.lm_studio.chat.retry``, and empty for the document itself.
     """
 
@@ -32,4 +32,5 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (str(self.place), self.path, self.message) if part)
+        text = ": ".join(part for part in (str(self.place), self.path, self.message) if part)
+        return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable
 
 from pixel_llm.events.types import Event
@@ -22,12 +23,15 @@ class Listeners:
     def __init__(self, listeners: Iterable[Listener] = ()) -> None:
         self._listeners: tuple[Listener, ...] = tuple(listeners)
         self._reported: set[int] = set()
+        self._lock = threading.Lock()
 
     def add(self, listener: Listener) -> None:
         """Add *listener* after the others."""
-        self._listeners = (*self._listeners, listener)
+        with self._lock:
+            self._listeners = (*self._listeners, listener)
 
     def __call__(self, event: Event) -> None:
+        """Tell every listener."""
         for listener in self._listeners:
             try:
                 listener(event)
@@ -35,6 +39,8 @@ class Listeners:
                 self._report(listener)
 
     def _report(self, listener: Listener) -> None:
-        if id(listener) not in self._reported:
+        with self._lock:
+            known = id(listener) in self._reported
             self._reported.add(id(listener))
+        if not known:
             logging.getLogger("pixel_llm").exception("the listener %r raised; this is reported once", listener)

@@ -58,7 +58,7 @@ class CallRefused(Event):
 
     name = "call_refused"
     layer: str
-    error_code: ErrorCode
+    error_code: ErrorCode | None
     retry_after: float | None
 
 

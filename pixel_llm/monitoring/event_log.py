@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import sys
 import weakref
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,9 @@ LEVELS: dict[type[Event], str] = {
 #: Application-wide logger that every record also passes through on its way to the root.
 LOGGER_NAME = "pixel_llm"
 
+# JSON leaves them as they are, and some readers take them for the end of a line.
+_LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
+
 
 class EventLog:
     """
@@ -57,7 +62,7 @@ class EventLog:
         self._profile = profile
         # A logger of our own, not a registered one: two policies with different sinks must not
         # write into each other's. What it does not keep to itself it hands to "pixel_llm".
-        self._stdlib = logging.Logger(f"{LOGGER_NAME}.events")
+        self._stdlib = logging.Logger(f"{LOGGER_NAME}.events", config.level.value)
         self._stdlib.parent = logging.getLogger(LOGGER_NAME)
         for handler in _build_handlers(config):
             self._stdlib.addHandler(handler)
@@ -68,13 +73,15 @@ class EventLog:
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
                 structlog.processors.EventRenamer("message"),
-                structlog.processors.JSONRenderer(default=str, ensure_ascii=False),
+                _in_order,
+                structlog.processors.JSONRenderer(_one_line, default=str),
             ],
             wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, config.level.value)),
             cache_logger_on_first_use=True,
         )
 
     def __call__(self, event: Event) -> None:
+        """Write *event* down."""
         fields = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
         context = {"profile": self._profile, "target": fields.pop("target")}
         code = fields.pop("error_code", None)
@@ -87,6 +94,15 @@ class EventLog:
         for handler in list(self._stdlib.handlers):
             self._stdlib.removeHandler(handler)
             handler.close()
+
+
+def _in_order(logger: Any, method: str, record: MutableMapping[str, Any]) -> dict[str, Any]:
+    """What a reader looks for first comes first."""
+    return {name: record[name] for name in ("timestamp", "level", "message", "context", "error_code", "extra")}
+
+
+def _one_line(record: Any, **options: Any) -> str:
+    return json.dumps(record, ensure_ascii=False, **options).translate(_LINE_ENDS)
 
 
 def _build_handlers(config: LoggingConfig) -> list[logging.Handler]:
@@ -104,7 +120,8 @@ class _LogFile(logging.FileHandler):
     def __init__(self, file: str) -> None:
         self._reported = False
         self._given = file
-        super().__init__(file, encoding="utf-8", delay=True)
+        # A lone surrogate, as in the name of a file that is not UTF-8, is written as JSON's own escape.
+        super().__init__(file, encoding="utf-8", errors="backslashreplace", delay=True)
 
     def _open(self) -> Any:
         Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
@@ -114,6 +131,12 @@ class _LogFile(logging.FileHandler):
         try:
             super().emit(record)
         except OSError as error:  # the file could not be opened
+            self._report(error)
+
+    def close(self) -> None:
+        try:
+            super().close()
+        except OSError as error:  # there is no room for what was still held back
             self._report(error)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from pixel_llm.errors import Problem
 from pixel_llm.policy.durations import duration_complaint
 from pixel_llm.policy.nodes import Node, format_path
+from pixel_llm.policy.showing import show
 from pixel_llm.policy.suggestions import one_of, suggestion
 
 _TYPES = {
@@ -26,7 +26,7 @@ def complain(violation: Any, document: Node) -> Iterator[Problem]:
     path = tuple(violation.absolute_path)
     node = document.find(path)
     match violation.validator:
-        case "additionalProperties" if "title" not in violation.schema:
+        case "additionalProperties" if "maxProperties" not in violation.schema:  # else one of several things is wanted
             yield from _unknown_keys(violation, node, path)
         case "propertyNames" | "pattern" if violation.schema_path and "propertyNames" in violation.schema_path:
             name = violation.instance
@@ -62,9 +62,9 @@ def _describe(violation: Any) -> str:
         case "const":
             return f"must be {limit}{got}"
         case "minimum":
-            return f"must be at least {limit:g}{got}"
+            return f"must be at least {limit}{got}"
         case "maximum":
-            return f"must be at most {limit:g}{got}"
+            return f"must be at most {limit}{got}"
         case "minItems" | "minLength":
             return "must not be empty"
         case _:
@@ -73,13 +73,3 @@ def _describe(violation: Any) -> str:
 
 def _must_be(violation: Any) -> str:
     return f"must be {violation.schema.get('title', violation.message)}"
-
-
-def show(value: Any) -> str:
-    """A value as the file would have it, short enough for a message."""
-    if isinstance(value, dict):
-        return f"a mapping with {one_of(map(repr, value))}" if value else "an empty mapping"
-    if isinstance(value, list):
-        return "a list" if value else "an empty list"
-    text = repr(value) if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"

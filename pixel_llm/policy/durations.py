@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+from pixel_llm.policy.showing import show
+
+# Decimal, because in floats 1001 · 0.001 is not 1.001.
+_UNITS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600)}
+
+_NUMBER = r"[0-9]{1,9}(\.[0-9]+)?"
 
 #: One or more numbers with units, the largest first: ``30s``, ``500ms``, ``1h30m``.
-DURATION_PATTERN = r"^(?=\d)(\d+(\.\d+)?h)?(\d+(\.\d+)?m)?(\d+(\.\d+)?s)?(\d+(\.\d+)?ms)?$"
+DURATION_PATTERN = rf"^(?=[0-9])({_NUMBER}h)?({_NUMBER}m)?({_NUMBER}s)?({_NUMBER}ms)?$"
 
 _DURATION = re.compile(DURATION_PATTERN)
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
+_PART = re.compile(r"([0-9.]+)(ms|h|m|s)")
 
 
 def parse_duration(text: str) -> float:
@@ -24,23 +30,28 @@ def parse_duration(text: str) -> float:
         ValueError: If *text* is no duration. The message says what is missing.
     """
     if _DURATION.fullmatch(text):
-        return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+        return float(sum(Decimal(number) * _UNITS[unit] for number, unit in _PART.findall(text)))
     raise ValueError(duration_complaint(text))
 
 
 def duration_complaint(value: object) -> str:
     """Say why *value* is no duration, and how to write it."""
     text = str(value)
-    if not isinstance(value, bool) and re.fullmatch(r"\d+(\.\d+)?", text):
+    if not isinstance(value, bool) and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
         return f"{text} has no unit: write {text}s or {text}ms"
-    return f"must be a duration such as 500ms, 30s, 2m or 1h30m (got {value!r})"
+    return f"must be a duration such as 500ms, 30s, 2m or 1h30m (got {show(value)})"
 
 
 def format_duration(seconds: float) -> str:
-    """Write *seconds* as a policy would: ``0.5`` as ``500ms``, ``90`` as ``1m30s``."""
-    if seconds < 1:
-        return f"{seconds * 1000:g}ms"
-    hours, rest = divmod(seconds, 3600)
+    """Write *seconds* as a policy would: ``0.5`` as ``500ms``, ``90`` as ``1m30s``. Exact: parsing gives them back."""
+    rest = Decimal(repr(seconds))
+    if rest < 1:
+        return f"{_plain(rest * 1000)}ms"
+    hours, rest = divmod(rest, 3600)
     minutes, rest = divmod(rest, 60)
     parts = ((hours, "h"), (minutes, "m"), (rest, "s"))
-    return "".join(f"{number:g}{unit}" for number, unit in parts if number)
+    return "".join(f"{_plain(number)}{unit}" for number, unit in parts if number)
+
+
+def _plain(number: Decimal) -> str:
+    return f"{number.normalize():f}"

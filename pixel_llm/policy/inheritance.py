@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from pixel_llm.errors import PolicyError, Problem
+from pixel_llm.errors import Place, PolicyError, Problem
 from pixel_llm.policy.merging import merge
 from pixel_llm.policy.nodes import Node
 from pixel_llm.policy.reading import read_file
 from pixel_llm.policy.schema import check_source
-from pixel_llm.policy.suggestions import suggestion
+from pixel_llm.policy.suggestions import one_of, suggestion
 
 MAX_DEPTH = 20
 
@@ -37,9 +37,9 @@ class Sources:
         if path not in self._read:
             try:
                 self._read[path] = self.check(read_file(path))
-            except PolicyError as exc:
+            except PolicyError as exc:  # go on with nothing in its place, to find what else is wrong
                 self.problems.extend(exc.problems)
-                raise
+                self._read[path] = Node({}, Place(str(path)))
         return self._read[path]
 
     def _merged(self, path: Path, line: tuple[Path, ...]) -> Node:
@@ -54,7 +54,8 @@ class Sources:
     def _find(self, parent: str, node: Node, line: tuple[Path, ...]) -> Path | None:
         path = self._profiles.get(parent)
         if path is None:
-            self._report(node, f"there is no profile {parent!r}{suggestion(parent, self._profiles)}")
+            hint = suggestion(parent, self._profiles) or f"; there are {one_of(self._profiles)}"
+            self._report(node, f"there is no profile {parent!r}{hint}")
         elif path in line:
             names = [step.stem for step in (*line[line.index(path) :], path)]
             self._report(node, f"extends itself: {' → '.join(names)}")

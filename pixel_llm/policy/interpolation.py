@@ -63,7 +63,9 @@ class Interpolator:
     def _look_up(self, match: re.Match[str], kind: Kind) -> str:
         inside = _INSIDE.fullmatch(match.group(1))
         if inside is None or not match.group(2):
-            raise _ReferenceError(f"{match.group()} is no reference: write ${{NAME}} or ${{NAME:-default}}, or $${{ for text")
+            raise _ReferenceError(
+                f"{match.group()} is no reference: write ${{NAME}} or ${{NAME:-default}}, or $${{ for text"
+            )
         name, default = inside.groups()
         if _SECRET_NAME.fullmatch(name) and not kind.keeps_secrets:
             raise _ReferenceError(f"${{{name}}} is named like a secret; only lm_studio.api_key may take one")

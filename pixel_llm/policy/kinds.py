@@ -37,7 +37,7 @@ class SchemaBuilder:
         self.definitions: dict[str, JSONSchema] = {}
         if source:
             self.definitions["inherited_or_variable"] = {
-                "description": "null removes what is inherited; ${VAR} or ${VAR:-default} takes an environment variable.",
+                "description": "null removes what is inherited; ${VAR} or ${VAR:-default} takes a variable.",
                 "anyOf": [{"type": "null"}, {"type": "string", "pattern": r"(^|[^$])\$\{"}],
             }
 
@@ -57,6 +57,11 @@ class SchemaBuilder:
             self.definitions[name] = {}  # taken, should *make* come back here
             self.definitions[name] = make()
         return {"$ref": f"#/$defs/{name}"}
+
+
+def _to_the_end(pattern: str) -> str:
+    """*pattern*, whose ``$`` then does not match before a final line break, as Python's would."""
+    return pattern + r"(?!\n)"
 
 
 class Kind:
@@ -103,7 +108,7 @@ class Text(Kind):
     def schema(self, build: SchemaBuilder) -> JSONSchema:
         schema: JSONSchema = {"type": "string", "title": self.must_be}
         if self.pattern:
-            schema["pattern"] = self.pattern
+            schema["pattern"] = _to_the_end(self.pattern)
         if not self.may_be_empty:
             schema["minLength"] = 1
         return build.scalar(schema)
@@ -140,7 +145,7 @@ class Name(Kind):
     pattern: str
 
     def schema(self, build: SchemaBuilder) -> JSONSchema:
-        return {"type": "string", "title": self.must_be, "pattern": self.pattern}
+        return {"type": "string", "title": self.must_be, "pattern": _to_the_end(self.pattern)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,7 +220,7 @@ class Duration(Kind):
     """A duration with a unit; float seconds in the model."""
 
     def schema(self, build: SchemaBuilder) -> JSONSchema:
-        schema = {"type": "string", "title": "a duration", "pattern": DURATION_PATTERN}
+        schema = {"type": "string", "title": "a duration", "pattern": _to_the_end(DURATION_PATTERN)}
         return build.scalar(build.define("duration", lambda: schema))
 
     def parse(self, text: str) -> str:
@@ -238,7 +243,7 @@ class MapOf(Kind):
     must_be: str
 
     def schema(self, build: SchemaBuilder) -> JSONSchema:
-        names = {"pattern": self.pattern, "title": self.must_be}
+        names = {"pattern": _to_the_end(self.pattern), "title": self.must_be}
         return build.collection(
             {"type": "object", "propertyNames": names, "additionalProperties": self.kind.schema(build)}
         )

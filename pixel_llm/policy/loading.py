@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pixel_llm.errors import Place, PolicyError, Problem
+from pixel_llm.errors import Place, PolicyError
 from pixel_llm.policy.inheritance import Sources
 from pixel_llm.policy.interpolation import Interpolator
-from pixel_llm.policy.locating import find_folder, profiles_in
+from pixel_llm.policy.locating import find_folder, profile_file, profiles_in
 from pixel_llm.policy.meaning import check_meaning
 from pixel_llm.policy.merging import merge
 from pixel_llm.policy.nodes import Node, node_from
 from pixel_llm.policy.schema import check_effective
 from pixel_llm.policy.sections.document import POLICY, PolicyConfig
-from pixel_llm.policy.suggestions import one_of, suggestion
 from pixel_llm.policy.templates import apply_templates
 
 DEFAULT_PROFILE = "basic"
@@ -53,13 +52,9 @@ def load_policy(
         PolicyError: With every problem found, each with its place.
     """
     variables = os.environ if variables is None else variables
-    found = find_folder(folder, variables)
-    profiles = profiles_in(found)
     name = profile or variables.get("PIXEL_LLM_PROFILE") or DEFAULT_PROFILE
-    if name not in profiles:
-        hint = suggestion(name, profiles) or f"; there are {one_of(profiles)}"
-        raise PolicyError([Problem(Place(str(found)), "", f"there is no profile {name!r}{hint}")])
-    return load_policy_file(profiles[name], overrides=overrides, variables=variables)
+    file = profile_file(find_folder(folder, variables), name)
+    return load_policy_file(file, overrides=overrides, variables=variables)
 
 
 def load_policy_file(
@@ -70,13 +65,10 @@ def load_policy_file(
 ) -> LoadedPolicy:
     """Load the policy in one file; it may extend its neighbours and the shipped profiles. See :func:`load_policy`."""
     sources = Sources(profiles_in(path.parent))
-    try:
-        document = sources.load(path)
-        if overrides:
-            document = merge(document, sources.check(_from_code(overrides)))
-    except PolicyError:  # unreadable: its problems are among those collected
-        document = None
-    if sources.problems or document is None:
+    document = sources.load(path)
+    if overrides:
+        document = merge(document, sources.check(_from_code(overrides)))
+    if sources.problems:
         raise PolicyError(sources.problems)
     return LoadedPolicy(path.stem, path, _finish(document, os.environ if variables is None else variables))
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from pixel_llm.errors import Place, PolicyError, Problem
+from pixel_llm.policy.suggestions import one_of, suggestion
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -19,13 +21,14 @@ def shipped_folder(name: str) -> Path:
     return inside if inside.is_dir() else _PACKAGE.parent / name
 
 
-def find_folder(given: str | Path | None, variables: Mapping[str, str]) -> Path:
+def find_folder(given: str | Path | None, variables: Mapping[str, str] | None = None) -> Path:
     """
     The folder that policies come from.
 
     The argument, else ``$PIXEL_LLM_POLICIES``, else ``./policies`` if it is there,
     else the shipped ones.
     """
+    variables = os.environ if variables is None else variables
     chosen = given or variables.get("PIXEL_LLM_POLICIES")
     if chosen:
         folder = Path(chosen)
@@ -39,7 +42,9 @@ def find_folder(given: str | Path | None, variables: Mapping[str, str]) -> Path:
 
 
 def policy_files(folder: Path) -> list[Path]:
-    """The policy files of *folder*, in the order of their names."""
+    """The policy files of *folder*, in the order of their names; none if it is not there."""
+    if not folder.is_dir():
+        return []
     return sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
 
 
@@ -47,3 +52,12 @@ def profiles_in(folder: Path) -> dict[str, Path]:
     """The profiles of *folder*, by name; the shipped ones are there too, unless *folder* has its own of that name."""
     files = [*policy_files(shipped_folder("policies")), *policy_files(folder)]
     return {path.stem: path for path in files}
+
+
+def profile_file(folder: Path, name: str) -> Path:
+    """The file of the profile *name*, from *folder* or the shipped ones."""
+    profiles = profiles_in(folder)
+    if name not in profiles:
+        hint = suggestion(name, profiles) or f"; there are {one_of(profiles)}"
+        raise PolicyError([Problem(Place(str(folder)), "", f"there is no profile {name!r}{hint}")])
+    return profiles[name]

@@ -49,7 +49,9 @@ def _delays_in_order(name: str, target: TargetPolicy, document: Node) -> Iterato
     if retry is not None and retry.initial_delay > retry.max_delay:
         path = ("targets", name, "retry", "max_delay")
         first, cap = format_duration(retry.initial_delay), format_duration(retry.max_delay)
-        yield Problem(document.find(path).place, format_path(path), f"must be at least initial_delay, {first} (got {cap})")
+        yield Problem(
+            document.find(path).place, format_path(path), f"must be at least initial_delay, {first} (got {cap})"
+        )
 
 
 def _one_cache(name: str, target: TargetPolicy, document: Node) -> Iterator[Problem]:

@@ -150,8 +150,7 @@ class _Reader:
             self._report(place, "merge keys (<<) are YAML 1.1: use `templates` or `extends`")
         elif key in top.value:
             self._report(place, f"the key {key!r} stands twice; the first is in line {top.keys[key].line}")
-        else:
-            top.keys[key] = place
+        top.keys.setdefault(key, place)
         top.key, top.key_is_next = key, False
 
     def _alias(self, event: Any, place: Place) -> None:
@@ -180,4 +179,6 @@ class _Reader:
         if key not in top.value:
             top.value[key] = node
             if node.empty:
-                self._report(top.keys.get(key, node.place), f"{key} has no value; write null to remove what is inherited")
+                self._report(
+                    top.keys.get(key, node.place), f"{key} has no value; write null to remove what is inherited"
+                )

@@ -7,6 +7,7 @@ never guessed: half of the world's editors and servers still read it the other w
 
 from __future__ import annotations
 
+import math
 import re
 
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
@@ -21,7 +22,8 @@ _SPECIAL_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _OLD_BOOLEAN = re.compile(r"y|Y|yes|Yes|YES|n|N|no|No|NO|on|On|ON|off|Off|OFF")
 _OLD_OCTAL = re.compile(r"[-+]?0[0-9_]+")
 _OLD_BINARY = re.compile(r"[-+]?0b[01_]+")
-_OLD_GROUPED = re.compile(r"[-+]?[0-9][0-9_]*_[0-9_]*(\.[0-9_]*)?")
+_OLD_HEXADECIMAL = re.compile(r"[-+]0x[0-9a-fA-F_]+|0x[0-9a-fA-F]*_[0-9a-fA-F_]*")
+_OLD_GROUPED = re.compile(r"[-+]?([0-9]+_[0-9_]*(\.[0-9_]*)?|([0-9]+\.[0-9]*|\.[0-9]+)_[0-9_]*)([eE][-+][0-9]+)?")
 _OLD_SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
 _OLD_DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ].*)?")
 
@@ -52,9 +54,9 @@ def resolve_plain(text: str) -> object:
         if _HEXADECIMAL.fullmatch(text):
             return _bounded_integer(text, 16)
         if _FLOAT.fullmatch(text):
-            return float(text)
+            return _finite(float(text), text)
         if _SPECIAL_FLOAT.fullmatch(text):
-            raise LookAlikeError(f"{text} is not a finite number")
+            return _finite(float(text.replace(".", "")), text)
     elif _OLD_BOOLEAN.fullmatch(text):
         meant = "true" if text.lower() in ("y", "yes", "on") else "false"
         raise LookAlikeError(f'{text} is a boolean in YAML 1.1 and a text in YAML 1.2: write {meant}, or "{text}"')
@@ -67,10 +69,17 @@ def _bounded_integer(text: str, base: int) -> int:
     return int(text, base)
 
 
+def _finite(number: float, text: str) -> float:
+    if not math.isfinite(number):
+        raise LookAlikeError(f"{text} is not a finite number")
+    return number
+
+
 def _refuse_old_number(text: str) -> None:
     for pattern, what in (
         (_OLD_OCTAL, "an octal number"),
         (_OLD_BINARY, "a binary number"),
+        (_OLD_HEXADECIMAL, "a hexadecimal number"),
         (_OLD_GROUPED, "a number with separators"),
         (_OLD_SEXAGESIMAL, "a number to base 60"),
         (_OLD_DATE, "a date"),

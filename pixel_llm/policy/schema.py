@@ -54,7 +54,9 @@ def check_effective(document: Node) -> list[Problem]:
 
 
 def _check(validator: Any, document: Node) -> list[Problem]:
-    return [problem for violation in validator.iter_errors(document.plain()) for problem in complain(violation, document)]
+    return [
+        problem for violation in validator.iter_errors(document.plain()) for problem in complain(violation, document)
+    ]
 
 
 @cache

@@ -100,4 +100,3 @@ def _describe(item: Setting, default: Any, build: SchemaBuilder) -> JSONSchema:
     if item.example is not None:
         schema["examples"] = [item.example]
     return {**schema, **item.kind.schema(build)}
-

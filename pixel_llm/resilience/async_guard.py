@@ -20,16 +20,14 @@ def guard_async(stack: Stack, function: Callable[..., Awaitable[Any]], options: 
     clock = stack.clock
     remember = options.remember(stack)
 
-    async def attempt(
-        call: Limits, started: float, first: bool, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    async def attempt(call: Limits, started: float, first: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         permit = stack.admit(call)
         limits = stack.attempt_limits(call, started)
         token = limits_variable.set(limits)
         try:
             value = await _within(stack, limits, function, args, kwargs)
         except Exception as error:
-            stack.settle(permit, error, limits, first=first, started=started)
+            stack.settle(permit, error, limits, first=first)
             raise
         except BaseException:
             stack.release(permit)

@@ -141,12 +141,15 @@ class CircuitBreaker:
             self._last_code = classify_error(error).error_code if error is not None else None
             self._storage.increment_counter()
             error = error or Exception("failure")
+            traceback = error.__traceback__
             try:
                 self._engine.state.on_failure(error)
             except Exception as raised:
                 # pybreaker raises what it was given when the breaker opens; that is no news here.
                 if raised is not error:
                     raise
+            finally:
+                error.with_traceback(traceback)  # without pybreaker's frames
         self._tell()
 
     def release(self, permit: int | None = None) -> None:
@@ -195,13 +198,14 @@ class CircuitBreaker:
             count = "a failed trial call" if not failures else f"{failures} failure{'s' if failures > 1 else ''}"
             text = f"circuit breaker is open after {count}{last}; next trial in {wait:.1f} s"
         else:
-            text = f"circuit breaker is half open{last}: {self._trials} trial calls are under way"
+            trials = "1 trial call is" if self._trials == 1 else f"{self._trials} trial calls are"
+            text = f"circuit breaker is half open{last}: {trials} under way"
         details = {"state": self.state.value, "last_error_code": self._last_code}
         retry_after = wait if code is ErrorCode.ERR_CB_OPEN else None
         return CircuitBreakerOpen(text, error_code=code, target=self.name, details=details, retry_after=retry_after)
 
     def _changed(self, old: CircuitState, new: CircuitState) -> None:
-        """pybreaker's word that the state has changed. Called with the lock held."""
+        """Pybreaker's word that the state has changed. Called with the lock held."""
         self._period += 1
         self._closed_period = self._period if new is CircuitState.CLOSED else _NOT_CLOSED
         self._trials = 0

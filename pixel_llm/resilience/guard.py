@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
@@ -58,13 +59,18 @@ def guard(
             "gives the cache key from the call's arguments",
             error_code=ErrorCode.ERR_VAL_MISSING_FIELD,
         )
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+    if not callable(function):
+        raise ValidationError(f"{stack.target}: must be given something to call (got {function!r})")
+    if any(inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body) for body in _bodies(function)):
         raise ValidationError(f"{stack.target}: {function!r} is a generator; a stack guards calls that return a value")
     options = GuardOptions(key, cooperative, cacheable)
-    make: Callable[..., Any] = guard_async if _is_async(function) else guard_sync
+    is_async = any(inspect.iscoroutinefunction(body) for body in _bodies(function))
+    make: Callable[..., Any] = guard_async if is_async else guard_sync
     return cast("Guarded[P, R]", make(stack, function, options))
 
 
-def _is_async(function: Callable[..., Any]) -> bool:
-    call = getattr(function, "__call__", None)  # noqa: B004 - an object whose __call__ is async is async
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+def _bodies(function: Callable[..., Any]) -> tuple[Any, Any]:
+    """What may say how *function* runs: it itself, or, for an object that can be called, its ``__call__``."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function, type(function).__call__

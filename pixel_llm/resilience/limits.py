@@ -19,13 +19,15 @@ class Limits:
     How long the work under way may take. Immutable.
 
     *deadline* and *attempt_ends* are moments on *clock* (seconds), *connect* is a
-    duration in seconds; None means no limit of this kind.
+    duration in seconds; None means no limit of this kind. *inherited* tells whether the
+    deadline is the caller's rather than the target's own.
     """
 
     clock: Clock = SYSTEM_CLOCK
     deadline: float | None = None
     attempt_ends: float | None = None
     connect: float | None = None
+    inherited: bool = False
 
     @property
     def ends(self) -> float | None:

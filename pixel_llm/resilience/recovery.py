@@ -8,7 +8,6 @@ from typing import Any
 
 from pixel_llm.errors import (
     AttemptRecord,
-    CircuitBreakerOpen,
     ErrorCode,
     PixelLMError,
     classify_error,
@@ -51,8 +50,9 @@ class Recovery:
         Returns:
             Seconds to wait before the next one, or None if the call has failed for good.
         """
-        if self._stack.is_own_refusal(error):
-            self._refused(error)
+        layer = self._stack.refused_by(error)
+        if layer is not None:
+            self._refused(layer, error)
             return None
         self._attempts += 1
         wait = self._decide(error)
@@ -86,13 +86,15 @@ class Recovery:
         target, emit = self._stack.target, self._stack.emit
         self._mark(error)
         emit(CallFailed(target, self._attempts, _code(error), _text(error), self._elapsed(), self._reason))
-        if self._stack.fallback is None:
-            raise error
-        served, skipped = self._stack.fallback.serve(error, key)
+        fallback = self._stack.fallback
+        served, skipped = fallback.serve(error, key) if fallback is not None else (None, [])
         for step in skipped:
             emit(FallbackSkipped(target, step.step, step.reason))
         if served is None:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # its traceback holds this frame: a cycle
         emit(FallbackServed(target, served.by, _code(error), served.age))
         return Outcome(
             value=served.value,
@@ -115,11 +117,10 @@ class Recovery:
             return None
         return wait
 
-    def _refused(self, error: Exception) -> None:
-        if isinstance(error, CircuitBreakerOpen):
-            self._reason = "the circuit breaker refused"
-            event = CallRefused(self._stack.target, "circuit_breaker", error.error_code, error.retry_after)
-            self._stack.emit(event)
+    def _refused(self, layer: str, error: Exception) -> None:
+        self._reason = "the circuit breaker refused" if layer == "circuit_breaker" else "the deadline has passed"
+        retry_after = error.retry_after if isinstance(error, PixelLMError) else None
+        self._stack.emit(CallRefused(self._stack.target, layer, _code(error), retry_after))
 
     def _note(self, error: Exception, waited: float) -> None:
         elapsed = self._stack.clock.monotonic() - self.attempt_started
@@ -130,17 +131,17 @@ class Recovery:
         """Write into *error* what the call went through, unless an inner target has already."""
         if getattr(error, "attempts", None) is not None:
             return
-        # An exception of somebody else's may refuse attributes; it is raised all the same.
-        with contextlib.suppress(AttributeError, TypeError):
-            error.attempts = self._attempts  # type: ignore[attr-defined]
-            error.history = tuple(self._history)  # type: ignore[attr-defined]
         if isinstance(error, PixelLMError):
             error.target = error.target or self._stack.target
             error.attempt = error.attempt or self._attempts
-        if self._attempts > 1:
-            error.add_note(
-                f"{self._stack.target}: gave up after {self._attempts} attempts in {self._elapsed():.1f} s: {self._reason}"
-            )
+        note = f"gave up after {self._attempts} attempts in {self._elapsed():.1f} s: {self._reason}"
+        # An exception of somebody else's may refuse attributes and notes; it is raised all the same.
+        with contextlib.suppress(Exception):
+            error.attempts = self._attempts  # type: ignore[attr-defined]
+            error.history = tuple(self._history)  # type: ignore[attr-defined]
+        with contextlib.suppress(Exception):
+            if self._attempts > 1:
+                error.add_note(f"{self._stack.target}: {note}")
 
     def _elapsed(self) -> float:
         return self._stack.clock.monotonic() - self._started
@@ -151,5 +152,8 @@ def _code(error: Exception) -> ErrorCode | None:
 
 
 def _text(error: Exception) -> str:
-    text = error.message if isinstance(error, PixelLMError) else f"{type(error).__name__}: {error}"
+    try:
+        text = error.message if isinstance(error, PixelLMError) else f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - somebody else's __str__ may fail; the error is raised all the same
+        text = f"{type(error).__name__}: <its text failed>"
     return text if len(text) <= 500 else f"{text[:499]}…"

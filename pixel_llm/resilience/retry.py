@@ -17,9 +17,7 @@ from pixel_llm.policy import Jitter, RetryConfig
 from pixel_llm.resilience.limits import Limits
 
 #: Errors that prove that nothing was sent, so that even what is not idempotent may be tried again.
-NOTHING_SENT = frozenset(
-    {ErrorCode.ERR_CONN_REFUSED, ErrorCode.ERR_CONN_UNAVAILABLE, ErrorCode.ERR_CONN_TIMEOUT}
-)
+NOTHING_SENT = frozenset({ErrorCode.ERR_CONN_REFUSED, ErrorCode.ERR_CONN_UNAVAILABLE, ErrorCode.ERR_CONN_TIMEOUT})
 
 
 class Retry:
@@ -69,6 +67,8 @@ class Retry:
         sequence, _ = _look_into(state)
         if self._attempts_used_up(state):
             sequence.reason = "all attempts are used up"
+        elif sequence.time_left() <= 0:
+            sequence.reason = "the deadline has passed"
         elif state.upcoming_sleep >= sequence.time_left():
             sequence.reason = f"the next wait, {state.upcoming_sleep:.1f} s, would outlive the deadline"
         else:
@@ -95,13 +95,19 @@ class RetrySequence:
         # tenacity keeps its statistics by thread; a task may come back in a thread that has none.
         self._retrying.begin()
         self._state.set_exception((type(error), error, error.__traceback__))
+        traceback = error.__traceback__
         try:
             self._retrying.iter(self._state)
         except Exception as raised:
             if raised is not error:
                 raise
             return None
-        self._state.prepare_for_next_attempt()
+        finally:
+            # tenacity gives up by raising the error: forget its frames, and forget the error,
+            # which tenacity would keep alive until the thread's next retry.
+            error.with_traceback(traceback)
+            self._state.prepare_for_next_attempt()
+            self._retrying.iter_state.reset()
         return self._state.upcoming_sleep
 
     def time_left(self) -> float:

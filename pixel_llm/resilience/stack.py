@@ -11,11 +11,17 @@ what both worlds share; :mod:`pixel_llm.resilience.sync_guard` and
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pixel_llm.errors import CircuitBreakerOpen, ErrorCategory, ErrorCode, TimeoutError, classify_error
+from pixel_llm.errors import (
+    CircuitBreakerOpen,
+    ErrorCategory,
+    ErrorCode,
+    PixelLMError,
+    TimeoutError,
+    classify_error,
+)
 from pixel_llm.events import CircuitStateChanged, Listener
 from pixel_llm.policy import TargetPolicy
 from pixel_llm.resilience.breaker import CircuitBreaker, CircuitState
@@ -88,16 +94,17 @@ class Stack:
 
     def open_limits(self, now: float) -> Limits:
         """The limits of a call that starts at *now*: its own deadline, or what is left to whoever calls it."""
-        inherited = limits_variable.get().ends
+        callers = limits_variable.get().ends
         own = None if self.policy.deadline is None else now + self.policy.deadline
-        deadline = own if inherited is None or (own is not None and own < inherited) else inherited
-        return Limits(self.clock, deadline, None, self._connect)
+        if callers is None or (own is not None and own <= callers):
+            return Limits(self.clock, own, None, self._connect)
+        return Limits(self.clock, callers, None, self._connect, inherited=True)
 
     def attempt_limits(self, call: Limits, now: float) -> Limits:
         """The limits of an attempt that starts at *now* within *call*."""
         if self.attempt_timeout is None:
             return call
-        return Limits(self.clock, call.deadline, now + self.attempt_timeout, self._connect)
+        return Limits(self.clock, call.deadline, now + self.attempt_timeout, self._connect, call.inherited)
 
     def admit(self, call: Limits) -> int:
         """
@@ -111,7 +118,9 @@ class Stack:
             CircuitBreakerOpen: If the breaker refuses.
         """
         if call.deadline_passed():
-            raise self.out_of_time(call)
+            error = self.out_of_time(call)
+            error.details["refused_by"] = "deadline"
+            raise error
         return self.breaker.acquire() if self.breaker is not None else 0
 
     def release(self, permit: int) -> None:
@@ -124,11 +133,11 @@ class Stack:
         if self.breaker is not None:
             self.breaker.record_success(permit)
 
-    def settle(self, permit: int, error: Exception, limits: Limits, *, first: bool, started: float) -> None:
+    def settle(self, permit: int, error: Exception, limits: Limits, *, first: bool) -> None:
         """End an attempt that failed: the breaker counts it, or it is neutral."""
         if self.breaker is None:
             return
-        if self._counts(error, limits, first=first, started=started):
+        if self._counts(error, limits, first=first):
             self.breaker.record_failure(permit, error)
         else:
             self.breaker.release(permit)
@@ -138,13 +147,17 @@ class Stack:
         breaker = self.breaker
         return breaker is not None and breaker.state is CircuitState.OPEN and breaker.retry_after() > 0
 
-    def is_own_refusal(self, error: Exception) -> bool:
-        """True if *error* is this stack's breaker refusing, not something the call raised."""
-        return isinstance(error, CircuitBreakerOpen) and self.breaker is not None and error.target == self.target
+    def refused_by(self, error: Exception) -> str | None:
+        """The layer of this stack that kept an attempt from beginning; None if *error* is what an attempt raised."""
+        if not isinstance(error, PixelLMError) or error.target != self.target or error.attempts is not None:
+            return None
+        if isinstance(error, CircuitBreakerOpen) and self.breaker is not None:
+            return "circuit_breaker"
+        return "deadline" if error.details.get("refused_by") == "deadline" else None
 
     def out_of_time(self, call: Limits) -> TimeoutError:
         """The error of a call whose deadline has passed."""
-        own = self.policy.deadline
+        own = None if call.inherited else self.policy.deadline
         text = f"the deadline of {own:g} s has passed" if own is not None else "the caller's deadline has passed"
         return TimeoutError(text, error_code=ErrorCode.ERR_TIMEOUT_DEADLINE, target=self.target)
 
@@ -155,18 +168,16 @@ class Stack:
         text = f"the attempt took longer than its timeout of {self.attempt_timeout:g} s"
         return TimeoutError(text, error_code=ErrorCode.ERR_TIMEOUT_REQUEST, target=self.target)
 
-    def _counts(self, error: Exception, limits: Limits, *, first: bool, started: float) -> bool:
+    def _counts(self, error: Exception, limits: Limits, *, first: bool) -> bool:
         if classify_error(error).category not in _COUNTS:
             return False
         if not isinstance(error, builtins.TimeoutError) or not limits.deadline_passed():
             return True
         # Cut by the deadline. It says something of the target only if the attempt had a fair
         # share of time: its full timeout, or the target's own deadline from the first attempt on.
-        now = self.clock.monotonic()
-        if self.attempt_timeout is not None and now - started >= self.attempt_timeout:
+        if limits.attempt_ends is not None and self.clock.monotonic() >= limits.attempt_ends:
             return True
-        own = self.policy.deadline
-        return first and own is not None and now - started >= own
+        return first and not limits.inherited
 
     def _breaker_changed(
         self, old: CircuitState, new: CircuitState, failures: int, error_code: ErrorCode | None
@@ -181,5 +192,3 @@ def _describe_step(step: Any) -> dict[str, Any]:
     elif step.value is not None:
         settings["value"] = step.value
     return settings
-
-

@@ -30,7 +30,7 @@ def guard_sync(stack: Stack, function: Callable[..., Any], options: GuardOptions
         try:
             value = invoke(*args, **kwargs)
         except Exception as error:
-            stack.settle(permit, error, limits, first=first, started=started)
+            stack.settle(permit, error, limits, first=first)
             raise
         except BaseException:
             stack.release(permit)

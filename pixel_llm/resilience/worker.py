@@ -45,6 +45,7 @@ class _Job:
             self._error = error
         finally:
             self._done.set()
+            del self  # the error's traceback holds this frame: a cycle
 
     def wait(self) -> bool:
         """True once the function has ended, False when the time is up before."""
@@ -55,6 +56,10 @@ class _Job:
         return self._done.is_set()
 
     def result(self) -> Any:
-        if self._error is not None:
-            raise self._error
-        return self._value
+        error, self._error = self._error, None
+        try:
+            if error is not None:
+                raise error
+            return self._value
+        finally:
+            del error  # its traceback holds this frame: a cycle

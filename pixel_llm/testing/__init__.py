@@ -1,1 +1,43 @@
-"""To be described."""
+"""For tests, yours too: LM Studio on a real socket that fails as told, and a clock that moves as told."""
+
+from pixel_llm.testing.clock import VirtualClock
+from pixel_llm.testing.server import ScriptedLMStudio
+from pixel_llm.testing.steps import (
+    Answer,
+    Crash,
+    Drip,
+    EmptyChoices,
+    ErrorBody,
+    Garbage,
+    Hang,
+    ModelList,
+    ModelLoad,
+    Refuse,
+    Reset,
+    Status,
+    Step,
+    Truncated,
+    WrongType,
+)
+from pixel_llm.testing.wire import RecordedRequest
+
+__all__ = [
+    "Answer",
+    "Crash",
+    "Drip",
+    "EmptyChoices",
+    "ErrorBody",
+    "Garbage",
+    "Hang",
+    "ModelList",
+    "ModelLoad",
+    "RecordedRequest",
+    "Refuse",
+    "Reset",
+    "ScriptedLMStudio",
+    "Status",
+    "Step",
+    "Truncated",
+    "VirtualClock",
+    "WrongType",
+]

@@ -20,8 +20,10 @@ class CircuitBreakerConfig:
         Integer(1, 10_000), "Failures in a row that open the breaker.", default=5, example=5
     )
     cooldown: float = setting(
-        Duration(), "How long an open breaker refuses every call before it lets trial calls through.",
-        default=60.0, example="60s",
+        Duration(),
+        "How long an open breaker refuses every call before it lets trial calls through.",
+        default=60.0,
+        example="60s",
     )
     success_threshold: int = setting(
         Integer(1, 10_000), "Trial calls in a row that must succeed to close it again.", default=2, example=2

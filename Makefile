@@ -1,0 +1,52 @@
+# Everything works from a fresh clone that has Python 3.11 or later and make; see `make help`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+BENCH := $(VENV)/.bench
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint unit bench schema constraints clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "pixel-llm needs Python 3.11 or later; name one with: make PYTHON=python3.12 …"; exit 1; }
+	@echo "Installing into $(VENV) (a minute or two, once) …"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(BENCH): $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	@touch $@
+
+demo: $(INSTALLED) ## Watch a policy carry captions through a failing server (under 30 s)
+	@$(BIN)/pixel-llm demo
+
+test: lint unit ## Run every check: style, types, imports, tests
+
+lint: $(INSTALLED) ## Check style, types, import directions and the shipped policies
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports | tail -n 2
+	@$(BIN)/pixel-llm policy validate policies
+
+unit: $(INSTALLED) ## Run the tests
+	@$(BIN)/pytest -n 2
+
+bench: $(BENCH) ## Measure against the peers; writes docs/reference/benchmarks.md
+	@$(BIN)/python -m benchmarks
+
+schema: $(INSTALLED) ## Write schemas/policy.schema.json from the sections in pixel_llm/policy/sections/
+	@$(BIN)/pixel-llm policy schema > schemas/.new && mv schemas/.new schemas/policy.schema.json
+
+constraints: $(INSTALLED) ## Write constraints.txt from what is installed
+	@{ echo '# Versions that the test suite passes with. `make` installs with these; regenerate with `make constraints`.'; \
+	   $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.txt
+
+clean: ## Remove what was installed and built
+	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

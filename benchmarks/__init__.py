@@ -1,0 +1,1 @@
+"""Benchmarks: everything in one run, in turn, as medians and ratios. ``make bench`` runs them."""

@@ -1,0 +1,64 @@
+"""Measuring on a noisy machine: candidates take turns, the median of the rounds counts."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import subprocess
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+ROUNDS = 15
+
+
+def per_call(candidates: Mapping[str, Callable[[], object]], calls: int = 20_000) -> dict[str, float]:
+    """The median cost of a call in seconds, for each candidate, all in turn."""
+    rounds: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(ROUNDS):
+        for name, call in candidates.items():
+            started = time.perf_counter()
+            for _ in range(calls):
+                call()
+            rounds[name].append((time.perf_counter() - started) / calls)
+    return {name: statistics.median(times) for name, times in rounds.items()}
+
+
+def per_await(candidates: Mapping[str, Callable[[], Awaitable[object]]], calls: int = 10_000) -> dict[str, float]:
+    """The median cost of an awaited call in seconds, for each candidate, all in turn."""
+
+    async def measure() -> dict[str, float]:
+        rounds: dict[str, list[float]] = {name: [] for name in candidates}
+        for _ in range(ROUNDS):
+            for name, call in candidates.items():
+                started = time.perf_counter()
+                for _ in range(calls):
+                    await call()
+                rounds[name].append((time.perf_counter() - started) / calls)
+        return {name: statistics.median(times) for name, times in rounds.items()}
+
+    return asyncio.run(measure())
+
+
+def in_turn(candidates: Mapping[str, Callable[[], object]], rounds: int = 7) -> dict[str, float]:
+    """The median time in seconds of one run of each candidate, all in turn."""
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, run in candidates.items():
+            started = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(measured) for name, measured in times.items()}
+
+
+def command(*words: str) -> Callable[[], object]:
+    """A candidate that runs a command and must succeed."""
+
+    def run() -> object:
+        return subprocess.run(words, check=True, capture_output=True)
+
+    return run
+
+
+def commands(candidates: Mapping[str, Sequence[str]], rounds: int = 7) -> dict[str, float]:
+    """The median time in seconds of whole commands, in turn."""
+    return in_turn({name: command(*words) for name, words in candidates.items()}, rounds)

@@ -1,0 +1,34 @@
+"""``pixel-llm demo``: watch a policy carry captions through a failing server."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("demo")
+@click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def demo_command(style: str) -> None:
+    """
+    Watch the `production` policy carry captions through a failing server.
+
+    A scripted LM Studio answers, refuses, stalls, is overloaded, sends garbage and dies; a live table
+    shows what each call went through. Ends by itself in about 15 seconds. Needs pixel-llm[encoder].
+    """
+    from rich.console import Console
+
+    from pixel_llm.demo.report import JSONReport, LiveReport, PlainReport, Report
+    from pixel_llm.demo.story import Act, Summary, play
+
+    console = Console()
+    report: Report
+    if style == "json":
+        report = JSONReport(click.echo)
+    else:
+        report = LiveReport(console) if console.is_terminal else PlainReport(click.echo)
+    summary = Summary()
+    for step in play(summary):
+        if isinstance(step, Act):
+            report.act(step)
+        else:
+            report.call(step)
+    report.end(summary)

@@ -1,0 +1,58 @@
+"""The command line's entrance: the command tree, and errors as people read them."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from pixel_llm.cli.lazy import LazyGroup
+from pixel_llm.cli.records import show_warnings
+from pixel_llm.errors import PixelLMError, PolicyError
+
+#: Commands are imported when they are called: checking a policy must load neither httpx nor torch.
+COMMANDS = {
+    "caption": ("pixel_llm.cli.caption:caption_command", "Caption images through a policy."),
+    "demo": ("pixel_llm.cli.demo:demo_command", "Watch a policy carry captions through a failing server."),
+    "lm-studio-stub": (
+        "pixel_llm.cli.lm_studio_stub:lm_studio_stub_command",
+        "Run a scripted LM Studio that misbehaves as told.",
+    ),
+    "policy": ("pixel_llm.cli.policy:policy_group", "Check policies and print their schema."),
+}
+
+
+@click.group(cls=LazyGroup, commands_by_name=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pixel-llm", prog_name="pixel-llm")
+def root() -> None:
+    """Dependable image captions from LM Studio: resilience policies in YAML, compiled into wrapper stacks."""
+
+
+def main() -> None:
+    """Run the command line. Exit 0: fine; 1: problems found; 2: wrong usage; 130: interrupted."""
+    show_warnings()
+    try:
+        code = root.main(prog_name="pixel-llm", standalone_mode=False)
+    except PixelLMError as error:
+        show_error(error)
+        code = 1
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        code = 130
+    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+        sys.stderr.close()
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def show_error(error: PixelLMError, *, about: str = "") -> None:
+    """Write *error* to standard error: what and where in one line, what to do in a second."""
+    prefix = f"{about}: " if about and about not in str(error) else ""
+    if isinstance(error, PolicyError):
+        click.echo(str(error), err=True)
+        return
+    click.echo(f"error: {prefix}{error} [{error.error_code}]", err=True)
+    click.echo(f"  → {error.info.suggestion}", err=True)

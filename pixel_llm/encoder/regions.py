@@ -1,0 +1,151 @@
+"""Connected areas of one colour: where they lie, how large they are and what shape they have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pixel_llm.encoder.colours import colour_labels, colour_name
+from pixel_llm.encoder.places import locate
+from pixel_llm.encoder.view import FloatArray, Mask, View
+
+#: Regions below this share of the picture are not looked at, nor above that one: the colours say it already.
+_SMALLEST, _LARGEST = 0.005, 0.9
+#: An irregular region is mentioned from this share of the picture on.
+_SMALLEST_IRREGULAR = 0.03
+#: Equal regular shapes are mentioned if together they have this share.
+_SMALLEST_REGULAR = 0.01
+#: From this distance (ΔE*ab) to a single pixel of the original on, a pixel of the scaled picture is a mixture.
+_MIXED = 12.0
+#: An area is even if its colours lie within this distance of their mean, root mean square, ΔE*ab.
+_EVEN = 12.0
+_AT_MOST = 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Region:
+    """
+    A connected, even area of one colour name.
+
+    Attributes:
+        colour: Its colour's name.
+        share: Its share of the picture, 0 to 1.
+        mask: Its pixels in the scaled picture.
+        aspect: Width of such a pixel divided by its height, in pixels of the original.
+    """
+
+    colour: str
+    share: float
+    mask: Mask
+    aspect: float
+
+
+def find_regions(view: View) -> list[Region]:
+    """
+    Find the even areas of neighbouring pixels of the scaled picture with one colour name, the largest first.
+
+    An area counts as even if most of its pixels are no mixtures and their colours are close together.
+    """
+    labels = colour_labels(view.lab)
+    rows, columns = labels.shape
+    aspect = (view.size[0] / columns) / (view.size[1] / rows)
+    pure = ((view.lab - view.samples) ** 2).sum(axis=2) <= _MIXED**2
+    members = connected_components(labels)
+    counts = np.bincount(members.ravel())
+    low, high = max(1.0, _SMALLEST * labels.size), _LARGEST * labels.size
+    regions = []
+    for root in np.flatnonzero((counts >= low) & (counts <= high)):
+        mask = members == root
+        if pure[mask].mean() >= 0.5 and _spread(view.lab[mask & pure]) <= _EVEN:
+            colour = colour_name(int(labels.ravel()[root]))
+            regions.append(Region(colour, float(counts[root]) / labels.size, mask, aspect))
+    return sorted(regions, key=lambda region: -region.share)
+
+
+def _spread(colours: FloatArray) -> float:
+    """Root mean square distance of ``[n, 3]`` colours from their mean, ΔE*ab."""
+    return float(np.sqrt(colours.var(axis=0).sum()))
+
+
+def connected_components(labels: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """
+    Give all cells of a 4-connected area of equal *labels* the same number: the flat index of its first cell.
+
+    Each round hooks the root of every area onto the smallest root among its neighbours and then halves the
+    paths until they are flat (Y. Shiloach and U. Vishkin, "An O(log n) parallel connectivity algorithm", 1982).
+    """
+    cells = np.arange(labels.size).reshape(labels.shape)
+    beside, below = labels[:, 1:] == labels[:, :-1], labels[1:] == labels[:-1]
+    one = np.concatenate((cells[:, 1:][beside], cells[1:][below]))
+    other = np.concatenate((cells[:, :-1][beside], cells[:-1][below]))
+    root = cells.ravel().copy()
+    while True:
+        low, high = np.minimum(root[one], root[other]), np.maximum(root[one], root[other])
+        apart = low != high
+        if not apart.any():
+            return root.reshape(labels.shape)
+        one, other = one[apart], other[apart]
+        np.minimum.at(root, high[apart], low[apart])
+        while not np.array_equal(flat := root[root], root):
+            root = flat
+
+
+def shape_of(region: Region) -> str:
+    """
+    Name the shape of *region*; "irregular area" if it has none of those below.
+
+    A rectangle fills its bounding box (90 %). An ellipse fills π/4 of it (70 to 86 %) and has the area that
+    its second moments ask for, 4π·√det(covariance) (within 2.5 %; a rectangle at an angle has 95.5 % of it).
+    """
+    down, across = np.nonzero(region.mask)
+    width = float(across.max() - across.min() + 1) * region.aspect
+    height = float(down.max() - down.min() + 1)
+    area = float(down.size) * region.aspect
+    filled = area / (width * height)
+    elongation = max(width, height) / min(width, height)
+    if filled >= 0.9:
+        return _rectangle(width, height, region)
+    own = np.diag((region.aspect**2, 1.0)) / 12  # pixels are squares, not points
+    covariance = np.cov(np.stack((across * region.aspect, down)), bias=True) + own
+    ellipse = 4 * np.pi * np.sqrt(float(np.linalg.det(covariance)))
+    if 0.7 <= filled <= 0.86 and abs(area / ellipse - 1) <= 0.025 and elongation < 3:
+        return "round area" if elongation <= 1.2 else "oval area"
+    return "irregular area"
+
+
+def _rectangle(width: float, height: float, region: Region) -> str:
+    if region.mask.any(axis=0).all() and height < width:
+        return "full-width horizontal band"
+    if region.mask.any(axis=1).all() and width < height:
+        return "full-height vertical band"
+    if max(width, height) <= 1.15 * min(width, height):
+        return "square"
+    return "wide rectangle" if width > height else "tall rectangle"
+
+
+def describe_regions(view: View) -> str:
+    """Describe up to five even areas, the largest first; equal shapes in one colour are counted together."""
+    groups: dict[tuple[str, str, int], list[Region]] = {}
+    for number, region in enumerate(find_regions(view)):
+        shape = shape_of(region)
+        if shape != "irregular area":
+            groups.setdefault((region.colour, shape, 0), []).append(region)
+        elif region.share >= _SMALLEST_IRREGULAR:
+            groups[region.colour, shape, number] = [region]
+    worthy = (group for group in groups.items() if _share(group[1]) >= _SMALLEST_REGULAR)
+    largest = sorted(worthy, key=lambda group: -_share(group[1]))[:_AT_MOST]
+    parts = [_words(colour, shape, regions) for (colour, shape, _), regions in largest]
+    return f"Even areas: {'; '.join(parts)}." if parts else ""
+
+
+def _words(colour: str, shape: str, regions: list[Region]) -> str:
+    percent = max(1, round(_share(regions) * 100))
+    if len(regions) > 1:
+        return f"{len(regions)} {colour} {shape}s ({percent} % together)"
+    return f"{colour} {shape} {locate(regions[0].mask)} ({percent} %)"
+
+
+def _share(regions: list[Region]) -> float:
+    return sum(region.share for region in regions)

@@ -1,0 +1,127 @@
+"""The open connections: one httpx client for all threads, and one for each event loop, in each process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import ssl
+import threading
+import weakref
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from pixel_llm.lm_studio.transport import LimitedAsyncTransport, LimitedTransport
+
+
+@dataclass(frozen=True, slots=True)
+class _LoopClient:
+    """A client of one event loop, what closes it with the loop, and what closes it when it is forgotten."""
+
+    client: httpx.AsyncClient
+    closer: AsyncGenerator[None, None]
+    finalizer: weakref.finalize[Any, Any]
+
+
+class Connections:
+    """
+    Opens httpx clients when they are first needed. Safe for concurrent use.
+
+    A forked child opens its own: an inherited connection belongs to the parent, and the locks of an
+    inherited pool may be held by threads that do not exist in the child.
+    """
+
+    def __init__(self, *, encrypted: bool) -> None:
+        # Loading the system's certificates takes about 20 ms; plain http never looks at them.
+        verify = httpx.create_ssl_context() if encrypted else False
+        self._verify: ssl.SSLContext | bool = verify
+        self._by_process: dict[int, _ProcessConnections] = {}
+
+    @property
+    def of_this_process(self) -> _ProcessConnections:
+        """The connections of this process. Those of a parent are kept, untouched, until the child ends."""
+        mine = self._by_process.get(os.getpid())
+        # setdefault() is atomic, so no lock is needed that a fork could leave locked.
+        return mine or self._by_process.setdefault(os.getpid(), _ProcessConnections(self._verify))
+
+
+class _ProcessConnections:
+    def __init__(self, verify: ssl.SSLContext | bool) -> None:
+        self._verify = verify
+        self._lock = threading.Lock()
+        self._client: httpx.Client | None = None
+        self._transport: LimitedTransport | None = None
+        self._loop_clients: dict[asyncio.AbstractEventLoop, _LoopClient] = {}
+
+    def client(self) -> httpx.Client:
+        """The client for threads."""
+        if self._client is None:
+            with self._lock:
+                if self._client is None:
+                    self._transport = LimitedTransport(self._verify)
+                    # Who forgets to close is not punished with unclosed sockets.
+                    weakref.finalize(self, _close_in_its_process, os.getpid(), self._transport)
+                    self._client = httpx.Client(transport=self._transport, trust_env=False)
+        return self._client
+
+    async def loop_client(self) -> httpx.AsyncClient:
+        """The client of the running event loop; it closes when the loop shuts down."""
+        loop = asyncio.get_running_loop()
+        known = self._loop_clients.get(loop)
+        if known is None:
+            transport = LimitedAsyncTransport(self._verify)
+            client = httpx.AsyncClient(transport=transport, trust_env=False)
+            closer = _close_with_loop(transport, self._loop_clients, loop)
+            await anext(closer)
+            # The finalizer also keeps the closer alive: a collected one could not be awaited any more.
+            finalizer = weakref.finalize(self, _close_in_its_loop, loop, closer)
+            finalizer.atexit = False
+            known = _LoopClient(client, closer, finalizer)
+            with self._lock:
+                for closed in [other for other in self._loop_clients if other.is_closed()]:
+                    self._loop_clients.pop(closed).finalizer.detach()
+                self._loop_clients[loop] = known
+        return known.client
+
+    def close(self) -> None:
+        """Close the connections of threads."""
+        # Only the transport: httpx refuses calls after Client.close(), also those of another thread
+        # that was about to start one.
+        if self._transport is not None:
+            self._transport.close()
+
+    async def aclose(self) -> None:
+        """Close the connections of threads and of the running event loop."""
+        self.close()
+        known = self._loop_clients.get(asyncio.get_running_loop())
+        if known is not None:
+            await known.closer.aclose()
+
+
+async def _close_with_loop(
+    transport: LimitedAsyncTransport,
+    registry: dict[asyncio.AbstractEventLoop, _LoopClient],
+    loop: asyncio.AbstractEventLoop,
+) -> AsyncGenerator[None, None]:
+    # An event loop tells nobody that it ends, but asyncio.run() closes the asynchronous generators that
+    # are still open. So one is left open here, to close the connections while they still can be closed.
+    try:
+        yield
+    finally:
+        known = registry.pop(loop, None)
+        if known is not None:
+            known.finalizer.detach()
+        await transport.aclose()
+
+
+def _close_in_its_loop(loop: asyncio.AbstractEventLoop, closer: AsyncGenerator[None, None]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and its connections with it
+        loop.call_soon_threadsafe(lambda: loop.create_task(closer.aclose()))
+
+
+def _close_in_its_process(process: int, transport: LimitedTransport) -> None:
+    if os.getpid() == process:
+        transport.close()

@@ -1,0 +1,66 @@
+"""What is asked: the request, the JSON that is sent for it, and its key in a cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+#: Stands before the description, so that the model knows what it reads.
+DESCRIPTION_INTRODUCTION = (
+    "These are facts about the picture, measured by a vision encoder; take them as given, do not repeat them as such:"
+)
+
+_GENERATION_SETTINGS = ("max_tokens", "temperature", "top_p", "seed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """
+    One question to the model. Immutable; what is None is not sent, so that the server's default counts.
+
+    *description* is what the encoder found in the picture; *image_data_uri* is the picture itself as
+    ``data:image/png;base64,…`` (PNG and JPEG are safe). Either, both or neither may be given.
+    """
+
+    model: str
+    prompt: str
+    description: str | None = None
+    image_data_uri: str | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    system_prompt: str | None = None
+
+
+def chat_payload(request: ChatRequest) -> dict[str, Any]:
+    """Write *request* in the shape of OpenAI's ``/chat/completions``."""
+    text = request.prompt
+    if request.description is not None:
+        text = f"{DESCRIPTION_INTRODUCTION}\n{request.description}\n\n{text}"
+    content: str | list[dict[str, Any]] = text
+    if request.image_data_uri is not None:
+        content = [
+            {"type": "text", "text": text},
+            {"type": "image_url", "image_url": {"url": request.image_data_uri}},
+        ]
+    messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
+    if request.system_prompt is not None:
+        messages.insert(0, {"role": "system", "content": request.system_prompt})
+    settings = {name: getattr(request, name) for name in _GENERATION_SETTINGS if getattr(request, name) is not None}
+    return {"model": request.model, "messages": messages, "stream": False, **settings}
+
+
+def request_key(request: ChatRequest, base_url: str, key_fingerprint: str = "") -> str:
+    """
+    Name everything that decides the answer: sha256, as hex, of the canonical request, endpoint and credential.
+
+    Args:
+        request: What is asked.
+        base_url: Where it is asked; a slash at its end does not count.
+        key_fingerprint: Tells API keys apart without being one, see :attr:`LMStudioClient.key_fingerprint`.
+    """
+    whole = [base_url.rstrip("/"), key_fingerprint, chat_payload(request)]
+    return hashlib.sha256(json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

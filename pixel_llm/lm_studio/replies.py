@@ -1,0 +1,273 @@
+"""
+From the bytes of an answer to a :class:`ChatReply`, or to the error that they are.
+
+Pure functions, shared by the sync and the async client.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, NoReturn
+
+from pixel_llm.errors import APIError, ErrorCode
+from pixel_llm.lm_studio.known_errors import diagnose
+
+#: So much of the server's text goes into ``details["body"]`` …
+BODY_LENGTH = 500
+#: … and so much into the message, in characters.
+_QUOTED_LENGTH = 200
+#: A shorter key is a dummy, and cutting it out of every text would only garble them.
+_SECRET_LENGTH = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RawReply:
+    """
+    An answer as it came. Immutable.
+
+    *headers* has lower-case names, or ignores case; *address* is the server's ``scheme://host:port``;
+    *secret* is cut out of every text that is quoted.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    address: str
+    secret: str | None = field(default=None, repr=False)
+
+    @property
+    def content_type(self) -> str:
+        """The media type without its parameters, such as ``application/json``; empty if none came."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatReply:
+    """
+    What the model said. Immutable.
+
+    *text* is stripped and never empty. *model* is who answered, *requested_model* who was asked;
+    a server that names none is taken to have obeyed. Token counts are None where the server gives none.
+    *from_reasoning* is True if the model put its answer where its thoughts belong.
+    """
+
+    text: str
+    model: str
+    requested_model: str
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    from_reasoning: bool = False
+
+    @property
+    def truncated(self) -> bool:
+        """True if ``max_tokens`` or the context cut the answer off."""
+        return self.finish_reason == "length"
+
+    @property
+    def model_matches(self) -> bool:
+        """True if the model that answered is the one asked for; its ``publisher/`` and a copy's ``:2`` aside."""
+        return _bare_name(self.model) == _bare_name(self.requested_model)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelList:
+    """The models that a server lists. Listed does not mean loaded. Immutable."""
+
+    ids: tuple[str, ...]
+
+    def __contains__(self, model: object) -> bool:
+        return model in self.ids
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def read_chat(reply: RawReply, requested_model: str) -> ChatReply:
+    """
+    Read an answer to ``/chat/completions``.
+
+    An empty answer beside a reasoning is the reasoning if the model came to its end (several
+    models answer there); if it was cut off, it never came to the answer, which is an error.
+
+    Raises:
+        APIError: If the server reports an error, with any status, or the answer makes no sense.
+    """
+    document = _read_document(reply, model=requested_model)
+    choices = document.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(choice, dict):
+        _make_no_sense(reply, "holds no choices")
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        _make_no_sense(reply, "holds no message")
+    finish_reason = choice.get("finish_reason")
+    finish_reason = finish_reason if isinstance(finish_reason, str) else None
+    text = _text_of(message, "content")
+    reasoning = "" if text else _text_of(message, "reasoning_content") or _text_of(message, "reasoning")
+    if reasoning and finish_reason == "length":
+        _make_no_sense(reply, "holds only reasoning: max_tokens ended it before the answer; raise max_tokens")
+    if not (text or reasoning):
+        _make_no_sense(reply, f"is empty (finish_reason {_clean(str(finish_reason), 40)})")
+    usage = document.get("usage")
+    model = document.get("model")
+    return ChatReply(
+        text=text or reasoning,
+        model=model if isinstance(model, str) and model else requested_model,
+        requested_model=requested_model,
+        finish_reason=finish_reason,
+        prompt_tokens=_count_of(usage, "prompt_tokens"),
+        completion_tokens=_count_of(usage, "completion_tokens"),
+        from_reasoning=bool(reasoning),
+    )
+
+
+def read_models(reply: RawReply) -> ModelList:
+    """
+    Read an answer to ``/models``.
+
+    Raises:
+        APIError: If the server reports an error, with any status, or the answer makes no sense.
+    """
+    entries = _read_document(reply).get("data")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        _make_no_sense(reply, "holds no list of models")
+    ids = tuple(entry.get("id") for entry in entries)
+    if not all(isinstance(model, str) for model in ids):
+        _make_no_sense(reply, "lists a model without an id")
+    return ModelList(ids)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """
+    Seconds that the server asks to wait, at least 0, or None if it does not say.
+
+    A date is taken relative to the server's own ``Date``, so that clocks need not agree.
+    """
+    value = headers.get("retry-after", "").strip()
+    try:
+        seconds = float(value)
+    except ValueError:
+        moment = _moment(value)
+        if moment is None:
+            return None
+        now = _moment(headers.get("date", ""))
+        seconds = moment - (time.time() if now is None else now)
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _moment(http_date: str) -> float | None:
+    try:
+        moment = parsedate_to_datetime(http_date)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return (moment if moment.tzinfo else datetime.combine(moment.date(), moment.time(), UTC)).timestamp()
+
+
+def _read_document(reply: RawReply, **details: Any) -> dict[str, Any]:
+    """Parse the body; raise what it reports."""
+    try:
+        document = json.loads(reply.body)
+    except (ValueError, RecursionError):  # not JSON, not Unicode, or nested too deep to be honest
+        document = None
+    envelope = document.get("error") if isinstance(document, dict) else None
+    if envelope or not 200 <= reply.status < 300:
+        _report(reply, document, details)
+    if document is None and reply.content_type not in ("application/json", ""):
+        _make_no_sense(reply, f"is {_clean(reply.content_type, 60)}, not JSON; check that base_url ends in /v1")
+    if not isinstance(document, dict):
+        _make_no_sense(reply, "is empty" if not reply.body.strip() else "is not a JSON object, or was cut off")
+    return document
+
+
+def _report(reply: RawReply, document: Any, details: dict[str, Any]) -> NoReturn:
+    """Raise the error that the server reports."""
+    text, names = _read_envelope(document)
+    is_page = "html" in reply.content_type
+    if not text and not is_page:
+        text = reply.body[: 4 * BODY_LENGTH].decode("utf-8", "replace")
+    diagnosis = diagnose(_effective_status(reply.status, names), text, names)
+    quoted = _quote(reply, text, _QUOTED_LENGTH)
+    if is_page and not quoted:
+        quoted = f"a page ({reply.content_type})"
+    message = f"{reply.address} answered with an error ({reply.status})"
+    message = "; ".join(part for part in (f"{message}: {quoted}" if quoted else message, diagnosis.advice) if part)
+    raise APIError(
+        message,
+        error_code=diagnosis.error_code,
+        details=_facts(reply) | details | dict(diagnosis.details),
+        retry_after=retry_after(reply.headers),
+    )
+
+
+def _read_envelope(document: Any) -> tuple[str, list[str]]:
+    """The error's text and its names, out of whichever envelope it came in."""
+    if not isinstance(document, dict):
+        return "", []
+    error = document.get("error")
+    if isinstance(error, str):
+        return error, []
+    fields = error if isinstance(error, dict) else {}
+    text = next((t for t in (fields.get("message"), document.get("message")) if isinstance(t, str) and t), "")
+    names = [str(fields[name]) for name in ("code", "type") if isinstance(fields.get(name), str | int)]
+    return text, names
+
+
+def _effective_status(status: int, names: list[str]) -> int:
+    """The status that the envelope itself gives (llama.cpp's ``code``), where HTTP's says that all is well."""
+    own = [int(name) for name in names if name in _ERROR_STATUSES]
+    return own[0] if own and status < 300 else status
+
+
+_ERROR_STATUSES = frozenset(str(status) for status in range(400, 600))
+
+
+def _make_no_sense(reply: RawReply, why: str) -> NoReturn:
+    raise APIError(
+        f"the answer of {reply.address} {why}",
+        error_code=ErrorCode.ERR_API_INVALID_RESPONSE,
+        details=_facts(reply),
+    )
+
+
+def _facts(reply: RawReply) -> dict[str, Any]:
+    text = reply.body[: 8 * BODY_LENGTH].decode("utf-8", "replace")
+    return {"url": reply.address, "status": reply.status, "body": _quote(reply, text, BODY_LENGTH)}
+
+
+def _quote(reply: RawReply, text: str, length: int) -> str:
+    secret = reply.secret
+    return _clean(text.replace(secret, "***") if secret and len(secret) >= _SECRET_LENGTH else text, length)
+
+
+def _clean(text: str, length: int) -> str:
+    """One line of printable characters, bounded: nothing that moves a terminal's cursor or splits a log line."""
+    text = " ".join("".join(char if char.isprintable() else " " for char in text[: 4 * length]).split())
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _text_of(message: dict[str, Any], name: str) -> str:
+    value = message.get(name)
+    if not isinstance(value, str):
+        return ""
+    # A cut emoji leaves half a surrogate pair, which no file or socket would take.
+    return value.encode("utf-8", "replace").decode().strip()
+
+
+def _count_of(usage: Any, name: str) -> int | None:
+    value = usage.get(name) if isinstance(usage, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _bare_name(model: str) -> str:
+    return re.sub(r":\d+$", "", model.lower().rpartition("/")[2])
