@@ -87,7 +87,8 @@ def _as_text(report: Report) -> str:
     lines = [str(problem) for problem in report.problems]
     count = len(report.files)
     files = f"{count} polic{'y' if count == 1 else 'ies'}"
-    where = f" in {Path(report.files[0]).parent}" if count > 1 else ""
+    folders = {str(Path(file).parent) for file in report.files}
+    where = f" in {folders.pop()}" if count > 1 and len(folders) == 1 and folders != {"."} else ""
     found = len(report.problems)
     lines.append(f"{files}{where}: {f'{found} problem' + 's' * (found > 1) if found else 'no problems'}")
     return "\n".join(lines)

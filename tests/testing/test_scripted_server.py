@@ -573,13 +573,15 @@ class TestDownAndUp:
         """
         A client that gives up on a hanging request does not hold the script up.
         """
-        with ScriptedLMStudio([Hang(), Refuse(seconds=5)]) as server:
+        begun = {Hang: threading.Event(), Refuse: threading.Event()}
+        with ScriptedLMStudio([Hang(), Refuse(seconds=60)], on_step=lambda step: begun[type(step)].set()) as server:
             client = Client(server).ask()
-            server.wait_for_requests(1)
+            begun[Hang].wait(2)
+            before = refuses(server)
             client.socket.close()
-            began = time.monotonic()
-            while not refuses(server):
-                assert time.monotonic() - began < 1
+            begun[Refuse].wait(2)
+
+            assert (False, True) == (before, refuses(server))
 
     def test_refuse_and_accept(self, client):
         """
@@ -696,6 +698,19 @@ class TestOnStep:
             assert refuses(server)
         assert "close" == response.headers["Connection"]
 
+    def test_error_in_the_callback(self, monkeypatch):
+        """
+        A callback that raises costs its connection, and the error is reported, not swallowed.
+        """
+        reported: list[type[BaseException] | None] = []
+        monkeypatch.setattr(threading, "excepthook", lambda arguments: reported.append(arguments.exc_type))
+        with ScriptedLMStudio(on_step=lambda step: 1 / 0) as server:
+            client = Client(server).ask()
+            ending = client.read_to_the_end()
+
+        assert ("close", b"") == (ending, client.received)
+        assert [ZeroDivisionError] == reported
+
 
 class TestConcurrency:
     def test_each_request_takes_one_step(self, client):
@@ -808,6 +823,17 @@ class TestStartAndClose:
             ScriptedLMStudio(port=server.port).start()
 
         assert f"cannot listen on 127.0.0.1:{server.port}: Address already in use" == str(caught.value)
+
+    def test_extend_before_the_start(self, client):
+        """
+        A script can be put together before the server starts.
+        """
+        server = ScriptedLMStudio([Answer(text="1")])
+        server.extend([Answer(text="2")])
+        with server:
+            texts = [content(chat(client, server)) for _ in range(2)]
+
+        assert ["1", "2"] == texts
 
     def test_starts_once(self):
         """

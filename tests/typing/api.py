@@ -1,0 +1,44 @@
+"""Type-checked, never run: what users write must type-check, with the types they expect."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+from pixel_llm import CaptionResult, HybridPixelLLM, Policies, load_policies
+from pixel_llm.testing import Answer, Hang, ScriptedLMStudio, VirtualClock
+
+policies: Policies = load_policies("policies/", profile="production", overrides={"logging": {"level": "ERROR"}})
+
+
+def ask(prompt: str, *, tokens: int = 10) -> str:
+    return prompt * tokens
+
+
+async def ask_async(prompt: str) -> str:
+    return prompt
+
+
+guarded = policies.wrap("lm_studio.chat", ask, key=lambda prompt, tokens=10: (prompt, tokens))
+assert_type(guarded("hello", tokens=3), str)
+guarded.outcome("hello")
+guarded(3)  # type: ignore[arg-type]  # the signature is kept
+
+
+async def main() -> None:
+    guarded_async = policies.wrap("lm_studio.chat", ask_async)
+    assert_type(await guarded_async("hello"), str)
+    with HybridPixelLLM("production", error_config={"targets": {}}) as model:
+        assert_type(await model.generate_async("photo.jpg"), CaptionResult)
+        assert_type(model.generate(b"...").text, str)
+
+
+@policies.guard("billing.charge")
+def charge(amount: float) -> bool:
+    return amount > 0
+
+
+assert_type(charge(3.0), bool)
+
+with ScriptedLMStudio(script=[Hang(), Answer(text="A cat.")]) as server:
+    assert_type(server.base_url, str)
+    load_policies(clock=VirtualClock())
