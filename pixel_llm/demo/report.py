@@ -79,41 +79,42 @@ class LiveReport:
         self._console = console
         self._calls: list[Call] = []
         console.print(_INTRODUCTION)
-        self._live = Live(self._draw(None), console=console, refresh_per_second=8)
+        # What does not fit on the screen can't be redrawn: while it grows, its end is shown; then all of it.
+        self._live = Live(console=console, refresh_per_second=8, transient=True)
         self._live.start()
 
     def act(self, act: Act) -> None:
-        self._live.update(self._draw(act))
+        fitting = max(1, (self._console.height - 8) // 6)
+        self._live.update(Group(self._table(self._calls[-fitting:]), Text(f"… server: {act.server}", "dim")))
 
     def call(self, call: Call) -> None:
         self._calls.append(call)
-        self._live.update(self._draw(None))
 
     def end(self, summary: Summary) -> None:
         self._live.stop()
+        self._console.print(self._table(self._calls))
         self._console.print(_log_sample(summary), style="dim", highlight=False, soft_wrap=False)
         self._console.print(summary.sentence(), style="bold", highlight=False)
 
-    def _draw(self, act: Act | None) -> Group:
+    def _table(self, calls: list[Call]) -> Table:
         table = Table(expand=True, show_lines=True)
         table.add_column("", justify="right")
-        table.add_column("server", ratio=3)
-        table.add_column("attempts and waits", ratio=4)
-        table.add_column("s", justify="right")
-        table.add_column("breaker")
-        table.add_column("served by")
-        table.add_column("caption", ratio=4)
-        for call in self._calls:
+        table.add_column("server", ratio=3, overflow="fold")
+        table.add_column("attempts and waits", ratio=4, min_width=22)  # fits 80 columns
+        table.add_column("s", justify="right", no_wrap=True)
+        table.add_column("breaker", no_wrap=True)
+        table.add_column("served by, caption", ratio=3, min_width=13)
+        for call in calls:
+            served_by = Text(call.served_by or "nobody", "yellow" if call.degraded else "green")
             table.add_row(
                 str(call.number),
                 call.server,
-                "\n".join(call.timeline),
+                "\n".join(call.timeline).replace("ERR_", ""),
                 f"{call.elapsed:.1f}",
                 Text(call.breaker_state, _STATE_STYLES[call.breaker_state]),
-                Text(call.served_by or "-", "yellow" if call.degraded else "green"),
-                _shorten(call.caption or "", 70),
+                Group(served_by, _shorten(call.caption or "", 70)),
             )
-        return Group(table, Text(f"… {act.server}" if act else "", "dim"))
+        return table
 
 
 def _shorten(text: str, length: int) -> str:

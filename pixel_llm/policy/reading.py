@@ -124,7 +124,7 @@ class _Reader:
                 self._stop(place, "a policy file holds one document; start another file instead of `---`")
 
     def _check_tag(self, event: Any, place: Place) -> None:
-        if event.tag is not None and event.tag != "!":
+        if event.tag is not None:
             self._report(place, f"tags such as {event.tag.replace('tag:yaml.org,2002:', '!!')} are not allowed")
 
     def _scalar(self, event: Any, place: Place) -> None:

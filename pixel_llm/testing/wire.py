@@ -40,6 +40,9 @@ Ending = Literal["keep", "close", "reset"]
 _JSON = "application/json; charset=utf-8"
 _HTML = b"<!DOCTYPE html><html><head><title>Bad gateway</title></head><body><h1>Bad gateway</h1></body></html>\n"
 
+#: "Main colours: light blue 55 % (in the upper part), green 31 % (…)", as the patch encoder writes it.
+_MAIN_COLOURS = re.compile(r"Main colours: ([^.]* \d+ %)")
+_COLOUR = re.compile(r"([a-z][a-z ]*) \d+ %")
 #: How a description of the picture is known: by the encoder's own first words, or by a label in front of it.
 _DESCRIPTIONS = (
     re.compile(r"(\bA \w+ picture of \d+\D\d+ pixels.*)"),
@@ -208,10 +211,14 @@ def caption(request: Request) -> str:
     """
     A caption made of nothing but the request.
 
-    A line such as ``Description of the picture: …`` in the text is taken up; without
-    one, the caption carries a checksum, so that other requests get other captions.
+    The main colours that an encoder found are named; else a line such as
+    ``Description of the picture: …`` is taken up; without one, the caption carries a
+    checksum, so that other requests get other captions.
     """
     text = _text_of(request)
+    if found := _MAIN_COLOURS.search(text):
+        *most, last = _COLOUR.findall(found[1])[:3]
+        return f"A picture in {', '.join(most)} and {last}." if most else f"A picture in {last}."
     for description in _DESCRIPTIONS:
         if found := description.search(text):
             return f"A picture: {found[1].strip()[:160]}"

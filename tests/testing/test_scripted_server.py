@@ -142,6 +142,11 @@ class TestAnswers:
         ("text", "expected"),
         [
             ("Say it.\nDescription of the picture: a red square.\nBe brief.", "A picture: a red square."),
+            (
+                "In colour. Main colours: light blue 55 % (in the upper part), green 31 %, red 7 %, black 1 %. Even.",
+                "A picture in light blue, green and red.",
+            ),
+            ("Main colours: white 100 % (over the whole picture).", "A picture in white."),
             ("The picture, measured:\n\nmostly blue.", "A picture: mostly blue."),
             ("A square picture of 8x8 pixels, red.", "A picture: A square picture of 8x8 pixels, red."),
             (f"Image: {'x' * 500}", f"A picture: {'x' * 160}"),
