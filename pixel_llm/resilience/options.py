@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from pixel_llm.errors import ValidationError
 from pixel_llm.resilience.stack import Stack
 
 
@@ -30,7 +31,13 @@ class GuardOptions:
             return None
 
         def remember(value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if cacheable is None or cacheable(value):
-                cache.store(key(*args, **kwargs), value)
+            # The call has succeeded: a fault in here must neither be retried nor papered over.
+            try:
+                if cacheable is None or cacheable(value):
+                    cache.store(key(*args, **kwargs), value)
+            except Exception as error:
+                raise ValidationError(
+                    f"its result can't be kept for the fallback: {type(error).__name__}: {error}", target=stack.target
+                ) from error
 
         return remember

@@ -35,8 +35,10 @@ class TestParseDuration:
 
     @pytest.mark.parametrize(
         "text",
-        ["", "s", "30", "30 s", " 30s", "30s ", "30s\n", "-1s", "+1s", "1S", "1sec", "1d", "1s2m", "1s1s", "1ms1s", ".5s",
-         "1.s", "1,5s", "1e3s", "1_000s", "٣s", "1000000000s", "infs", "PT5S"],
+        [
+            "", "s", "30", "30 s", " 30s", "30s ", "30s\n", "-1s", "+1s", "1S", "1sec", "1d", "1s2m", "1s1s",
+            "1ms1s", ".5s", "1.s", "1,5s", "1e3s", "1_000s", "٣s", "1000000000s", "infs", "PT5S",
+        ],
     )  # fmt: skip
     def test_refused(self, text):
         """

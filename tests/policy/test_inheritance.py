@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -152,7 +153,7 @@ class TestProblems:
         A line of parents is bounded.
         """
         names = ["child", *(f"p{number}" for number in range(MAX_DEPTH))]
-        texts = {name: f"extends: {parent}" for name, parent in zip(names, names[1:], strict=False)}
+        texts = {name: f"extends: {parent}" for name, parent in itertools.pairwise(names)}
         last = names[-2]
 
         assert [] == problems(folder(**texts, **{names[-1]: ""}), names[1])

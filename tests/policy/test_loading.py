@@ -91,9 +91,9 @@ class TestLoadPolicy:
         An unknown profile is an error that names the folder and what was meant.
         """
         with pytest.raises(PolicyError) as caught:
-            load_policy(shipped_folder("policies"), "prod", variables={})
+            load_policy(shipped_folder("policies"), "prodution", variables={})
 
-        assert str(caught.value).endswith(": there is no profile 'prod'; did you mean \"production\"?")
+        assert str(caught.value).endswith(": there is no profile 'prodution'; did you mean \"production\"?")
 
 
 class TestLoadPolicyFile:
@@ -217,7 +217,9 @@ class TestOverrides:
         """
         A value that came from an override still says so when the merged policy makes no sense.
         """
-        expected = ["<overrides>: targets.lm_studio.chat.retry.max_delay: must be at least initial_delay, 1s (got 10ms)"]
+        expected = [
+            "<overrides>: targets.lm_studio.chat.retry.max_delay: must be at least initial_delay, 1s (got 10ms)"
+        ]
 
         assert expected == problems("extends: basic", targets={"lm_studio.chat": {"retry": {"max_delay": "10ms"}}})
 
@@ -294,7 +296,9 @@ class TestAllProblemsAtOnce:
         """
         lines = problems("description: ${A}\nlogging: {file: '${B}'}\ntargets: {lm_studio.chat: {retry: patient}}")
 
-        assert ["description", "logging.file", "targets.lm_studio.chat.retry"] == [line.split(": ")[1] for line in lines]
+        assert ["description", "logging.file", "targets.lm_studio.chat.retry"] == [
+            line.split(": ")[1] for line in lines
+        ]
 
     def test_of_meaning(self, folder):
         """
@@ -316,9 +320,7 @@ class TestAllProblemsAtOnce:
         for name in ("one", "two"):
             Path(f"{name}.yaml").write_text("version: 1\nextends: root\n")
 
-        assert ["root.yaml:2:1", "root.yaml:3:10"] == [
-            line.split(": ")[0] for line in problems("extends: [one, two]")
-        ]
+        assert ["root.yaml:2:1", "root.yaml:3:10"] == [line.split(": ")[0] for line in problems("extends: [one, two]")]
 
     def test_on_one_line_each(self, folder):
         """

@@ -18,11 +18,12 @@ VARIABLES = {"LM_STUDIO_API_KEY": "k", "VENDOR": "acme", "TEMPERATURE": "0.5"}
 
 #: What YAML and the policy language give a meaning to.
 TOKENS = [
-    b" ", b"\n", b"\n  ", b"\n- ", b"\t", b"\r", b":", b": ", b"- ", b"? ", b"#", b" #", b",", b"[", b"]", b"{", b"}", b"'", b'"',
-    b"|", b">", b"&a ", b"*a", b"!", b"!!str ", b"%", b"@", b"`", b"---\n", b"...\n", b"<<: ", b"null", b"~", b"true", b"no",
-    b"0", b"-1", b"1e999", b".inf", b"012", b"1:30", b"2024-01-31", b"1_0", b"0x1_", b"1s", b"\\n", b"\\ud800", b"\\0", b"${",
-    b"${A}", b"${A:-1}", b"$${", b"version: 1\n", b"extends: basic\n", b"targets", b"retry", b"fallback", b"cache", b"\x00",
-    b"\x1b", b"\x7f", b"\x85", b"\xa0", b"\xff", b"\xed\xa0\x80", "\u2028".encode(), "\ufeff".encode(), "\U0001f600".encode(),
+    b" ", b"\n", b"\n  ", b"\n- ", b"\t", b"\r", b":", b": ", b"- ", b"? ", b"#", b" #", b",", b"[", b"]", b"{",
+    b"}", b"'", b'"', b"|", b">", b"&a ", b"*a", b"!", b"!!str ", b"%", b"@", b"`", b"---\n", b"...\n", b"<<: ",
+    b"null", b"~", b"true", b"no", b"0", b"-1", b"1e999", b".inf", b"012", b"1:30", b"2024-01-31", b"1_0",
+    b"0x1_", b"1s", b"\\n", b"\\ud800", b"\\0", b"${", b"${A}", b"${A:-1}", b"$${", b"version: 1\n",
+    b"extends: basic\n", b"targets", b"retry", b"fallback", b"cache", b"\x00", b"\x1b", b"\x7f", b"\x85",
+    b"\xa0", b"\xff", b"\xed\xa0\x80", "\u2028".encode(), "\ufeff".encode(), "\U0001f600".encode(),
 ]  # fmt: skip
 
 
@@ -33,7 +34,9 @@ def mutations(draw: st.DrawFn) -> bytes:
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(data)))
         end = min(len(data), start + draw(st.integers(0, 12)))
-        piece = draw(st.one_of(st.just(b""), st.just(data[start:end] * 2), st.sampled_from(TOKENS), st.binary(max_size=4)))
+        piece = draw(
+            st.one_of(st.just(b""), st.just(data[start:end] * 2), st.sampled_from(TOKENS), st.binary(max_size=4))
+        )
         data = data[:start] + piece + data[end:]
     return data
 

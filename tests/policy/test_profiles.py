@@ -101,7 +101,9 @@ class TestTable:
         actual = (retry.max_attempts, retry.initial_delay, retry.max_delay)
         expected = TABLE[profile]["retry"]
 
-        assert expected == tuple(is_ if wanted is not None else None for wanted, is_ in zip(expected, actual, strict=True))
+        assert expected == tuple(
+            is_ if wanted is not None else None for wanted, is_ in zip(expected, actual, strict=True)
+        )
 
     def test_breaker(self, profile):
         """

@@ -55,7 +55,9 @@ def sections(kind: Kind) -> Iterator[Section]:
 
 SECTIONS = list({section.model.__name__: section for section in sections(POLICY)}.values())
 SETTINGS = [
-    pytest.param(section, name, id=f"{section.model.__name__}.{name}") for section in SECTIONS for name in section.settings()
+    pytest.param(section, name, id=f"{section.model.__name__}.{name}")
+    for section in SECTIONS
+    for name in section.settings()
 ]
 
 

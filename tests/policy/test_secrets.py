@@ -133,9 +133,7 @@ class TestConfig:
         A pickled policy carries no key away; everything else arrives.
         """
         data = pickle.dumps(config)
-        expected = dataclasses.replace(
-            config, lm_studio=dataclasses.replace(config.lm_studio, api_key=Secret(None))
-        )
+        expected = dataclasses.replace(config, lm_studio=dataclasses.replace(config.lm_studio, api_key=Secret(None)))
 
         assert KEY.encode() not in data
         assert expected == pickle.loads(data)

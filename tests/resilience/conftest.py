@@ -61,7 +61,7 @@ class SyncWorld:
         """Whether the error that *guarded* raises is gone as soon as its handler is left."""
         try:
             guarded()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is
             reference = weakref.ref(error)
         return reference() is None
 
@@ -97,7 +97,7 @@ class AsyncWorld:
         async def main() -> bool:
             try:
                 await guarded()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is
                 reference = weakref.ref(error)
             return reference() is None
 

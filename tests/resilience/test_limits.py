@@ -4,7 +4,8 @@ import threading
 
 import pytest
 
-from pixel_llm.resilience import Limits, current_limits
+from pixel_llm.policy import TimeoutConfig
+from pixel_llm.resilience import Limits, current_limits, guard
 from pixel_llm.resilience.limits import NO_LIMITS
 from pixel_llm.testing import VirtualClock
 
@@ -80,8 +81,6 @@ class TestCurrentLimits:
         """
         A callable sees when its attempt must be over, when the whole call must be, and its time to connect.
         """
-        from pixel_llm.policy import TimeoutConfig
-
         seen = []
         call = both_worlds(
             lambda: seen.append(current_limits()), deadline=60.0, timeout=TimeoutConfig(attempt=20.0, connect=3.0)
@@ -105,8 +104,6 @@ class TestCurrentLimits:
         """
         Calls in tasks of one loop see their own limits, though they interleave.
         """
-        from pixel_llm.resilience import guard
-
         seen = {}
 
         def ask(seconds):
@@ -128,8 +125,6 @@ class TestCurrentLimits:
         """
         A thread started by hand inherits nothing.
         """
-        from pixel_llm.resilience import guard
-
         seen = []
 
         def start_thread():

@@ -1,0 +1,380 @@
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import json
+import socket
+import ssl
+from collections.abc import Iterator
+
+import httpcore
+import httpx
+import pytest
+
+import pixel_llm.errors as errors
+from pixel_llm.errors import (
+    APIError,
+    CircuitBreakerOpen,
+    ErrorCategory,
+    ErrorClassification,
+    ErrorClassifier,
+    ErrorCode,
+    PixelLMError,
+    RetryExhausted,
+    Severity,
+    classify_error,
+    default_classifier,
+    get_recovery_suggestion,
+    is_retryable,
+    root_classification,
+)
+
+#: Exceptions of others, and the code that says what they are.
+KNOWN: list[tuple[BaseException, str]] = [
+    (ConnectionRefusedError(), "CONN_REFUSED"),
+    (ConnectionResetError(), "CONN_LOST"),
+    (ConnectionAbortedError(), "CONN_LOST"),
+    (BrokenPipeError(), "CONN_LOST"),
+    (ConnectionError(), "CONN_LOST"),
+    (TimeoutError(), "TIMEOUT_REQUEST"),
+    (asyncio.TimeoutError(), "TIMEOUT_REQUEST"),  # noqa: UP041 - older code raises it by this name
+    (concurrent.futures.TimeoutError(), "TIMEOUT_REQUEST"),
+    (socket.timeout(), "TIMEOUT_REQUEST"),  # noqa: UP041 - so did its libraries
+    (socket.gaierror(), "CONN_UNAVAILABLE"),
+    (ssl.SSLError(), "CONN_UNAVAILABLE"),
+    (ssl.SSLCertVerificationError(), "CONN_UNAVAILABLE"),
+    (json.JSONDecodeError("", "", 0), "API_INVALID_RESPONSE"),
+    (httpcore.ConnectError(), "CONN_UNAVAILABLE"),
+    (httpcore.ConnectTimeout(), "CONN_TIMEOUT"),
+    (httpcore.ReadTimeout(), "TIMEOUT_RESPONSE"),
+    (httpcore.ReadError(), "CONN_LOST"),
+    (httpcore.RemoteProtocolError(), "CONN_LOST"),
+]
+
+#: Every public exception of httpx that says what happened.
+HTTPX = {
+    "CloseError": "CONN_LOST",
+    "ConnectError": "CONN_UNAVAILABLE",
+    "ConnectTimeout": "CONN_TIMEOUT",
+    "DecodingError": "API_INVALID_RESPONSE",
+    "InvalidURL": "VAL_INVALID_RANGE",
+    "NetworkError": "CONN_LOST",
+    "PoolTimeout": "TIMEOUT_REQUEST",
+    "ProxyError": "CONN_UNAVAILABLE",
+    "ReadError": "CONN_LOST",
+    "ReadTimeout": "TIMEOUT_RESPONSE",
+    "RemoteProtocolError": "CONN_LOST",
+    "TimeoutException": "TIMEOUT_RESPONSE",
+    "TooManyRedirects": "API_INVALID_RESPONSE",
+    "UnsupportedProtocol": "VAL_INVALID_RANGE",
+    "WriteError": "CONN_LOST",
+    "WriteTimeout": "TIMEOUT_RESPONSE",
+}
+
+#: Those that stay UNKNOWN, and why.
+UNKNOWN_HTTPX = {
+    "HTTPError": "a base class: nothing raises it",
+    "RequestError": "a base class: nothing raises it",
+    "TransportError": "a base class: nothing raises it",
+    "ProtocolError": "a base class: nothing raises it",
+    "HTTPStatusError": "its meaning is the status of its response; lm_studio reads statuses itself",
+    "LocalProtocolError": "the request was malformed before it was sent; httpx checks it when it is built",
+    "CookieConflict": "the caller asked for a cookie that is there twice",
+    "StreamError": "the caller read a stream in the wrong order",
+    "StreamConsumed": "the caller read a stream in the wrong order",
+    "StreamClosed": "the caller read a stream in the wrong order",
+    "RequestNotRead": "the caller read a stream in the wrong order",
+    "ResponseNotRead": "the caller read a stream in the wrong order",
+}
+
+
+def httpx_exceptions() -> Iterator[type[BaseException]]:
+    for name in httpx.__all__:
+        cls = getattr(httpx, name)
+        if isinstance(cls, type) and issubclass(cls, BaseException):
+            yield cls
+
+
+class BillingError(Exception):
+    """An exception of a user's."""
+
+
+class LateBillingError(BillingError):
+    """One below it."""
+
+
+class QuotaError(APIError):
+    """An exception of a user's below one of ours."""
+
+
+@pytest.fixture
+def classifier():
+    return ErrorClassifier()
+
+
+class TestOurs:
+    @pytest.mark.parametrize("code", ErrorCode)
+    def test_by_its_code(self, code):
+        """
+        An error of ours is what the table says of its code.
+        """
+        info = code.info
+        expected = ErrorClassification(info.category, info.severity, info.retryable, code, info.suggestion)
+
+        assert expected == classify_error(PixelLMError(error_code=code))
+
+    def test_the_code_counts_not_the_built_in_parent(self):
+        """
+        A deadline that passed is a TimeoutError, and not retryable for all that.
+        """
+        error = errors.TimeoutError(error_code=ErrorCode.ERR_TIMEOUT_DEADLINE)
+
+        assert "ERR_TIMEOUT_DEADLINE" == classify_error(error).error_code
+        assert not is_retryable(error)
+
+
+class TestOthers:
+    @pytest.mark.parametrize(("error", "code"), KNOWN, ids=lambda value: getattr(type(value), "__name__", ""))
+    def test_known(self, error, code):
+        """
+        Well-known exceptions of Python and of the HTTP stack have a code.
+        """
+        assert f"ERR_{code}" == classify_error(error).error_code
+
+    @pytest.mark.parametrize(("name", "code"), HTTPX.items())
+    def test_httpx(self, name, code):
+        """
+        Each exception of httpx has the code of what happened.
+        """
+        cls = getattr(httpx, name)
+
+        assert f"ERR_{code}" == classify_error(cls("what happened")).error_code
+
+    def test_no_httpx_exception_is_forgotten(self):
+        """
+        Every public exception of httpx is known, or listed here with the reason why it is not.
+        """
+        assert {*HTTPX, *UNKNOWN_HTTPX} == {cls.__name__ for cls in httpx_exceptions()}
+
+    @pytest.mark.parametrize("cls", list(httpx_exceptions()), ids=lambda cls: cls.__name__)
+    def test_httpx_unknown_only_with_a_reason(self, cls):
+        """
+        The classifier itself agrees with the two lists.
+        """
+        category = classify_error(cls.__new__(cls)).category
+
+        assert (ErrorCategory.UNKNOWN == category) == (cls.__name__ in UNKNOWN_HTTPX)
+
+    def test_torch_out_of_memory(self):
+        """
+        torch's error is known by its name, without torch being imported for it.
+        """
+        torch = pytest.importorskip("torch")
+
+        assert "ERR_ENC_OUT_OF_MEMORY" == classify_error(torch.OutOfMemoryError("CUDA out of memory")).error_code
+
+    def test_subclass_of_a_known_one(self):
+        """
+        What derives from a known exception is one.
+        """
+
+        class PeerGoneError(ConnectionResetError):
+            pass
+
+        assert "ERR_CONN_LOST" == classify_error(PeerGoneError()).error_code
+
+    def test_same_name_elsewhere(self):
+        """
+        Names count with their modules: another library's ConnectError is unknown.
+        """
+        other = type("ConnectError", (Exception,), {"__module__": "otherlib"})
+
+        assert ErrorCategory.UNKNOWN == classify_error(other()).category
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            TypeError(), ValueError(), AttributeError(), NameError(), AssertionError(), NotImplementedError(),
+            ImportError(), ModuleNotFoundError(), SyntaxError(), UnboundLocalError(),
+            UnicodeDecodeError("utf-8", b"", 0, 1, ""),
+        ],
+        ids=lambda error: type(error).__name__,
+    )  # fmt: skip
+    def test_programming_errors(self, error):
+        """
+        A mistake in the program is permanent: neither retried nor papered over by a fallback.
+        """
+        classification = classify_error(error)
+
+        assert (ErrorCategory.PERMANENT, Severity.HIGH) == (classification.category, classification.severity)
+        assert (False, False, None) == (
+            classification.can_retry(), classification.has_fallback(), classification.error_code
+        )  # fmt: skip
+
+    @pytest.mark.parametrize(
+        "error", [Exception(), RuntimeError(), OSError(), BillingError()], ids=lambda error: type(error).__name__
+    )
+    def test_unknown(self, error):
+        """
+        Anything else is unknown: not retried by itself, and a fallback may serve.
+        """
+        classification = classify_error(error)
+
+        assert (ErrorCategory.UNKNOWN, None) == (classification.category, classification.error_code)
+        assert (False, True, False) == (
+            classification.can_retry(), classification.has_fallback(), classification.is_critical()
+        )  # fmt: skip
+
+    def test_the_cause_is_not_looked_at(self):
+        """
+        An error is classified by what it is itself.
+        """
+        error = BillingError()
+        error.__cause__ = ConnectionRefusedError()
+
+        assert ErrorCategory.UNKNOWN == classify_error(error).category
+
+
+class TestClassification:
+    @pytest.mark.parametrize("category", ErrorCategory)
+    def test_has_fallback(self, category):
+        """
+        A fallback may stand in for every category but PERMANENT.
+        """
+        classification = ErrorClassification(category, Severity.LOW, False, None, "")
+
+        assert (category != ErrorCategory.PERMANENT) == classification.has_fallback()
+
+    @pytest.mark.parametrize("severity", Severity)
+    def test_is_critical(self, severity):
+        """
+        Only CRITICAL is critical.
+        """
+        classification = ErrorClassification(ErrorCategory.UNKNOWN, severity, False, None, "")
+
+        assert (severity == Severity.CRITICAL) == classification.is_critical()
+
+
+class TestRegister:
+    @pytest.mark.parametrize("category", ErrorCategory)
+    def test_retryable_by_category(self, classifier, category):
+        """
+        Unless it is said, TRANSIENT and THROTTLED are retryable and the rest is not.
+        """
+        classifier.register(BillingError, category)
+        expected = ErrorClassification(category, Severity.MEDIUM, category in ("TRANSIENT", "THROTTLED"), None, "")
+
+        assert expected == classifier.classify(BillingError())
+
+    def test_everything_said(self, classifier):
+        """
+        Severity, retryability and suggestion can be given.
+        """
+        classifier.register(
+            BillingError, ErrorCategory.UNKNOWN, severity=Severity.CRITICAL, retryable=True, suggestion="pay"
+        )
+        expected = ErrorClassification(ErrorCategory.UNKNOWN, Severity.CRITICAL, True, None, "pay")
+
+        assert expected == classifier.classify(BillingError())
+
+    def test_includes_subclasses(self, classifier):
+        """
+        A subclass counts as its nearest registered parent, in whatever order they came.
+        """
+        classifier.register(LateBillingError, ErrorCategory.TRANSIENT)
+        classifier.register(BillingError, ErrorCategory.PERMANENT)
+
+        class VeryLateBillingError(LateBillingError):
+            pass
+
+        assert ErrorCategory.TRANSIENT == classifier.classify(VeryLateBillingError()).category
+        assert ErrorCategory.PERMANENT == classifier.classify(BillingError()).category
+
+    def test_comes_before_what_is_known(self, classifier):
+        """
+        A registered type counts before the built-in knowledge.
+        """
+        classifier.register(OSError, ErrorCategory.PERMANENT)
+
+        assert ErrorCategory.PERMANENT == classifier.classify(ConnectionRefusedError()).category
+
+    def test_one_of_ours_keeps_its_code(self, classifier):
+        """
+        Registering an exception below ours changes what is done about it, not what it is.
+        """
+        classifier.register(QuotaError, ErrorCategory.PERMANENT, suggestion="buy more")
+        classification = classifier.classify(QuotaError(error_code=ErrorCode.ERR_API_RATE_LIMIT))
+
+        assert (ErrorCategory.PERMANENT, "ERR_API_RATE_LIMIT", "buy more") == (
+            classification.category, classification.error_code, classification.suggestion
+        )  # fmt: skip
+        assert (
+            ErrorCategory.THROTTLED == classifier.classify(APIError(error_code=ErrorCode.ERR_API_RATE_LIMIT)).category
+        )
+
+    def test_stays_with_its_classifier(self, classifier):
+        """
+        What one classifier is told, the others do not know.
+        """
+        classifier.register(BillingError, ErrorCategory.TRANSIENT)
+
+        assert ErrorCategory.UNKNOWN == default_classifier.classify(BillingError()).category
+
+
+class TestRootClassification:
+    def test_of_a_refusal(self):
+        """
+        A guard's refusal stands for the error behind it, through several guards.
+        """
+        outer, inner = CircuitBreakerOpen(), RetryExhausted()
+        outer.__cause__, inner.__cause__ = inner, APIError(error_code=ErrorCode.ERR_API_UNAUTHORIZED)
+
+        assert "ERR_API_UNAUTHORIZED" == root_classification(outer).error_code
+
+    def test_of_a_refusal_without_a_cause(self):
+        """
+        Where nothing is behind it, a refusal is itself.
+        """
+        assert "ERR_CB_OPEN" == root_classification(CircuitBreakerOpen()).error_code
+
+    def test_of_any_other_error(self):
+        """
+        An error that is no refusal is its own root, whatever caused it.
+        """
+        error = errors.ConnectionError()
+        error.__cause__ = APIError(error_code=ErrorCode.ERR_API_UNAUTHORIZED)
+
+        assert "ERR_CONN_UNAVAILABLE" == root_classification(error).error_code
+
+    def test_of_a_foreign_cause(self):
+        """
+        The root may be an exception of somebody else's.
+        """
+        error = CircuitBreakerOpen()
+        error.__cause__ = ConnectionRefusedError()
+
+        assert "ERR_CONN_REFUSED" == root_classification(error).error_code
+
+    def test_of_a_circle(self):
+        """
+        Causes that lead back to where they began come to an end.
+        """
+        one, other = CircuitBreakerOpen(), RetryExhausted()
+        one.__cause__, other.__cause__ = other, one
+
+        assert ErrorCategory.DEGRADATION == root_classification(one).category
+
+
+class TestConveniences:
+    def test_get_recovery_suggestion(self):
+        """
+        The suggestion of the table is one call away.
+        """
+        assert ErrorCode.ERR_CB_OPEN.info.suggestion == get_recovery_suggestion(CircuitBreakerOpen())
+
+    def test_is_retryable(self):
+        """
+        So is whether asking again may help.
+        """
+        assert is_retryable(ConnectionRefusedError())
+        assert not is_retryable(ValueError())

@@ -1,0 +1,508 @@
+import asyncio
+import inspect
+import json
+import threading
+
+import pytest
+
+from pixel_llm.errors import CircuitBreakerOpen, ConnectionError, PolicyError, ValidationError
+from pixel_llm.events import AttemptFailed, RetryScheduled
+from pixel_llm.resilience import CircuitState, Layer
+from pixel_llm.runtime import load_policies
+from pixel_llm.testing import VirtualClock
+
+SHOP = """
+version: 1
+description: A shop.
+targets:
+  shop.pay:
+    deadline: 20s
+    retry: {strategy: fixed_delay, max_attempts: 3, initial_delay: 2s, jitter: none}
+    circuit_breaker: {failure_threshold: 3, cooldown: 30s}
+    idempotent: true
+  shop.stock:
+    fallback: [{cache: {ttl: 1m}}, {default_value: [none left]}]
+  shop.list: {}
+"""
+
+
+@pytest.fixture
+def clock():
+    return VirtualClock()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    (folder / "shop.yaml").write_text(SHOP)
+    return folder
+
+
+@pytest.fixture
+def load(folder, clock):
+    """Loads the shop's policy and closes it at the end."""
+    loaded = []
+
+    def load(profile="shop", **more):
+        loaded.append(load_policies(folder, profile, **({"clock": clock, "variables": {}} | more)))
+        return loaded[-1]
+
+    yield load
+    for policies in loaded:
+        policies.close()
+
+
+def gone():
+    raise ConnectionError("gone")
+
+
+class TestLoadPolicies:
+    def test_from_a_folder_by_name(self, load, folder):
+        """
+        The arguments say which folder and which profile; what was loaded can be looked at.
+        """
+        policies = load()
+
+        assert ("shop", folder / "shop.yaml", "A shop.") == (
+            policies.profile,
+            policies.file,
+            policies.config.description,
+        )
+        assert f"<Policies 'shop' from {folder / 'shop.yaml'}>" == repr(policies)
+
+    def test_shipped_profiles_from_any_folder(self, load):
+        """
+        A profile that the folder lacks is the shipped one.
+        """
+
+        assert "production" == load("production").profile
+
+    def test_from_where_the_environment_says(self, folder, monkeypatch):
+        """
+        Without arguments ``$PIXEL_LLM_POLICIES`` and ``$PIXEL_LLM_PROFILE`` decide.
+        """
+        monkeypatch.setenv("PIXEL_LLM_POLICIES", str(folder))
+        monkeypatch.setenv("PIXEL_LLM_PROFILE", "shop")
+        with load_policies() as policies:
+            assert folder / "shop.yaml" == policies.file
+
+    def test_from_the_working_directory(self, folder, monkeypatch):
+        """
+        Without either, ``./policies`` is looked into, for the profile ``basic``.
+        """
+        monkeypatch.chdir(folder.parent)
+        monkeypatch.delenv("PIXEL_LLM_POLICIES", raising=False)
+        monkeypatch.delenv("PIXEL_LLM_PROFILE", raising=False)
+        (folder / "basic.yaml").write_text("version: 1\ndescription: Ours.\n")
+        with load_policies() as policies:
+            assert ("basic", "Ours.") == (policies.profile, policies.config.description)
+
+    def test_the_arguments_win(self, folder, monkeypatch):
+        """
+        What is passed beats what the environment says.
+        """
+        monkeypatch.setenv("PIXEL_LLM_POLICIES", "/nowhere")
+        monkeypatch.setenv("PIXEL_LLM_PROFILE", "nobody")
+        with load_policies(folder, "shop") as policies:
+            assert "shop" == policies.profile
+
+    def test_with_overrides(self, load):
+        """
+        Sections from code lie over the profile's: maps merge, lists replace.
+        """
+        policies = load(overrides={"targets": {"shop.pay": {"deadline": "5s"}, "shop.new": {"timeout": "1s"}}})
+
+        assert (5.0, 3) == (
+            policies.config.targets["shop.pay"].deadline,
+            policies.config.targets["shop.pay"].retry.max_attempts,
+        )
+        assert 1.0 == policies.config.targets["shop.new"].timeout.attempt
+
+    def test_with_variables(self, folder, load):
+        """
+        ``${VAR}`` sees the variables that were passed.
+        """
+        (folder / "shop.yaml").write_text("version: 1\nlm_studio: {model: '${MODEL}'}\n")
+
+        assert "tiny" == load(variables={"MODEL": "tiny"}).config.lm_studio.model
+
+    def test_overrides_are_checked_like_a_file(self, load):
+        """
+        A wrong override is a PolicyError that names its place.
+        """
+        with pytest.raises(PolicyError) as caught:
+            load(overrides={"targets": {"shop.pay": {"deadline": 5}}})
+
+        assert "<overrides>: targets.shop.pay.deadline: 5 has no unit: write 5s or 5ms" == str(caught.value)
+
+    def test_a_wrong_policy_starts_nothing(self, folder, load, monkeypatch):
+        """
+        Every problem is told at once, and nothing is made: no file, no folder, no thread.
+        """
+        monkeypatch.chdir(folder.parent)
+        (folder / "shop.yaml").write_text(
+            "version: 1\n"
+            "logging: {file: logs/shop.log}\n"
+            "targets:\n"
+            "  shop.pay:\n"
+            "    retry: {max_attempts: 0}\n"
+            "    circuit_breaker: {colldown: 3s}\n"
+        )
+        before = threading.active_count()
+        with pytest.raises(PolicyError) as caught:
+            load()
+
+        unknown = "unknown key 'colldown'; did you mean \"cooldown\"?"
+
+        assert [
+            f"{folder}/shop.yaml:5:27: targets.shop.pay.retry.max_attempts: must be at least 1 (got 0)",
+            f"{folder}/shop.yaml:6:23: targets.shop.pay.circuit_breaker.colldown: {unknown}",
+        ] == str(caught.value).splitlines()
+        assert [folder] == list(folder.parent.iterdir())
+        assert before == threading.active_count()
+
+    def test_an_unknown_profile_is_an_error_with_a_suggestion(self, load, folder):
+        """
+        No default is put in the place of a profile that is not there.
+        """
+        with pytest.raises(PolicyError) as caught:
+            load("shpo")
+
+        assert f"{folder}: there is no profile 'shpo'; did you mean \"shop\"?" == str(caught.value)
+
+    def test_a_right_policy_makes_no_file_yet(self, folder, load, monkeypatch):
+        """
+        The log is made by its first record, not by loading.
+        """
+        monkeypatch.chdir(folder.parent)
+        load("production")
+
+        assert [folder] == list(folder.parent.iterdir())
+
+
+class TestWrap:
+    def test_puts_the_target_s_stack_around_a_function(self, load, clock):
+        """
+        Calls go through the layers that the policy has for the target.
+        """
+        left = [1, 1]
+        guarded = load().wrap("shop.pay", lambda card: gone() if left and left.pop() else card)
+
+        assert "visa" == guarded("visa")
+        assert [2.0, 2.0] == clock.sleeps
+        assert "shop.pay" == guarded.target
+
+    def test_async_functions_too(self, load, clock):
+        """
+        A coroutine function stays one.
+        """
+        left = [1]
+
+        async def pay(card):
+            return gone() if left and left.pop() else card
+
+        guarded = load().wrap("shop.pay", pay)
+
+        assert inspect.iscoroutinefunction(guarded)
+        assert ("visa", 2) == (lambda outcome: (outcome.value, outcome.attempts))(asyncio.run(guarded.outcome("visa")))
+
+    def test_an_unknown_target_is_an_error_with_a_suggestion(self, load, folder):
+        """
+        No target runs unguarded by accident: a name that matches nothing is an error.
+        """
+        with pytest.raises(PolicyError) as caught:
+            load().wrap("shop.pya", print)
+
+        assert (
+            f"{folder / 'shop.yaml'}: targets.shop.pya: this policy has no target 'shop.pya'; "
+            'did you mean "shop.pay"?' == str(caught.value)
+        )
+
+    def test_a_target_like_no_other_gets_the_list(self, load):
+        """
+        Where nothing is close enough to suggest, the message lists what there is.
+        """
+        with pytest.raises(PolicyError) as caught:
+            load().wrap("billing.charge", print)
+
+        assert str(caught.value).endswith(
+            "this policy has no target 'billing.charge'; there are encoder.forward, encoder.load, lm_studio.chat, "
+            "lm_studio.models, pixel_llm.generate, shop.list, shop.pay or shop.stock"
+        )
+
+    @pytest.mark.parametrize(
+        "target", ["pixel_llm.generate", "encoder.load", "encoder.forward", "lm_studio.chat", "lm_studio.models"]
+    )
+    def test_a_system_target_without_a_section_is_passed_through(self, load, target):
+        """
+        The system's own targets may always be wrapped; a policy that says nothing of one leaves it alone.
+        """
+        policies = load()
+        error = ValueError("as it was")
+
+        def fail():
+            raise error
+
+        with pytest.raises(ValueError) as caught:
+            policies.wrap(target, fail)()
+
+        assert error is caught.value
+        assert (Layer("call", {}),) == policies.describe(target)
+
+    def test_a_cache_needs_a_key(self, load):
+        """
+        A target whose fallback caches can't be wrapped without a key function.
+        """
+        policies = load()
+        with pytest.raises(ValidationError, match="needs key="):
+            policies.wrap("shop.stock", print)
+
+        assert "ok" == policies.wrap("shop.stock", lambda: "ok", key=lambda: 1)()
+
+    def test_passes_its_options_on(self, load, clock):
+        """
+        key, cooperative and cacheable reach the guard.
+        """
+        policies = load(overrides={"targets": {"shop.stock": {"timeout": "5s"}}})
+        threads = []
+
+        def stock(article):
+            threads.append(threading.current_thread())
+            return gone() if len(threads) > 2 else article
+
+        guarded = policies.wrap(
+            "shop.stock", stock, key=lambda article: article, cooperative=True, cacheable=lambda found: found != "pear"
+        )
+
+        assert ["apple", "pear"] == [guarded("apple"), guarded("pear")]
+        assert ["apple", ["none left"]] == [guarded("apple"), guarded("pear")]
+        assert {threading.current_thread()} == set(threads)
+
+
+class TestGuard:
+    def test_is_wrap_as_a_decorator(self, load):
+        """
+        A decorated function is guarded and keeps its name, its text and its signature.
+        """
+        policies = load()
+
+        @policies.guard("shop.pay")
+        def pay(card: str) -> str:
+            """Take money."""
+            return card
+
+        assert ("visa", "pay", "Take money.") == (pay("visa"), pay.__name__, pay.__doc__)
+        assert "(card: str) -> str" == str(inspect.signature(pay))
+
+    def test_takes_the_same_options(self, load):
+        """
+        key= is for the decorator too.
+        """
+
+        @load().guard("shop.stock", key=lambda article: article)
+        def stock(article):
+            return gone()
+
+        assert ["none left"] == stock("apple")
+
+
+class TestBreaker:
+    def test_is_the_target_s(self, load, clock):
+        """
+        The breaker that guards a target can be looked at, and follows its calls.
+        """
+        policies = load()
+
+        assert CircuitState.CLOSED is policies.breaker("shop.pay").state
+
+        with pytest.raises(ConnectionError):
+            policies.wrap("shop.pay", gone)()
+
+        assert CircuitState.OPEN is policies.breaker("shop.pay").state
+
+    def test_is_shared_by_two_wraps(self, load):
+        """
+        Two callables of one target, sync and async, share its breaker.
+        """
+        policies = load()
+
+        async def pay():
+            return "paid"
+
+        other = policies.wrap("shop.pay", pay)
+        with pytest.raises(ConnectionError):
+            policies.wrap("shop.pay", gone)()
+        with pytest.raises(CircuitBreakerOpen):
+            asyncio.run(other())
+        policies.breaker("shop.pay").reset()
+
+        assert "paid" == asyncio.run(other())
+
+    def test_is_not_shared_by_two_policies(self, load):
+        """
+        Loading a policy again starts afresh.
+        """
+        first, second = load(), load()
+        with pytest.raises(ConnectionError):
+            first.wrap("shop.pay", gone)()
+
+        assert CircuitState.CLOSED is second.breaker("shop.pay").state
+
+    def test_of_a_target_without_one_is_an_error(self, load, folder):
+        """
+        A target without a breaker has none to look at; has_breaker() asks beforehand.
+        """
+        policies = load()
+
+        assert [True, False] == [policies.has_breaker(target) for target in ("shop.pay", "shop.list")]
+
+        with pytest.raises(PolicyError) as caught:
+            policies.breaker("shop.list")
+
+        assert f"{folder / 'shop.yaml'}: targets.shop.list: shop.list has no circuit_breaker" == str(caught.value)
+
+    def test_of_an_unknown_target_is_an_error(self, load):
+        """
+        Asking about a target that is not there is a mistake, whatever is asked.
+        """
+        policies = load()
+        for ask in (policies.breaker, policies.has_breaker, policies.describe):
+            with pytest.raises(PolicyError, match="did you mean"):
+                ask("shop.pya")
+
+
+class TestDescribe:
+    def test_gives_the_layers_outermost_first(self, load):
+        """
+        describe() shows what a call goes through, with the defaults that the policy left out.
+        """
+
+        assert [
+            ("deadline", {"deadline": 20.0}),
+            (
+                "retry",
+                {
+                    "strategy": "fixed_delay",
+                    "max_attempts": 3,
+                    "initial_delay": 2.0,
+                    "max_delay": 60.0,
+                    "backoff_multiplier": 2.0,
+                    "jitter": "none",
+                    "retry_after_max": 60.0,
+                },
+            ),
+            (
+                "circuit_breaker",
+                {"failure_threshold": 3, "cooldown": 30.0, "success_threshold": 2, "half_open_max_calls": 1},
+            ),
+            ("call", {}),
+        ] == [(layer.name, layer.settings) for layer in load().describe("shop.pay")]
+
+
+class TestListeners:
+    def test_hear_of_every_target(self, load):
+        """
+        Listeners that were passed and listeners that were added get the events, in that order.
+        """
+        seen = []
+        policies = load(listeners=[lambda event: seen.append(("passed", type(event)))])
+        policies.add_listener(lambda event: seen.append(("added", type(event))))
+        left = [1]
+        policies.wrap("shop.pay", lambda: gone() if left and left.pop() else 1)()
+
+        assert [
+            ("passed", AttemptFailed),
+            ("added", AttemptFailed),
+            ("passed", RetryScheduled),
+            ("added", RetryScheduled),
+        ] == seen[:4]
+
+    def test_that_raise_fail_no_call(self, load, caplog):
+        """
+        A call does not notice a listener's fault.
+        """
+
+        def broken(event):
+            raise RuntimeError("listener fault")
+
+        left = [1]
+        guarded = load(listeners=[broken]).wrap("shop.pay", lambda: gone() if left and left.pop() else "paid")
+
+        assert "paid" == guarded()
+        assert 1 == sum("reported once" in record.getMessage() for record in caplog.records)
+
+
+class TestLog:
+    @pytest.fixture
+    def file(self, tmp_path):
+        return tmp_path / "logs" / "shop.log"
+
+    def test_is_written_where_the_policy_says(self, load, file):
+        """
+        Events go to the policy's file, with profile and target.
+        """
+        policies = load(overrides={"logging": {"file": str(file), "level": "ERROR"}})
+        with pytest.raises(ConnectionError):
+            policies.wrap("shop.list", gone)()
+        (record,) = [json.loads(line) for line in file.read_text().splitlines()]
+
+        assert ("call_failed", {"profile": "shop", "target": "shop.list"}) == (record["message"], record["context"])
+
+    def test_of_two_policies_do_not_mix(self, load, tmp_path):
+        """
+        Each policy writes its own file.
+        """
+        files = [tmp_path / "first.log", tmp_path / "second.log"]
+        for file in files:
+            with pytest.raises(ConnectionError):
+                load(overrides={"logging": {"file": str(file)}}).wrap("shop.list", gone)()
+
+        assert [2, 2] == [len(file.read_text().splitlines()) for file in files]
+
+    def test_that_cannot_be_written_fails_no_call(self, load, tmp_path, caplog):
+        """
+        A log file that can't be written is reported once, and calls give what they gave before.
+        """
+        policies = load(overrides={"logging": {"file": str(tmp_path)}})
+        with pytest.raises(ConnectionError):
+            policies.wrap("shop.list", gone)()
+
+        assert 1 == sum("cannot be written" in record.getMessage() for record in caplog.records)
+
+
+class TestClose:
+    def test_ends_the_log_and_not_the_calls(self, load, tmp_path):
+        """
+        After close() stacks still work; their records go to the application's handlers only.
+        """
+        file = tmp_path / "shop.log"
+        with load(overrides={"logging": {"file": str(file)}}) as policies:
+            guarded = policies.wrap("shop.list", gone)
+            with pytest.raises(ConnectionError):
+                guarded()
+        written = file.read_text()
+        with pytest.raises(ConnectionError):
+            guarded()
+
+        assert written == file.read_text()
+
+    def test_may_be_done_twice(self, load):
+        """
+        Closing what is closed does nothing.
+        """
+        policies = load()
+        policies.close()
+        policies.close()
+
+    def test_touches_no_other_policy(self, load, tmp_path):
+        """
+        Another policy's log goes on.
+        """
+        first = load(overrides={"logging": {"file": str(tmp_path / "first.log")}})
+        second = load(overrides={"logging": {"file": str(tmp_path / "second.log")}})
+        first.close()
+        with pytest.raises(ConnectionError):
+            second.wrap("shop.list", gone)()
+
+        assert (tmp_path / "second.log").exists()
