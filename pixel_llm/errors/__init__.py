@@ -6,7 +6,9 @@ from pixel_llm.errors.classifier import (
     classify_error,
     default_classifier,
     get_recovery_suggestion,
+    http_status,
     is_retryable,
+    root_cause,
     root_classification,
 )
 from pixel_llm.errors.codes import ERROR_CODES, ErrorCategory, ErrorCode, ErrorCodeInfo, ErrorFamily, Severity
@@ -24,7 +26,7 @@ from pixel_llm.errors.exceptions import (
     TimeoutError,
     ValidationError,
 )
-from pixel_llm.errors.problem import Place, Problem
+from pixel_llm.errors.problem import Place, Problem, ProblemSeverity
 
 __all__ = [
     "ERROR_CODES",
@@ -45,6 +47,7 @@ __all__ = [
     "Place",
     "PolicyError",
     "Problem",
+    "ProblemSeverity",
     "RetryExhausted",
     "Severity",
     "TimeoutError",
@@ -52,6 +55,8 @@ __all__ = [
     "classify_error",
     "default_classifier",
     "get_recovery_suggestion",
+    "http_status",
     "is_retryable",
+    "root_cause",
     "root_classification",
 ]

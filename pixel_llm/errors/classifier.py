@@ -144,20 +144,35 @@ def classify_error(error: BaseException) -> ErrorClassification:
     return default_classifier.classify(error)
 
 
-def root_classification(error: BaseException) -> ErrorClassification:
+def root_cause(error: BaseException) -> BaseException:
     """
-    Classify *error* by its root cause.
+    The error that *error* comes from.
 
     A guard's refusal (DEGRADATION) stands for the error behind it: an exhausted
     retry of a wrong key is a wrong key.
     """
     seen: set[int] = set()
-    classification = classify_error(error)
-    while classification.category is ErrorCategory.DEGRADATION and error.__cause__ and id(error) not in seen:
+    while (
+        error.__cause__ is not None
+        and id(error) not in seen
+        and classify_error(error).category is ErrorCategory.DEGRADATION
+    ):
         seen.add(id(error))
         error = error.__cause__
-        classification = classify_error(error)
-    return classification
+    return error
+
+
+def root_classification(error: BaseException) -> ErrorClassification:
+    """Classify *error* by its root cause."""
+    return classify_error(root_cause(error))
+
+
+def http_status(error: BaseException) -> int | None:
+    """The HTTP status that *error* came with: one of ours, or one with a ``response`` as httpx and requests have it."""
+    status = error.details.get("status") if isinstance(error, PixelLMError) else None
+    if status is None:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None
 
 
 def get_recovery_suggestion(error: BaseException) -> str:

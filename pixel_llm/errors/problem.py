@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -17,20 +18,40 @@ class Place:
         return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
 
 
+class ProblemSeverity(StrEnum):
+    """An ERROR never starts; a WARNING is likely a mistake; a NOTE is worth knowing."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
     """
     One thing that is wrong.
 
-    Its text is one line, ``file:line:column: path: message``, as editors and
-    CI systems read it; what would break the line or move a terminal's cursor is escaped. *path* is the dotted way to the value, such as
-    ``targets.lm_studio.chat.retry``, and empty for the document itself.
+    Its text is one line, ``file:line:column: path: message``, as editors and CI systems
+    read it; what would break the line or move a terminal's cursor is escaped. What is no
+    error names its severity and its rule as well.
+
+    Attributes:
+        place: Where.
+        path: The dotted way to the value, such as ``targets.lm_studio.chat.retry``; empty for the document itself.
+        message: What is wrong, and what would be right.
+        rule: The stable id of the rule that is broken; see the rules' pages.
+        severity: How bad it is.
     """
 
     place: Place
     path: str
     message: str
+    rule: str = "PL003"
+    severity: ProblemSeverity = ProblemSeverity.ERROR
 
     def __str__(self) -> str:
-        text = ": ".join(part for part in (str(self.place), self.path, self.message) if part)
+        message = self.message
+        if self.severity is not ProblemSeverity.ERROR:
+            message = f"{self.severity}: {message} [{self.rule}]"
+        text = ": ".join(part for part in (str(self.place), self.path, message) if part)
         return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

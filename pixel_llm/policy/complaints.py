@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from pixel_llm.errors import Problem
-from pixel_llm.policy.durations import duration_complaint
+from pixel_llm.policy.durations import duration_complaint, parse_duration
 from pixel_llm.policy.nodes import Node, format_path
 from pixel_llm.policy.showing import show
+from pixel_llm.policy.sizes import size_complaint
 from pixel_llm.policy.suggestions import one_of, suggestion
 
 _TYPES = {
@@ -26,7 +27,7 @@ def complain(violation: Any, document: Node) -> Iterator[Problem]:
     path = tuple(violation.absolute_path)
     node = document.find(path)
     match violation.validator:
-        case "additionalProperties" if "maxProperties" not in violation.schema:  # else one of several things is wanted
+        case "additionalProperties":
             yield from _unknown_keys(violation, node, path)
         case "propertyNames" | "pattern" if violation.schema_path and "propertyNames" in violation.schema_path:
             name = violation.instance
@@ -49,8 +50,11 @@ def _unknown_keys(violation: Any, node: Node, path: tuple[str | int, ...]) -> It
 
 def _describe(violation: Any) -> str:
     value, limit, schema = violation.instance, violation.validator_value, violation.schema
-    if schema.get("title") == "a duration":
+    title = str(schema.get("title", ""))
+    if title.startswith("a duration") and not _is_zero(value):
         return duration_complaint(value)
+    if title == "a size":
+        return size_complaint(value)
     got = "" if schema.get("writeOnly") else f" (got {show(value)})"
     match violation.validator:
         case "type":
@@ -65,10 +69,21 @@ def _describe(violation: Any) -> str:
             return f"must be at least {limit}{got}"
         case "maximum":
             return f"must be at most {limit}{got}"
+        case "anyOf":
+            names = limit[0].get("enum", [])
+            return f"{_must_be(violation)}{got}{suggestion(str(value), names)}"
         case "minItems" | "minLength":
             return "must not be empty"
         case _:
             return f"{_must_be(violation)}{got}"
+
+
+def _is_zero(value: object) -> bool:
+    """True for ``0s``: a duration indeed, but where one longer than 0 is wanted."""
+    try:
+        return parse_duration(str(value)) == 0
+    except ValueError:
+        return False
 
 
 def _must_be(violation: Any) -> str:

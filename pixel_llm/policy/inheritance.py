@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pixel_llm.errors import Place, PolicyError, Problem
+from pixel_llm.policy.locating import profiles_in, shipped_folder
 from pixel_llm.policy.merging import merge
 from pixel_llm.policy.nodes import Node
 from pixel_llm.policy.reading import read_file
 from pixel_llm.policy.schema import check_source
+from pixel_llm.policy.sections.document import POLICY
 from pixel_llm.policy.suggestions import one_of, suggestion
 
 MAX_DEPTH = 20
@@ -21,26 +23,36 @@ class Sources:
 
     def __init__(self, profiles: Mapping[str, Path]) -> None:
         self._profiles = profiles
-        self._read: dict[Path, Node] = {}
+        self.documents: dict[Path, Node] = {}
         self.problems: list[Problem] = []
 
     def load(self, path: Path) -> Node:
         """The file at *path* merged over everything it extends. Problems are collected."""
         return self._merged(path, ())
 
-    def check(self, document: Node) -> Node:
-        """Note the problems of a source document; give it back without its wrong parts being mended."""
-        self.problems.extend(check_source(document))
-        return document
+    def overlay(self, document: Node, path: Path) -> Node:
+        """*document* with the file at *path* laid over it. An overlay extends nothing."""
+        overlay = self._document(path)
+        if "extends" in overlay.value:
+            place = overlay.place_of_key("extends")
+            self.problems.append(Problem(place, "extends", "an overlay extends nothing; it is laid over the profile"))
+        return merge(document, _without_extends(overlay), POLICY)
+
+    def lay_over(self, document: Node, patch: Node) -> Node:
+        """*document* with sections given in code laid over it."""
+        self.problems.extend(check_source(patch))
+        return merge(document, patch, POLICY)
 
     def _document(self, path: Path) -> Node:
-        if path not in self._read:
+        if path not in self.documents:
             try:
-                self._read[path] = self.check(read_file(path))
+                document = read_file(path)
+                self.problems.extend(check_source(document))
+                self.documents[path] = document
             except PolicyError as exc:  # go on with nothing in its place, to find what else is wrong
                 self.problems.extend(exc.problems)
-                self._read[path] = Node({}, Place(str(path)))
-        return self._read[path]
+                self.documents[path] = Node({}, Place(str(path)))
+        return self.documents[path]
 
     def _merged(self, path: Path, line: tuple[Path, ...]) -> Node:
         document = self._document(path)
@@ -48,11 +60,13 @@ class Sources:
         for parent, node in _parents(document):
             parent_path = self._find(parent, node, (*line, path))
             if parent_path is not None:
-                base = merge(base, self._merged(parent_path, (*line, path)))
-        return merge(base, _without_extends(document))
+                base = merge(base, self._merged(parent_path, (*line, path)), POLICY)
+        return merge(base, _without_extends(document), POLICY)
 
     def _find(self, parent: str, node: Node, line: tuple[Path, ...]) -> Path | None:
         path = self._profiles.get(parent)
+        if path is not None and path == line[-1]:  # `extends: production` in one's own production.yaml
+            path = profiles_in(shipped_folder("policies")).get(parent, path)
         if path is None:
             hint = suggestion(parent, self._profiles) or f"; there are {one_of(self._profiles)}"
             self._report(node, f"there is no profile {parent!r}{hint}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 
 from pixel_llm.errors import Place, PolicyError, Problem
@@ -50,8 +51,11 @@ def policy_files(folder: Path) -> list[Path]:
 
 def profiles_in(folder: Path) -> dict[str, Path]:
     """The profiles of *folder*, by name; the shipped ones are there too, unless *folder* has its own of that name."""
-    files = [*policy_files(shipped_folder("policies")), *policy_files(folder)]
-    return {path.stem: path for path in files}
+    own = policy_files(folder)
+    for first, second in pairwise(own):
+        if first.stem == second.stem:
+            raise PolicyError([Problem(Place(str(second)), "", f"is the profile {second.stem!r} too; {first} is another")])
+    return {path.stem: path for path in [*policy_files(shipped_folder("policies")), *own]}
 
 
 def profile_file(folder: Path, name: str) -> Path:

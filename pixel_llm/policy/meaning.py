@@ -8,7 +8,7 @@ from pixel_llm.errors import Problem
 from pixel_llm.policy.durations import format_duration
 from pixel_llm.policy.nodes import Node, format_path
 from pixel_llm.policy.sections.document import PolicyConfig
-from pixel_llm.policy.sections.target import SYSTEM_TARGETS, TargetPolicy, is_system_name
+from pixel_llm.policy.sections.target import SYSTEM_TARGETS, TargetPolicy, is_pattern, is_system_name
 from pixel_llm.policy.suggestions import one_of, suggestion
 
 
@@ -29,7 +29,8 @@ def unknown_system_target(name: str) -> str:
 
 
 def _known_target(name: str, target: TargetPolicy, document: Node) -> Iterator[Problem]:
-    if is_system_name(name) and name not in SYSTEM_TARGETS:
+    covers_one = is_pattern(name) and any(target_name.startswith(name[:-1]) for target_name in SYSTEM_TARGETS)
+    if is_system_name(name) and name not in SYSTEM_TARGETS and not covers_one:
         place = document.find(["targets"]).place_of_key(name)
         yield Problem(place, format_path(("targets", name)), unknown_system_target(name))
 

@@ -6,19 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from pixel_llm.policy.kinds import Interpolate, JSONSchema, Kind, SchemaBuilder
+from pixel_llm.policy.kinds import ANYTHING, Interpolate, JSONSchema, Kind, SchemaBuilder, Setting
 from pixel_llm.policy.nodes import Node, Path
 
 _MISSING = dataclasses.MISSING
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Setting:
-    """What a policy may say under one key. *example* is written as in a policy file."""
-
-    kind: Kind
-    description: str
-    example: Any = None
 
 
 def setting(kind: Kind, description: str, *, default: Any = _MISSING, example: Any = None) -> Any:
@@ -41,16 +32,17 @@ class Section(Kind):
     source_settings: Mapping[str, Setting] = dataclasses.field(default_factory=dict)
 
     def schema(self, build: SchemaBuilder) -> JSONSchema:
-        return build.define(self.model.__name__, lambda: build.collection(self.body(build)))
+        name = f"{self.model.__name__}Use" if self.source_settings else self.model.__name__
+        return build.define(name, lambda: build.collection(self.body(build)))
 
     def body(self, build: SchemaBuilder) -> JSONSchema:
         """The schema itself, where :meth:`schema` refers to it."""
         properties = {}
         if build.source:
-            properties = {name: _describe(item, _MISSING, build) for name, item in self.source_settings.items()}
+            properties = {name: item.schema(build) for name, item in self.source_settings.items()}
         fields = self.fields()
         for name, field in fields.items():
-            properties[name] = _describe(field.metadata["setting"], field.default, build)
+            properties[name] = field.metadata["setting"].schema(build, field.default)
         schema: JSONSchema = {
             "type": "object",
             "description": (self.model.__doc__ or "").strip().splitlines()[0],
@@ -82,21 +74,15 @@ class Section(Kind):
             if getattr(value, name) is not None
         }
 
+    def child(self, key: str) -> Kind:
+        settings = self.settings()
+        return settings[key].kind if key in settings else ANYTHING
+
     def resolve(self, node: Node, interpolate: Interpolate, path: Path) -> Node:
         if not isinstance(node.value, dict):
             return interpolate(node, self, path)
-        settings = self.settings()
         children = {
-            name: settings[name].kind.resolve(child, interpolate, (*path, name)) if name in settings else child
-            for name, child in node.value.items()
+            name: self.child(name).resolve(child, interpolate, (*path, name)) for name, child in node.value.items()
         }
         return dataclasses.replace(node, value=children)
 
-
-def _describe(item: Setting, default: Any, build: SchemaBuilder) -> JSONSchema:
-    schema: JSONSchema = {"description": item.description}
-    if default is not _MISSING and default is not None and not dataclasses.is_dataclass(default):
-        schema["default"] = item.kind.thaw(default)
-    if item.example is not None:
-        schema["examples"] = [item.example]
-    return {**schema, **item.kind.schema(build)}

@@ -1,4 +1,4 @@
-"""Templates: a target's layer that is a name becomes the template of that name."""
+"""Templates: a target's layer that names one is laid over it."""
 
 from __future__ import annotations
 
@@ -6,41 +6,58 @@ import dataclasses
 from collections.abc import Iterator
 
 from pixel_llm.errors import Problem
-from pixel_llm.policy.nodes import Node, format_path
-from pixel_llm.policy.sections.document import TEMPLATE_KINDS
+from pixel_llm.policy.merging import merge
+from pixel_llm.policy.nodes import Node, Path, format_path
+from pixel_llm.policy.sections.document import POLICY, TEMPLATE_KINDS
 from pixel_llm.policy.suggestions import suggestion
 
-
-def apply_templates(document: Node) -> tuple[Node, list[Problem]]:
-    """Put each named template in its place and drop the `templates` section."""
-    problems: list[Problem] = []
-    values = {key: child for key, child in document.value.items() if key != "templates"}
-    templates = document.value.get("templates")
-    targets = values.get("targets")
-    if targets is not None and isinstance(targets.value, dict):
-        applied = {
-            name: _apply(name, target, templates, problems) if isinstance(target.value, dict) else target
-            for name, target in targets.value.items()
-        }
-        values["targets"] = dataclasses.replace(targets, value=applied)
-    return dataclasses.replace(document, value=values), problems
+_TARGET = POLICY.child("defaults")
 
 
-def _apply(name: str, target: Node, templates: Node | None, problems: list[Problem]) -> Node:
-    layers = dict(target.value)
-    for layer, node in _named(target):
-        known = templates.find([layer]).value if templates is not None and layer in templates.value else {}
-        if node.value in known:
-            layers[layer] = known[node.value]
-        else:
-            where = format_path(("targets", name, layer))
-            hint = suggestion(node.value, known) or f"; define it under templates.{layer}"
-            problems.append(Problem(node.place, where, f"there is no template {node.value!r}{hint}"))
-    return dataclasses.replace(target, value=layers)
+class Templates:
+    """The `templates` section of one policy. Notes which of them were used, and what is wrong."""
+
+    def __init__(self, document: Node) -> None:
+        self._templates = document.find(["templates"]) if "templates" in document.value else None
+        self.used: set[tuple[str, str]] = set()
+        self.problems: list[Problem] = []
+
+    def names(self, layer: str) -> list[str]:
+        """The templates there are for *layer*."""
+        section = None if self._templates is None else self._templates.value.get(layer)
+        return list(section.value) if section is not None and isinstance(section.value, dict) else []
+
+    def apply(self, target: Node, path: Path) -> Node:
+        """*target* with each layer written out in full: short forms expanded, templates below what is said."""
+        if not isinstance(target.value, dict):
+            return target
+        layers = {key: _TARGET.child(key).long_form(child) for key, child in target.value.items()}
+        for layer, name in _references(layers):
+            if name.value in self.names(layer):
+                self.used.add((layer, name.value))
+                assert self._templates is not None  # noqa: S101 - it has a name of this layer
+                template = self._templates.find([layer, name.value])
+                layers[layer] = _over(template, layers[layer], layer)
+            else:
+                hint = suggestion(name.value, self.names(layer)) or f"; define it under templates.{layer}"
+                where = format_path((*path, layer))
+                self.problems.append(Problem(name.place, where, f"there is no template {name.value!r}{hint}"))
+        return dataclasses.replace(target, value=layers)
 
 
-def _named(target: Node) -> Iterator[tuple[str, Node]]:
+def _references(layers: dict[str, Node]) -> Iterator[tuple[str, Node]]:
     for layer in TEMPLATE_KINDS:
-        node = target.value.get(layer)
-        if node is not None and isinstance(node.value, str):
+        node = layers.get(layer)
+        if node is None:
+            continue
+        if isinstance(node.value, dict) and "template" in node.value:
+            yield layer, node.value["template"]
+        elif isinstance(node.value, str):  # a chain has no long form beside the list itself
             yield layer, node
+
+
+def _over(template: Node, layer_node: Node, layer: str) -> Node:
+    if not isinstance(layer_node.value, dict):
+        return template
+    own = {key: child for key, child in layer_node.value.items() if key != "template"}
+    return merge(template, dataclasses.replace(layer_node, value=own), TEMPLATE_KINDS[layer])

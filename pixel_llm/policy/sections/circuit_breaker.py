@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pixel_llm.policy.kinds import Duration, Integer
+from pixel_llm.policy.sections.matching import COUNTED_BY_DEFAULT, ERROR_NAMES, ErrorMatcher
 from pixel_llm.policy.settings import setting
 
 
@@ -30,4 +31,11 @@ class CircuitBreakerConfig:
     )
     half_open_max_calls: int = setting(
         Integer(1, 10_000), "Trial calls that may be under way at once.", default=1, example=1
+    )
+    count: ErrorMatcher = setting(
+        ERROR_NAMES,
+        "The errors that count as failures, by category, code or HTTP status; all others are neither failure nor "
+        "success. The list replaces the default.",
+        default=COUNTED_BY_DEFAULT,
+        example=["TRANSIENT", "UNKNOWN", "429"],
     )

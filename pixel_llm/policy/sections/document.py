@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pixel_llm.policy.kinds import ListOf, Literal, MapOf, Name, Text, TextOr
+from pixel_llm.policy.kinds import ListOf, Literal, MapOf, Name, Setting, Text, TextOr
 from pixel_llm.policy.sections.circuit_breaker import CircuitBreakerConfig
 from pixel_llm.policy.sections.encoder import EncoderConfig
 from pixel_llm.policy.sections.fallback import FALLBACK_CHAIN
@@ -14,7 +14,7 @@ from pixel_llm.policy.sections.lm_studio import LMStudioConfig
 from pixel_llm.policy.sections.logging import LoggingConfig
 from pixel_llm.policy.sections.retry import RetryConfig
 from pixel_llm.policy.sections.target import TARGETS, TEMPLATE_PATTERN, TargetPolicy
-from pixel_llm.policy.settings import Section, Setting, setting
+from pixel_llm.policy.settings import Section, setting
 
 #: The layers that a template can stand for.
 TEMPLATE_KINDS = {
@@ -76,7 +76,8 @@ class PolicyConfig:
         metadata={
             "setting": Setting(
                 TARGETS,
-                "One stack of layers for each thing that is called, by its name.",
+                "One stack of layers for each thing that is called, by its name. A pattern such as billing.* stands for every "
+                "name below it; the most specific one wins, setting by setting.",
                 {"lm_studio.chat": {"timeout": "30s"}},
             )
         },
@@ -92,6 +93,11 @@ POLICY = Section(
             TextOr(_PROFILE_NAME, ListOf(_PROFILE_NAME)),
             "The profile that this one builds on, or several, later ones over earlier ones.",
             "basic",
+        ),
+        "defaults": Setting(
+            Section(TargetPolicy),
+            "What every target has, unless a pattern or its own section says otherwise.",
+            {"deadline": "60s"},
         ),
         "templates": Setting(
             Section(Templates), "Named layers that targets take by name.", {"retry": {"patient": {"max_attempts": 5}}}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from pixel_llm.policy.kinds import Duration, Integer, Kind, ListOf, OneKeyOf
+from pixel_llm.policy.kinds import Duration, Integer, Kind, ListOf, Setting, Size, Steps
+from pixel_llm.policy.sections.matching import ERROR_NAMES, SERVED_BY_DEFAULT, ErrorMatcher
 from pixel_llm.policy.settings import Section, setting
 
 
@@ -31,29 +33,62 @@ class CacheConfig:
     max_entries: int = setting(
         Integer(1, 10_000_000), "Results kept; beyond that the one unused for longest goes.", default=1000, example=1000
     )
+    max_bytes: int = setting(
+        Size(),
+        "Memory for results and their keys; beyond that the one unused for longest goes.",
+        default=64 * 1024 * 1024,
+        example="64MiB",
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class FallbackStep:
-    """One step of a chain. *cache* belongs to CACHE, *value* to DEFAULT_VALUE."""
+    """
+    One step of a chain. *cache* belongs to CACHE, *value* to DEFAULT_VALUE; *when* names the errors it serves for.
+
+    Immutable, safe to share between threads.
+    """
 
     strategy: FallbackStrategy
     cache: CacheConfig | None = None
     value: Any = None
+    when: ErrorMatcher = SERVED_BY_DEFAULT
 
 
-def _make_step(name: str, value: Any) -> FallbackStep:
+def _make_step(name: str, value: Any, extras: Mapping[str, Any]) -> FallbackStep:
     strategy = FallbackStrategy(name)
+    when = extras.get("when", SERVED_BY_DEFAULT)
     if strategy is FallbackStrategy.CACHE:
-        return FallbackStep(strategy, cache=value)
-    return FallbackStep(strategy, value=value)
+        return FallbackStep(strategy, cache=value, when=when)
+    return FallbackStep(strategy, value=value, when=when)
+
+
+def _unmake_step(step: FallbackStep) -> tuple[str, Any, Mapping[str, Any]]:
+    extras = {} if step.when == SERVED_BY_DEFAULT else {"when": step.when}
+    return step.strategy.value, step.cache if step.cache is not None else step.value, extras
 
 
 #: A chain of steps, tried in order until one serves.
 FALLBACK_CHAIN = ListOf(
-    OneKeyOf(
+    Steps(
         bare=(FallbackStrategy.NONE.value, FallbackStrategy.RAISE.value),
-        keyed={FallbackStrategy.CACHE.value: Section(CacheConfig), FallbackStrategy.DEFAULT_VALUE.value: Kind()},
+        keyed={
+            FallbackStrategy.CACHE.value: Setting(
+                Section(CacheConfig), "The last good result of the same request.", {"ttl": "1h"}
+            ),
+            FallbackStrategy.DEFAULT_VALUE.value: Setting(
+                Kind(), "Always this value, of any kind.", "Unable to generate caption"
+            ),
+        },
+        extra={
+            "when": Setting(
+                ERROR_NAMES,
+                "The errors this step serves for, by category, code or HTTP status; by default every category but "
+                "PERMANENT. The list replaces the default.",
+                ["THROTTLED", "ERR_API_CONTEXT_LENGTH"],
+            )
+        },
         make=_make_step,
+        unmake=_unmake_step,
     )
 )

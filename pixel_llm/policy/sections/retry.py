@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pixel_llm.policy.kinds import Choice, Duration, Integer, Number
+from pixel_llm.policy.sections.matching import RETRIED_BY_DEFAULT, RETRYABLE_ERROR_NAMES, ErrorMatcher
 from pixel_llm.policy.settings import setting
 
 
@@ -48,9 +49,9 @@ class RetryConfig:
     max_attempts: int = setting(
         Integer(1, 100), "Calls in all, the first one included; 1 means no retry.", default=3, example=3
     )
-    initial_delay: float = setting(Duration(), "The first wait.", default=1.0, example="1s")
+    initial_delay: float = setting(Duration(may_be_zero=True), "The first wait.", default=1.0, example="1s")
     max_delay: float = setting(
-        Duration(), "No wait is longer, except where the server's Retry-After asks for it.", default=60.0, example="30s"
+        Duration(may_be_zero=True), "No wait is longer, except where the server's Retry-After asks for it.", default=60.0, example="30s"
     )
     backoff_multiplier: float = setting(
         Number(1, 100), "What exponential_backoff multiplies the wait by after each attempt.", default=2.0, example=2
@@ -61,8 +62,15 @@ class RetryConfig:
         default=Jitter.FULL,
         example="full",
     )
+    retry_on: ErrorMatcher = setting(
+        RETRYABLE_ERROR_NAMES,
+        "The errors that are tried again, by category, code or HTTP status. A category stands for those of its errors "
+        "that may go away; a code or a status for just that error. The list replaces the default.",
+        default=RETRIED_BY_DEFAULT,
+        example=["TRANSIENT", "THROTTLED", "ERR_API_MODEL_NOT_FOUND"],
+    )
     retry_after_max: float = setting(
-        Duration(),
+        Duration(may_be_zero=True),
         "The longest Retry-After that is waited for; a server that asks for more fails the call at once.",
         default=60.0,
         example="60s",

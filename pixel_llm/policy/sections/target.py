@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pixel_llm.policy.kinds import Duration, Flag, MapOf, Text, TextOr
+from pixel_llm.policy.kinds import Duration, Flag, MapOf, Setting, Text, TextOr
 from pixel_llm.policy.sections.circuit_breaker import CircuitBreakerConfig
 from pixel_llm.policy.sections.fallback import FALLBACK_CHAIN, FallbackStep
 from pixel_llm.policy.sections.retry import RetryConfig
@@ -17,14 +18,30 @@ SYSTEM_TARGETS = ("pixel_llm.generate", "encoder.load", "encoder.forward", "lm_s
 #: Names below these prefixes belong to the system.
 SYSTEM_PREFIXES = ("pixel_llm.", "encoder.", "lm_studio.")
 
-TARGET_PATTERN = r"^[a-z][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)*$"
+#: The name of a target, or a pattern for all names below a prefix.
+TARGET_PATTERN = r"^[a-z][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)*(\.\*)?$"
 TEMPLATE_PATTERN = r"^[a-z][a-z0-9_-]*$"
 TEMPLATE_NAME = Text("the name of a template", TEMPLATE_PATTERN)
+
+_TEMPLATE = {
+    "template": Setting(TEMPLATE_NAME, "A template that the settings beside it are laid over.", "patient"),
+}
 
 
 def is_system_name(target: str) -> bool:
     """True if *target* lies under a prefix that belongs to the system."""
     return target.startswith(SYSTEM_PREFIXES)
+
+
+def is_pattern(target: str) -> bool:
+    """True if *target* stands for every name below a prefix, such as ``billing.*``."""
+    return target.endswith(".*")
+
+
+def patterns_for(target: str, names: Iterable[str]) -> list[str]:
+    """Those of *names* that are patterns which cover *target*, the least specific first."""
+    covering = [name for name in names if is_pattern(name) and name != target and target.startswith(name[:-1])]
+    return sorted(covering, key=len)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,19 +66,19 @@ class TargetPolicy:
         example=[{"cache": {"ttl": "1h"}}, {"default_value": "Unable to generate caption"}],
     )
     retry: RetryConfig | None = setting(
-        TextOr(TEMPLATE_NAME, Section(RetryConfig)),
+        TextOr(TEMPLATE_NAME, Section(RetryConfig, _TEMPLATE), key="template"),
         "How the call is tried again; or the name of a template.",
         default=None,
         example={"max_attempts": 3, "initial_delay": "1s"},
     )
     circuit_breaker: CircuitBreakerConfig | None = setting(
-        TextOr(TEMPLATE_NAME, Section(CircuitBreakerConfig)),
+        TextOr(TEMPLATE_NAME, Section(CircuitBreakerConfig, _TEMPLATE), key="template"),
         "When calls are refused without being tried; or the name of a template.",
         default=None,
         example={"failure_threshold": 5, "cooldown": "60s"},
     )
     timeout: TimeoutConfig | None = setting(
-        TextOr(Duration(), Section(TimeoutConfig), expand=lambda text: {"attempt": text}),
+        TextOr(Duration(), Section(TimeoutConfig), key="attempt"),
         "How long each attempt may take; a plain sync function with a timeout runs in a worker thread.",
         default=None,
         example="30s",
@@ -75,4 +92,4 @@ class TargetPolicy:
     )
 
 
-TARGETS = MapOf(Section(TargetPolicy), TARGET_PATTERN, "a target name such as billing.charge")
+TARGETS = MapOf(Section(TargetPolicy), TARGET_PATTERN, "a target name such as billing.charge, or a pattern such as billing.*")

@@ -1,0 +1,40 @@
+"""Kinds of values: what a setting may hold. One definition makes schema, parsing, merging and reference page."""
+
+from pixel_llm.policy.kinds.base import ANYTHING, Interpolate, JSONSchema, Kind, SchemaBuilder
+from pixel_llm.policy.kinds.collections import ListOf, MapOf, Steps, TextOr
+from pixel_llm.policy.kinds.scalars import (
+    Choice,
+    Duration,
+    Flag,
+    Integer,
+    Literal,
+    Name,
+    Number,
+    SecretText,
+    Size,
+    Text,
+)
+from pixel_llm.policy.kinds.setting import Setting
+
+__all__ = [
+    "ANYTHING",
+    "Choice",
+    "Duration",
+    "Flag",
+    "Integer",
+    "Interpolate",
+    "JSONSchema",
+    "Kind",
+    "ListOf",
+    "Literal",
+    "MapOf",
+    "Name",
+    "Number",
+    "SchemaBuilder",
+    "SecretText",
+    "Setting",
+    "Size",
+    "Steps",
+    "Text",
+    "TextOr",
+]

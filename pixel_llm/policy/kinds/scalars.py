@@ -1,0 +1,173 @@
+"""Kinds of single values."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from enum import StrEnum
+from typing import Any
+
+from pixel_llm.policy.durations import DURATION_PATTERN, format_duration, parse_duration
+from pixel_llm.policy.kinds.base import JSONSchema, Kind, SchemaBuilder, to_the_end
+from pixel_llm.policy.secrets import Secret
+from pixel_llm.policy.sizes import SIZE_PATTERN, format_size, parse_size
+
+
+@dataclasses.dataclass(frozen=True)
+class Text(Kind):
+    """A text. *must_be* completes the sentence "must be …" when *pattern* does not match."""
+
+    must_be: str = "a text"
+    pattern: str | None = None
+    may_be_empty: bool = True
+
+    def schema(self, build: SchemaBuilder) -> JSONSchema:
+        schema: JSONSchema = {"type": "string", "title": self.must_be}
+        if self.pattern:
+            schema["pattern"] = to_the_end(self.pattern)
+        if not self.may_be_empty:
+            schema["minLength"] = 1
+        return build.scalar(schema)
+
+
+@dataclasses.dataclass(frozen=True)
+class SecretText(Kind):
+    """A text that nothing ever prints."""
+
+    keeps_secrets = True
+
+    def schema(self, build: SchemaBuilder) -> JSONSchema:
+        return build.scalar({"type": "string", "title": "a text", "writeOnly": True})
+
+    def freeze(self, value: str) -> Secret | None:
+        return Secret(value) if value else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Literal(Kind):
+    """Exactly one value, written out."""
+
+    value: int
+
+    def schema(self, build: SchemaBuilder) -> JSONSchema:
+        return {"const": self.value}
+
+
+@dataclasses.dataclass(frozen=True)
+class Name(Kind):
+    """A name that is used before variables are known, so none may stand for it."""
+
+    must_be: str
+    pattern: str
+
+    def schema(self, build: SchemaBuilder) -> JSONSchema:
+        return {"type": "string", "title": self.must_be, "pattern": to_the_end(self.pattern)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Integer(Kind):
+    """A whole number between two bounds, both included."""
+
+    minimum: int
+    maximum: int
+
+    def schema(self, build: SchemaBuilder) -> JSONSchema:
+        return build.scalar({"type": "integer", "minimum": self.minimum, "maximum": self.maximum})
+
+    def parse(self, text: str) -> int:
+        if not re.fullmatch(r"[-+]?\d{1,18}", text):
+            raise ValueError(f"must be a whole number (got {text!r})")
+        return int(text)
+
+    def freeze(self, value: float) -> int:
+        return int(value)  # JSON Schema takes 3.0 for an integer
+
+
+@dataclasses.dataclass(frozen=True)
+class Number(Kind):
+    """A number between two bounds, both included."""
+
+    minimum: float
+    maximum: float
+
+    def schema(self, build: SchemaBuilder) -> JSONSchema:
+        return build.scalar({"type": "number", "minimum": self.minimum, "maximum": self.maximum})
+
+    def parse(self, text: str) -> float:
+        if not re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?", text):
+            raise ValueError(f"must be a number (got {text!r})")
+        return float(text)
+
+    def freeze(self, value: float) -> float:
+        return float(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Flag(Kind):
+    """True or false."""
+
+    def schema(self, build: SchemaBuilder) -> JSONSchema:
+        return build.scalar({"type": "boolean"})
+
+    def parse(self, text: str) -> bool:
+        if text not in ("true", "false"):
+            raise ValueError(f"must be true or false (got {text!r})")
+        return text == "true"
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice(Kind):
+    """One of the values of an enumeration."""
+
+    options: type[StrEnum]
+
+    def schema(self, build: SchemaBuilder) -> JSONSchema:
+        return build.scalar({"enum": [option.value for option in self.options]})
+
+    def freeze(self, value: str) -> StrEnum:
+        return self.options(value)
+
+    def thaw(self, value: Any) -> Any:
+        return value.value
+
+
+@dataclasses.dataclass(frozen=True)
+class Duration(Kind):
+    """A duration with a unit; float seconds in the model. Longer than 0, unless *may_be_zero*."""
+
+    may_be_zero: bool = False
+
+    def schema(self, build: SchemaBuilder) -> JSONSchema:
+        pattern = DURATION_PATTERN if self.may_be_zero else DURATION_PATTERN.replace("^", "^(?=.*[1-9])", 1)
+        title = "a duration" if self.may_be_zero else "a duration longer than 0"
+        schema = {"type": "string", "title": title, "pattern": to_the_end(pattern)}
+        return build.scalar(build.define("duration" if self.may_be_zero else "positive_duration", lambda: schema))
+
+    def parse(self, text: str) -> str:
+        parse_duration(text)
+        return text
+
+    def freeze(self, value: str) -> float:
+        return parse_duration(value)
+
+    def thaw(self, value: float) -> str:
+        return format_duration(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Size(Kind):
+    """An amount of memory with a unit; whole bytes in the model."""
+
+    def schema(self, build: SchemaBuilder) -> JSONSchema:
+        schema = {"type": "string", "title": "a size", "pattern": to_the_end(SIZE_PATTERN)}
+        return build.scalar(build.define("size", lambda: schema))
+
+    def parse(self, text: str) -> str:
+        parse_size(text)
+        return text
+
+    def freeze(self, value: str) -> int:
+        return parse_size(value)
+
+    def thaw(self, value: int) -> str:
+        return format_size(value)

@@ -1,0 +1,83 @@
+"""What a rule is: an id that stays, a check, and the words for its page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from pixel_llm.errors import Place, Problem, ProblemSeverity
+from pixel_llm.policy.loading import LoadedPolicy
+from pixel_llm.policy.nodes import Path, format_path
+from pixel_llm.policy.sections.target import TargetPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A place where a rule is broken. *place* is where *path* stands unless a key itself is meant."""
+
+    path: Path
+    message: str
+    place: Place | None = None
+
+
+#: Looks at a loaded policy, which is valid, and yields what it finds.
+Check = Callable[[LoadedPolicy], Iterator[Finding]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """
+    One rule of the linter.
+
+    Attributes:
+        id: ``PL101`` and so on. It never changes its meaning, and is never given out again.
+        name: A few words, as a heading.
+        severity: What :class:`ProblemSeverity` says.
+        why: Why it matters, in a sentence or two.
+        mend: What to do about it.
+        bad: A policy that breaks the rule; a test shows that it does.
+        good: The same, mended; a test shows that it passes.
+        check: Finds the places.
+    """
+
+    id: str
+    name: str
+    severity: ProblemSeverity
+    why: str
+    mend: str
+    bad: str
+    good: str
+    check: Check
+
+    def problems(self, loaded: LoadedPolicy) -> Iterator[Problem]:
+        """What this rule finds in *loaded*, as problems with places."""
+        for finding in self.check(loaded):
+            place = finding.place or _place_of(loaded, finding.path)
+            yield Problem(place, format_path(finding.path), finding.message, self.id, self.severity)
+
+
+def targets(loaded: LoadedPolicy) -> Iterator[tuple[str, TargetPolicy]]:
+    """Every target and pattern of the policy, with its layers."""
+    yield from loaded.config.targets.items()
+
+
+def is_written(loaded: LoadedPolicy, path: Path) -> bool:
+    """True if something stands at *path* in the merged policy, rather than a default of the language."""
+    node = loaded.document
+    for part in path:
+        try:
+            node = node.value[part]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return True
+
+
+def key_place(loaded: LoadedPolicy, path: Path) -> Place:
+    """Where the last key of *path* stands."""
+    *above, key = path
+    parent = loaded.document.find(above)
+    return parent.place_of_key(str(key))
+
+
+def _place_of(loaded: LoadedPolicy, path: Path) -> Place:
+    return loaded.document.find(path).place
