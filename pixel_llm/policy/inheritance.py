@@ -17,6 +17,8 @@ from pixel_llm.policy.suggestions import one_of, suggestion
 
 MAX_DEPTH = 20
 
+EXTENDS = "PL004"
+
 
 class Sources:
     """Reads and checks policy files, each once, and merges them with their parents."""
@@ -35,7 +37,7 @@ class Sources:
         overlay = self._document(path)
         if "extends" in overlay.value:
             place = overlay.place_of_key("extends")
-            self.problems.append(Problem(place, "extends", "an overlay extends nothing; it is laid over the profile"))
+            self.problems.append(Problem(place, "extends", "an overlay extends nothing; it is laid over the profile", EXTENDS))
         return merge(document, _without_extends(overlay), POLICY)
 
     def lay_over(self, document: Node, patch: Node) -> Node:
@@ -80,7 +82,7 @@ class Sources:
         return None
 
     def _report(self, node: Node, message: str) -> None:
-        self.problems.append(Problem(node.place, "extends", message))
+        self.problems.append(Problem(node.place, "extends", message, EXTENDS))
 
 
 def _parents(document: Node) -> list[tuple[str, Node]]:

@@ -22,6 +22,9 @@ _INSIDE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 _SECRET_NAME = re.compile(r".*_(KEY|TOKEN|SECRET|PASSWORD)|KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
 
 
+VARIABLE = "PL005"
+
+
 class _ReferenceError(ValueError):
     """A reference that cannot be resolved."""
 
@@ -44,7 +47,7 @@ class Interpolator:
             message = str(exc)
             if not isinstance(exc, _ReferenceError):
                 message = f"{message}, from {node.value}"
-            self.problems.append(Problem(node.place, format_path(path), message))
+            self.problems.append(Problem(node.place, format_path(path), message, VARIABLE))
             return node
         return dataclasses.replace(node, value=value)
 

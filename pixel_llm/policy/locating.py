@@ -12,6 +12,8 @@ from pixel_llm.policy.suggestions import one_of, suggestion
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
+NOT_FOUND = "PL001"
+
 #: Files that are read as policies.
 SUFFIXES = (".yaml", ".yml")
 
@@ -36,7 +38,7 @@ def find_folder(given: str | Path | None, variables: Mapping[str, str] | None = 
         if not folder.is_dir():
             origin = "" if given else " (from $PIXEL_LLM_POLICIES)"
             what = "is not a folder" if folder.exists() else "does not exist"
-            raise PolicyError([Problem(Place(str(folder)), "", f"the folder of policies {what}{origin}")])
+            raise PolicyError([Problem(Place(str(folder)), "", f"the folder of policies {what}{origin}", NOT_FOUND)])
         return folder
     local = Path("policies")
     return local if local.is_dir() else shipped_folder("policies")
@@ -54,7 +56,7 @@ def profiles_in(folder: Path) -> dict[str, Path]:
     own = policy_files(folder)
     for first, second in pairwise(own):
         if first.stem == second.stem:
-            raise PolicyError([Problem(Place(str(second)), "", f"is the profile {second.stem!r} too; {first} is another")])
+            raise PolicyError([Problem(Place(str(second)), "", f"is the profile {second.stem!r} too; {first} is another", NOT_FOUND)])
     return {path.stem: path for path in [*policy_files(shipped_folder("policies")), *own]}
 
 
@@ -63,5 +65,5 @@ def profile_file(folder: Path, name: str) -> Path:
     profiles = profiles_in(folder)
     if name not in profiles:
         hint = suggestion(name, profiles) or f"; there are {one_of(profiles)}"
-        raise PolicyError([Problem(Place(str(folder)), "", f"there is no profile {name!r}{hint}")])
+        raise PolicyError([Problem(Place(str(folder)), "", f"there is no profile {name!r}{hint}", NOT_FOUND)])
     return profiles[name]

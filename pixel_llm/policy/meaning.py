@@ -32,7 +32,7 @@ def _known_target(name: str, target: TargetPolicy, document: Node) -> Iterator[P
     covers_one = is_pattern(name) and any(target_name.startswith(name[:-1]) for target_name in SYSTEM_TARGETS)
     if is_system_name(name) and name not in SYSTEM_TARGETS and not covers_one:
         place = document.find(["targets"]).place_of_key(name)
-        yield Problem(place, format_path(("targets", name)), unknown_system_target(name))
+        yield Problem(place, format_path(("targets", name)), unknown_system_target(name), "PL010")
 
 
 def _says_idempotent(name: str, target: TargetPolicy, document: Node) -> Iterator[Problem]:
@@ -42,7 +42,7 @@ def _says_idempotent(name: str, target: TargetPolicy, document: Node) -> Iterato
             "a target of your own that retries must say `idempotent: true` (calling twice does no harm) "
             "or `idempotent: false` (retry only what was never sent)"
         )
-        yield Problem(place, format_path(("targets", name)), message)
+        yield Problem(place, format_path(("targets", name)), message, "PL011")
 
 
 def _delays_in_order(name: str, target: TargetPolicy, document: Node) -> Iterator[Problem]:
@@ -50,13 +50,12 @@ def _delays_in_order(name: str, target: TargetPolicy, document: Node) -> Iterato
     if retry is not None and retry.initial_delay > retry.max_delay:
         path = ("targets", name, "retry", "max_delay")
         first, cap = format_duration(retry.initial_delay), format_duration(retry.max_delay)
-        yield Problem(
-            document.find(path).place, format_path(path), f"must be at least initial_delay, {first} (got {cap})"
-        )
+        message = f"must be at least initial_delay, {first} (got {cap})"
+        yield Problem(document.find(path).place, format_path(path), message, "PL012")
 
 
 def _one_cache(name: str, target: TargetPolicy, document: Node) -> Iterator[Problem]:
     caches = [index for index, step in enumerate(target.fallback or ()) if step.cache is not None]
     for index in caches[1:]:
         path = ("targets", name, "fallback", index)
-        yield Problem(document.find(path).place, format_path(path), "a chain has one cache; this is a second one")
+        yield Problem(document.find(path).place, format_path(path), "a chain has one cache; this is a second one", "PL013")

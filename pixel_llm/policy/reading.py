@@ -12,6 +12,9 @@ from pixel_llm.errors import Place, PolicyError, Problem
 from pixel_llm.policy.nodes import Node
 from pixel_llm.policy.scalars import LookAlikeError, resolve_plain
 
+UNREADABLE = "PL001"
+LOOK_ALIKE = "PL002"
+
 #: A policy file is text that people edit; these bounds are far beyond any real one.
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 40
@@ -33,20 +36,20 @@ def read_file(path: FilePath, *, name: str | None = None) -> Node:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as exc:
-        raise PolicyError([Problem(Place(name), "", f"cannot be read: {exc.strerror or exc}")]) from exc
+        raise PolicyError([Problem(Place(name), "", f"cannot be read: {exc.strerror or exc}", UNREADABLE)]) from exc
     return read_bytes(data, name=name)
 
 
 def read_bytes(data: bytes, *, name: str) -> Node:
     """Read a policy from bytes; see :func:`read_file`."""
     if len(data) > MAX_BYTES:
-        raise PolicyError([Problem(Place(name), "", f"is larger than {MAX_BYTES // 1024} KiB")])
+        raise PolicyError([Problem(Place(name), "", f"is larger than {MAX_BYTES // 1024} KiB", UNREADABLE)])
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         line = data.count(b"\n", 0, exc.start) + 1
         column = exc.start - (data.rfind(b"\n", 0, exc.start) + 1) + 1
-        raise PolicyError([Problem(Place(name, line, column), "", "is not UTF-8 text")]) from exc
+        raise PolicyError([Problem(Place(name, line, column), "", "is not UTF-8 text", UNREADABLE)]) from exc
     return _Reader(name).read(text)
 
 
@@ -95,11 +98,11 @@ class _Reader:
     def _place(self, mark: Any) -> Place:
         return Place(self._name, mark.line + 1, mark.column + 1)
 
-    def _report(self, place: Place, message: str) -> None:
-        self._problems.append(Problem(place, "", message))
+    def _report(self, place: Place, message: str, rule: str = UNREADABLE) -> None:
+        self._problems.append(Problem(place, "", message, rule))
 
     def _stop(self, place: Place, message: str) -> None:
-        raise PolicyError([*self._problems, Problem(place, "", message)])
+        raise PolicyError([*self._problems, Problem(place, "", message, UNREADABLE)])
 
     def _take(self, event: Any) -> None:
         place = self._place(event.start_mark)
@@ -135,7 +138,7 @@ class _Reader:
             try:
                 value = resolve_plain(event.value)
             except LookAlikeError as exc:
-                self._report(place, str(exc))
+                self._report(place, str(exc), LOOK_ALIKE)
         top = self._stack[-1] if self._stack else None
         if top is not None and isinstance(top.value, dict) and top.key_is_next:
             self._key(top, value, event, place)

@@ -11,6 +11,8 @@ from pixel_llm.policy.nodes import Node, Path, format_path
 from pixel_llm.policy.sections.document import POLICY, TEMPLATE_KINDS
 from pixel_llm.policy.suggestions import suggestion
 
+TEMPLATE = "PL006"
+
 _TARGET = POLICY.child("defaults")
 
 
@@ -41,7 +43,7 @@ class Templates:
             else:
                 hint = suggestion(name.value, self.names(layer)) or f"; define it under templates.{layer}"
                 where = format_path((*path, layer))
-                self.problems.append(Problem(name.place, where, f"there is no template {name.value!r}{hint}"))
+                self.problems.append(Problem(name.place, where, f"there is no template {name.value!r}{hint}", TEMPLATE))
         return dataclasses.replace(target, value=layers)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pixel_llm.policy.lint import time
+from pixel_llm.policy.lint import basics, comments, time
 from pixel_llm.policy.lint.rule import Rule
 
-RULES: tuple[Rule, ...] = tuple(sorted((*time.RULES,), key=lambda rule: rule.id))
+RULES: tuple[Rule, ...] = tuple(sorted((*basics.RULES, *time.RULES, *comments.RULES), key=lambda rule: rule.id))
 
 
 def find_rule(rule_id: str) -> Rule | None:

@@ -37,7 +37,7 @@ class Rule:
         mend: What to do about it.
         bad: A policy that breaks the rule; a test shows that it does.
         good: The same, mended; a test shows that it passes.
-        check: Finds the places.
+        check: Finds the places; None for what loading a policy finds by itself.
     """
 
     id: str
@@ -47,11 +47,11 @@ class Rule:
     mend: str
     bad: str
     good: str
-    check: Check
+    check: Check | None = None
 
     def problems(self, loaded: LoadedPolicy) -> Iterator[Problem]:
         """What this rule finds in *loaded*, as problems with places."""
-        for finding in self.check(loaded):
+        for finding in self.check(loaded) if self.check is not None else ():
             place = finding.place or _place_of(loaded, finding.path)
             yield Problem(place, format_path(finding.path), finding.message, self.id, self.severity)
 

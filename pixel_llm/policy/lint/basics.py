@@ -1,0 +1,99 @@
+"""The words for what loading a policy finds by itself. None of it can be ignored: such a policy never starts."""
+
+from __future__ import annotations
+
+from pixel_llm.errors import ProblemSeverity
+from pixel_llm.policy.lint.rule import Rule
+
+_GOOD = "targets: {billing.charge: {deadline: 30s}}"
+
+
+def _basic(rule_id: str, name: str, why: str, mend: str, bad: str, good: str = _GOOD) -> Rule:
+    return Rule(id=rule_id, name=name, severity=ProblemSeverity.ERROR, why=why, mend=mend, bad=bad, good=good)
+
+
+RULES = (
+    _basic(
+        "PL001",
+        "The file can't be read",
+        "It is not there, is no UTF-8 text or no YAML, holds several documents or keys that stand twice, uses tags, or "
+        "is larger or deeper than any policy should be (1 MiB, 40 levels, 200,000 values).",
+        "Mend the place that the message names.",
+        "targets: {billing.charge: {deadline: 30s}}\ntargets: {}",
+    ),
+    _basic(
+        "PL002",
+        "An unquoted value that YAML 1.1 and YAML 1.2 read differently",
+        "`on`, `yes`, `012`, `1:30` or `1_000` is one thing to this program and another to half of the world's editors "
+        "and servers. It is reported rather than guessed.",
+        "Write `true` or `false`, write the number plainly, or quote the text.",
+        "logging: {console: yes}",
+        "logging: {console: true}",
+    ),
+    _basic(
+        "PL003",
+        "The schema is not met",
+        "A key is not known, a value has the wrong type or is outside its bounds, or something is missing.",
+        "Mend the place that the message names; editors show the same while you type, from the modeline's schema.",
+        "targets: {billing.charge: {deadline: 30}}",
+    ),
+    _basic(
+        "PL004",
+        "`extends` leads nowhere",
+        "A parent does not exist, the profiles extend each other in a circle, or there are more than 20 in a line.",
+        "Name a profile that `pixel-llm policy list` shows.",
+        "extends: prodution",
+        "extends: production",
+    ),
+    _basic(
+        "PL005",
+        "A variable can't be used",
+        "It is not set and there is no default, what it holds is not what is wanted at this place, or it is named like a "
+        "secret although only `lm_studio.api_key` keeps one.",
+        "Set it, give a default with `${NAME:-…}`, or supply it with `--env-file`.",
+        "lm_studio: {model: '${PIXEL_LLM_RULE_PAGE}'}",
+        "lm_studio: {model: '${PIXEL_LLM_RULE_PAGE:-qwen2.5-vl-7b-instruct}'}",
+    ),
+    _basic(
+        "PL006",
+        "A template is not there",
+        "A target names a template that is not defined for this layer.",
+        "Define it under `templates`, or mend the name.",
+        "targets: {billing.charge: {retry: patient, idempotent: true}}",
+        "templates: {retry: {patient: {max_attempts: 5}}}\n"
+        "targets: {billing.charge: {retry: patient, idempotent: true}}",
+    ),
+    _basic(
+        "PL010",
+        "A target that the system does not have",
+        "`pixel_llm.`, `encoder.` and `lm_studio.` are the system's own prefixes; a misspelt name there would leave the real "
+        "target unguarded.",
+        "Use one of the names that the message lists, or another prefix for a target of your own.",
+        "targets: {lm_studio.chta: {deadline: 30s}}",
+        "targets: {lm_studio.chat: {deadline: 30s}}",
+    ),
+    _basic(
+        "PL011",
+        "A target of your own retries without saying whether that is safe",
+        "Nobody but you knows whether the call may be made twice. Charging a card may not.",
+        "Say `idempotent: true`, or `idempotent: false` to retry only what was never sent.",
+        "targets: {billing.charge: {retry: {max_attempts: 3}}}",
+        "targets: {billing.charge: {retry: {max_attempts: 3}, idempotent: false}}",
+    ),
+    _basic(
+        "PL012",
+        "The longest wait is shorter than the first",
+        "`max_delay` caps every wait, so `initial_delay` would never be waited.",
+        "Raise `max_delay` or lower `initial_delay`.",
+        "targets: {lm_studio.chat: {retry: {initial_delay: 10s, max_delay: 5s}}}",
+        "targets: {lm_studio.chat: {retry: {initial_delay: 5s, max_delay: 10s}}}",
+    ),
+    _basic(
+        "PL013",
+        "A second cache in a chain",
+        "A target has one cache of results; a second step would read the same one.",
+        "Keep one `cache` step.",
+        "targets: {lm_studio.chat: {fallback: [{cache: {ttl: 1m}}, {cache: {ttl: 1h}}]}}",
+        "targets: {lm_studio.chat: {fallback: [{cache: {ttl: 1h}}]}}",
+    ),
+)
