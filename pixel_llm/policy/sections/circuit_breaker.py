@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pixel_llm.policy.durations import format_duration
 from pixel_llm.policy.kinds import Duration, Integer
 from pixel_llm.policy.sections.matching import COUNTED_BY_DEFAULT, ERROR_NAMES, ErrorMatcher
 from pixel_llm.policy.settings import setting
@@ -39,3 +40,11 @@ class CircuitBreakerConfig:
         default=COUNTED_BY_DEFAULT,
         example=["TRANSIENT", "UNKNOWN", "429"],
     )
+
+    def in_words(self) -> str:
+        """What it means, in a few words."""
+        counted = "" if self.count == COUNTED_BY_DEFAULT else f" of {', '.join(self.count.names())}"
+        return (
+            f"opens after {self.failure_threshold} failures in a row{counted}, for {format_duration(self.cooldown)}; "
+            f"closes after {self.success_threshold} trial calls, {self.half_open_max_calls} at once"
+        )

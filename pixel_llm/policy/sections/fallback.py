@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from pixel_llm.policy.durations import format_duration
 from pixel_llm.policy.kinds import Duration, Integer, Kind, ListOf, Setting, Size, Steps
 from pixel_llm.policy.sections.matching import ERROR_NAMES, SERVED_BY_DEFAULT, ErrorMatcher
 from pixel_llm.policy.settings import Section, setting
+from pixel_llm.policy.showing import show
+from pixel_llm.policy.sizes import format_size
 
 
 class FallbackStrategy(StrEnum):
@@ -53,6 +56,16 @@ class FallbackStep:
     cache: CacheConfig | None = None
     value: Any = None
     when: ErrorMatcher = SERVED_BY_DEFAULT
+
+    def in_words(self) -> str:
+        """What it means, in a few words."""
+        text = self.strategy.value
+        if self.cache is not None:
+            size = format_size(self.cache.max_bytes)
+            text = f"cache for {format_duration(self.cache.ttl)}, {self.cache.max_entries} entries, {size}"
+        elif self.strategy is FallbackStrategy.DEFAULT_VALUE:
+            text = f"default value {show(self.value)}"
+        return text if self.when == SERVED_BY_DEFAULT else f"{text} (for {', '.join(self.when.names())})"
 
 
 def _make_step(name: str, value: Any, extras: Mapping[str, Any]) -> FallbackStep:

@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 from enum import StrEnum
 
+from pixel_llm.policy.durations import format_duration
 from pixel_llm.policy.kinds import Choice, Duration, Integer, Number
 from pixel_llm.policy.sections.matching import RETRIED_BY_DEFAULT, RETRYABLE_ERROR_NAMES, ErrorMatcher
 from pixel_llm.policy.settings import setting
@@ -91,6 +92,22 @@ class RetryConfig:
             case RetryStrategy.EXPONENTIAL_BACKOFF:
                 delay = self.initial_delay * self.backoff_multiplier ** min(attempt, 64)
         return min(delay, self.max_delay)
+
+    def in_words(self) -> str:
+        """What it means, in a few words."""
+        if self.max_attempts == 1:
+            return "1 attempt, no retry"
+        waits = "no waits"
+        if self.strategy is not RetryStrategy.IMMEDIATE:
+            first, cap = format_duration(self.initial_delay), format_duration(self.max_delay)
+            growth = {
+                RetryStrategy.EXPONENTIAL_BACKOFF: f", then × {self.backoff_multiplier:g} up to {cap}",
+                RetryStrategy.LINEAR_BACKOFF: f", then {first} more each time up to {cap}",
+                RetryStrategy.FIXED_DELAY: "",
+            }[self.strategy]
+            waits = f"waits {first}{growth}{', with full jitter' if self.jitter is Jitter.FULL else ''}"
+        retried = "" if self.retry_on == RETRIED_BY_DEFAULT else f", for {', '.join(self.retry_on.names())}"
+        return f"{self.max_attempts} attempts in all{retried}; {waits}"
 
     def calculate_delay(self, attempt: int) -> float:
         """The wait in seconds after attempt *attempt*, counted from 0, jitter included."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pixel_llm.policy.durations import format_duration
 from pixel_llm.policy.kinds import Duration, Flag, MapOf, Setting, Text, TextOr
 from pixel_llm.policy.sections.circuit_breaker import CircuitBreakerConfig
 from pixel_llm.policy.sections.fallback import FALLBACK_CHAIN, FallbackStep
@@ -90,6 +91,21 @@ class TargetPolicy:
         default=None,
         example=True,
     )
+
+    def layers_in_words(self) -> list[tuple[str, str]]:
+        """The layers that are there, outermost first, each with its meaning in a few words; the call last."""
+        layers: list[tuple[str, str]] = []
+        if self.deadline is not None:
+            layers.append(("deadline", f"{format_duration(self.deadline)} for the whole call"))
+        if self.fallback is not None:
+            layers.append(("fallback", ", then ".join(step.in_words() for step in self.fallback)))
+        if self.retry is not None:
+            layers.append(("retry", self.retry.in_words()))
+        if self.circuit_breaker is not None:
+            layers.append(("circuit_breaker", self.circuit_breaker.in_words()))
+        if self.timeout is not None:
+            layers.append(("timeout", self.timeout.in_words()))
+        return [*layers, ("call", "")]
 
 
 TARGETS = MapOf(Section(TargetPolicy), TARGET_PATTERN, "a target name such as billing.charge, or a pattern such as billing.*")

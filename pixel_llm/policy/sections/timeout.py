@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pixel_llm.policy.durations import format_duration
 from pixel_llm.policy.kinds import Duration
 from pixel_llm.policy.settings import setting
 
@@ -16,3 +17,12 @@ class TimeoutConfig:
     connect: float | None = setting(
         Duration(), "How long making a connection may take, within the attempt.", default=None, example="3s"
     )
+
+    def in_words(self) -> str:
+        """What it means, in a few words."""
+        parts = []
+        if self.attempt is not None:
+            parts.append(f"{format_duration(self.attempt)} for each attempt")
+        if self.connect is not None:
+            parts.append(f"{format_duration(self.connect)} to connect")
+        return ", ".join(parts) or "none"

@@ -1,0 +1,42 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from pixel_llm.policy import find_folder, profiles_in
+from pixel_llm.policy.env_file import read_env_file
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def complete_profile(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The profiles that begin with *incomplete*, for the shell."""
+    return [name for name in profiles_in(find_folder(None)) if name.startswith(incomplete)]
+
+
+def source_options(command: F) -> F:
+    """``--overlay``, repeatable, and ``--env-file``."""
+    overlay = click.option(
+        "--overlay",
+        "overlays",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help="A file laid over the policy; repeatable.  [default: $PIXEL_LLM_OVERLAYS]",
+    )
+    env_file = click.option(
+        "--env-file",
+        type=click.Path(path_type=Path),
+        help="A file of NAME=VALUE lines that ${NAME} sees before the environment.",
+    )
+    return overlay(env_file(command))
+
+
+def variables_from(env_file: Path | None) -> Mapping[str, str]:
+    """The environment, below what *env_file* sets."""
+    return os.environ if env_file is None else {**os.environ, **read_env_file(env_file)}
