@@ -22,9 +22,10 @@ class Problem:
     """
     One thing that is wrong.
 
-    Its text is one line, ``file:line:column: path: message``, as editors and
-    CI systems read it; what would break the line or move a terminal's cursor is escaped. *path* is the dotted way to the value, such as
-    ``targets.lm_studio.chat.retry``, and empty for the document itself.
+    Its text is one line, ``file:line:column: path: message``, as editors and CI systems
+    read it; what would break the line or move a terminal's cursor is escaped. *path* is
+    the dotted way to the value, such as ``targets.lm_studio.chat.retry``, and empty for
+    the document itself.
     """
 
     place: Place
