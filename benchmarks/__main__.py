@@ -57,11 +57,14 @@ def table(benchmark: Benchmark) -> str:
 def main() -> None:
     """Measure everything, print it, write the page."""
     peers = ", ".join(f"{name} {version(name)}" for name in PEERS)
+    how = (
+        "Written by `make bench`. Medians of repeated rounds in which the candidates take turns, all in one run; "
+        "the machine is shared and noisy, so read the ratios."
+    )
     parts = [
         "# Benchmarks",
         "",
-        "Written by `make bench`. Medians of repeated rounds in which the candidates take turns, all in one run; "
-        "the machine is shared and noisy, so read the ratios.",
+        how,
         "",
         f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores; {peers}.",
         "",

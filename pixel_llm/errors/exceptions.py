@@ -122,7 +122,8 @@ def _restore(cls: type[PixelLMError], state: dict[str, Any]) -> PixelLMError:
 class ConnectionError(PixelLMError, builtins.ConnectionError):
     """The server cannot be reached, or the connection broke."""
 
-    default_code = ErrorCode.ERR_CONN_UNAVAILABLE
+    # Not UNAVAILABLE: that one would promise that nothing was sent, so that a repetition does no harm.
+    default_code = ErrorCode.ERR_CONN_LOST
 
 
 class TimeoutError(PixelLMError, builtins.TimeoutError):

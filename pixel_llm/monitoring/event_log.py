@@ -102,7 +102,9 @@ def _in_order(logger: Any, method: str, record: MutableMapping[str, Any]) -> dic
 
 
 def _one_line(record: Any, **options: Any) -> str:
-    return json.dumps(record, ensure_ascii=False, **options).translate(_LINE_ENDS)
+    line = json.dumps(record, ensure_ascii=False, **options).translate(_LINE_ENDS)
+    # A lone surrogate, as in the name of a file that is not UTF-8, becomes JSON's own escape.
+    return line.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _build_handlers(config: LoggingConfig) -> list[logging.Handler]:
@@ -120,8 +122,7 @@ class _LogFile(logging.FileHandler):
     def __init__(self, file: str) -> None:
         self._reported = False
         self._given = file
-        # A lone surrogate, as in the name of a file that is not UTF-8, is written as JSON's own escape.
-        super().__init__(file, encoding="utf-8", errors="backslashreplace", delay=True)
+        super().__init__(file, encoding="utf-8", delay=True)
 
     def _open(self) -> Any:
         Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)

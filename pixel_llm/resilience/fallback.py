@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,5 +60,6 @@ class FallbackChain:
                         return Served(found.value, step.strategy.value, found.age_seconds()), skipped
                     skipped.append(SkippedStep(step.strategy.value, "holds no fresh result of this request"))
                 case FallbackStrategy.DEFAULT_VALUE | FallbackStrategy.NONE:
-                    return Served(step.value, step.strategy.value), skipped
+                    # A copy: whoever changes what was served must not change the policy.
+                    return Served(deepcopy(step.value), step.strategy.value), skipped
         return None, skipped

@@ -42,6 +42,7 @@ class Recovery:
         self._history: list[AttemptRecord] = []
         self._sequence = stack.retry.begin(limits) if stack.retry is not None else None
         self._reason = "the target does not retry"
+        self._last_error: Exception | None = None
 
     def next_wait(self, error: Exception) -> float | None:
         """
@@ -52,9 +53,11 @@ class Recovery:
         """
         layer = self._stack.refused_by(error)
         if layer is not None:
+            error.__cause__ = self._last_error  # what the attempts before the refusal failed of
             self._refused(layer, error)
             return None
         self._attempts += 1
+        self._last_error = error
         wait = self._decide(error)
         self._note(error, wait or 0.0)
         if wait is not None:
@@ -67,6 +70,7 @@ class Recovery:
 
     def recovered(self, value: Any) -> Outcome[Any]:
         """The outcome of a call that succeeded after all."""
+        self._last_error = None
         elapsed = self._elapsed()
         self._stack.emit(CallRecovered(self._stack.target, self._attempts + 1, elapsed))
         return Outcome(
@@ -84,6 +88,7 @@ class Recovery:
             Exception: *error* itself, with ``attempts`` and ``history``, where none did.
         """
         target, emit = self._stack.target, self._stack.emit
+        self._last_error = None  # its traceback leads back here: a cycle
         self._mark(error)
         emit(CallFailed(target, self._attempts, _code(error), _text(error), self._elapsed(), self._reason))
         fallback = self._stack.fallback

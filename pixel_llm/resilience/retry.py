@@ -103,11 +103,8 @@ class RetrySequence:
                 raise
             return None
         finally:
-            # tenacity gives up by raising the error: forget its frames, and forget the error,
-            # which tenacity would keep alive until the thread's next retry.
-            error.with_traceback(traceback)
-            self._state.prepare_for_next_attempt()
-            self._retrying.iter_state.reset()
+            error.with_traceback(traceback)  # without tenacity's frames: it gives up by raising the error
+            self._state.prepare_for_next_attempt()  # forgets the error, whose traceback leads back here: a cycle
         return self._state.upcoming_sleep
 
     def time_left(self) -> float:

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from types import CoroutineType
 from typing import Any
 
+from pixel_llm.errors import ValidationError
 from pixel_llm.resilience.limits import Limits, limits_variable
 from pixel_llm.resilience.options import GuardOptions
 from pixel_llm.resilience.outcome import SERVED_BY_CALL, Outcome
 from pixel_llm.resilience.recovery import Recovery
 from pixel_llm.resilience.stack import Stack
 from pixel_llm.resilience.worker import in_worker
+
+
+def unawaited(stack: Stack, coroutine: CoroutineType[Any, Any, Any]) -> ValidationError:
+    """The error of a sync function that gives a coroutine: awaited by the caller, it would run unguarded."""
+    coroutine.close()
+    return ValidationError(
+        f"the function returned the coroutine of {coroutine.__qualname__}: guard the async function itself",
+        target=stack.target,
+    )
 
 
 def guard_sync(stack: Stack, function: Callable[..., Any], options: GuardOptions) -> Callable[..., Any]:
@@ -29,6 +40,8 @@ def guard_sync(stack: Stack, function: Callable[..., Any], options: GuardOptions
         token = limits_variable.set(limits)
         try:
             value = invoke(*args, **kwargs)
+            if type(value) is CoroutineType:
+                raise unawaited(stack, value)
         except Exception as error:
             stack.settle(permit, error, limits, first=first)
             raise

@@ -185,11 +185,11 @@ class TestPolicyValidate:
         (tmp_path / "b.yaml").write_text("version: 2\n")
         done = pixel_llm("policy", "validate", "a.yaml", "b.yaml", cwd=tmp_path)
 
+        known = "deadline, fallback, retry, circuit_breaker, timeout or idempotent"
         assert 1 == done.returncode
         assert [
             "a.yaml:2:18: logging.level: must be DEBUG, INFO, WARNING, ERROR or CRITICAL (got 'loud')",
-            "a.yaml:3:28: targets.lm_studio.chat.tries: unknown key 'tries'; known here: "
-            "deadline, fallback, retry, circuit_breaker, timeout or idempotent",
+            f"a.yaml:3:28: targets.lm_studio.chat.tries: unknown key 'tries'; known here: {known}",
             "b.yaml:1:10: version: must be 1 (got 2)",
             "2 policies: 3 problems",
         ] == done.stdout.splitlines()
@@ -231,7 +231,7 @@ class TestPolicyValidate:
 
 class TestDemo:
     def test_shows_every_way_to_be_served(self, tmp_path):
-        """One object a call: LM Studio, cache and default value have served, the breaker has opened and closed again."""
+        """One object a call: LM Studio, cache and default value have served, the breaker has opened and closed."""
         done = pixel_llm("demo", "--format", "json", cwd=tmp_path)
 
         calls = [json.loads(line) for line in done.stdout.splitlines()]

@@ -41,7 +41,7 @@ KNOWN: list[tuple[BaseException, str]] = [
     (concurrent.futures.TimeoutError(), "TIMEOUT_REQUEST"),
     (socket.timeout(), "TIMEOUT_REQUEST"),  # noqa: UP041 - so did its libraries
     (socket.gaierror(), "CONN_UNAVAILABLE"),
-    (ssl.SSLError(), "CONN_UNAVAILABLE"),
+    (ssl.SSLError(), "CONN_LOST"),
     (ssl.SSLCertVerificationError(), "CONN_UNAVAILABLE"),
     (json.JSONDecodeError("", "", 0), "API_INVALID_RESPONSE"),
     (httpcore.ConnectError(), "CONN_UNAVAILABLE"),
@@ -344,7 +344,7 @@ class TestRootClassification:
         error = errors.ConnectionError()
         error.__cause__ = APIError(error_code=ErrorCode.ERR_API_UNAUTHORIZED)
 
-        assert "ERR_CONN_UNAVAILABLE" == root_classification(error).error_code
+        assert "ERR_CONN_LOST" == root_classification(error).error_code
 
     def test_of_a_foreign_cause(self):
         """

@@ -29,7 +29,7 @@ KEY = "sk-of-the-tests"
 #: Each exception with the code it has if nothing else is said.
 CLASSES = {
     "PixelLMError": "ERR_API_SERVER_ERROR",
-    "ConnectionError": "ERR_CONN_UNAVAILABLE",
+    "ConnectionError": "ERR_CONN_LOST",
     "TimeoutError": "ERR_TIMEOUT_REQUEST",
     "ValidationError": "ERR_VAL_INVALID_RANGE",
     "APIError": "ERR_API_SERVER_ERROR",

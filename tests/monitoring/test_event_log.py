@@ -134,6 +134,7 @@ class TestRecords:
             "form\x0cfeed and vertical\x0btab and file\x1cseparator",
             "nul\x00 and escape\x1b[31m",
         ],
+        ids=ascii,
     )
     def test_stay_within_one_line(self, open_log, file, text):
         """
@@ -146,7 +147,11 @@ class TestRecords:
         assert text == json.loads(written)["extra"]["error"]
         assert all(character.isprintable() for character in written.removesuffix("\n"))
 
-    @pytest.mark.parametrize("text", ["Grüße, 東京 🐈", 'quote " and \\ backslash', "photo-\udcff.jpg"])
+    @pytest.mark.parametrize(
+        "text",
+        ["Grüße, 東京 🐈", 'quote " and \\ backslash', "photo-\udcff.jpg"],
+        ids=["unicode", "quotes", "no UTF-8"],
+    )
     def test_hold_any_text(self, open_log, file, text, reports):
         """
         Every text comes back as it was, the name of a file that is no UTF-8 too.
@@ -310,7 +315,7 @@ class TestFile:
         (handler,) = [
             thing
             for thing in gc.get_objects()
-            if isinstance(thing, logging.FileHandler) and thing.baseFilename == str(file)
+            if issubclass(type(thing), logging.FileHandler) and thing.baseFilename == str(file)
         ]
         stream = handler.stream
         del log

@@ -5,8 +5,16 @@ import inspect
 import pytest
 
 from pixel_llm.errors import ConnectionError, ErrorCode, ValidationError
-from pixel_llm.policy import CacheConfig, FallbackStep, FallbackStrategy, Jitter, RetryConfig, RetryStrategy
-from pixel_llm.resilience import guard
+from pixel_llm.policy import (
+    CacheConfig,
+    FallbackStep,
+    FallbackStrategy,
+    Jitter,
+    RetryConfig,
+    RetryStrategy,
+    TargetPolicy,
+)
+from pixel_llm.resilience import Stack, guard
 
 IMMEDIATE = RetryConfig(strategy=RetryStrategy.IMMEDIATE, jitter=Jitter.NONE)
 
@@ -210,3 +218,16 @@ class TestWhatIsRefused:
             "shop.pay: its fallback has a cache, so wrapping it needs key=, a function that "
             "gives the cache key from the call's arguments" == str(caught.value)
         )
+
+
+class TestCoroutineFromASyncFunction:
+    def test_is_refused(self):
+        """A sync function that gives a coroutine would run unguarded when it is awaited, so the call says so."""
+
+        async def ask() -> str:
+            return "hello"
+
+        guarded = guard(Stack("chat", TargetPolicy()), lambda: ask())
+
+        with pytest.raises(ValidationError, match=r"returned the coroutine of .*ask: guard the async function itself"):
+            guarded()

@@ -100,6 +100,23 @@ class TestCurrentLimits:
 
         assert NO_LIMITS == current_limits()
 
+    def test_they_end_with_the_call_in_one_task_too(self, make_stack):
+        """
+        A task that has awaited a guarded call has no limits left over from it.
+        """
+        seen = []
+
+        async def work():
+            await asyncio.sleep(0)
+
+        async def main():
+            await guard(make_stack(deadline=60.0), work)()
+            seen.append(current_limits())
+
+        asyncio.run(main())
+
+        assert [NO_LIMITS] == seen
+
     def test_tasks_do_not_share_them(self, make_stack):
         """
         Calls in tasks of one loop see their own limits, though they interleave.

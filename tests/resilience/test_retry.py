@@ -6,7 +6,7 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 import pixel_llm
 from pixel_llm.errors import APIError, ConnectionError, ErrorCode, TimeoutError, ValidationError
@@ -65,6 +65,7 @@ class TestWaits:
 
         assert [2.0, 4.0, 5.0, 5.0] == waits(config)[0]
 
+    @settings(deadline=None)
     @given(
         strategy=st.sampled_from(RetryStrategy),
         initial=st.floats(0.001, 100),
@@ -166,6 +167,7 @@ class TestRetryAfter:
 
         assert [waited] == waits(config, throttled(asked))[0]
 
+    @settings(deadline=None)
     @given(asked=st.floats(0, 60))
     def test_jitter_only_adds(self, asked):
         """
@@ -175,6 +177,15 @@ class TestRetryAfter:
         (wait,) = waits(config, throttled(asked))[0]
 
         assert asked <= wait <= asked + 2.0
+
+    def test_jitter_spreads_those_who_were_told_the_same(self):
+        """
+        Clients that were all told to come back in 30 s do not all come back at that moment.
+        """
+        config = RetryConfig(strategy=FIXED, max_attempts=50, initial_delay=2.0)
+        found, _ = waits(config, throttled(30.0))
+
+        assert 49 == len(set(found))
 
     def test_beyond_the_longest_fails_now(self):
         """

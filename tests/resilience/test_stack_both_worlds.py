@@ -966,6 +966,24 @@ class TestAsync:
 
         assert error is caught.value
 
+    def test_an_error_of_the_cleanup_s_own_is_passed_on(self):
+        """
+        What the callable raises while it is being cancelled is its own error, not the stack's.
+        """
+        stack = Stack("shop.pay", TargetPolicy(timeout=TimeoutConfig(attempt=0.02)))
+        error = TimeoutError("the cleanup took too long")
+
+        async def hang():
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise error from None
+
+        with pytest.raises(TimeoutError) as caught:
+            asyncio.run(guard(stack, hang)())
+
+        assert error is caught.value
+
     def test_cancelling_the_task_ends_a_wait(self):
         """
         A task that is cancelled while the stack waits ends with CancelledError, at once.

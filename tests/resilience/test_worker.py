@@ -1,6 +1,9 @@
+import contextlib
 import contextvars
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -175,6 +178,36 @@ class TestWorker:
         release.set()
 
         assert ended.wait(10)
+
+    def test_error_of_an_abandoned_call_is_dropped(self, timed, clock, release):
+        """
+        No cycle keeps alive an error that reaches nobody, nor the arguments that its frames hold.
+        """
+        seen, raised = [], threading.Event()
+
+        def hang():
+            clock.advance(30)
+            release.wait(10)
+            error = ConnectionError("too late")
+            seen.extend([threading.current_thread(), weakref.ref(error)])
+            raised.set()
+            try:
+                raise error
+            finally:
+                del error
+
+        gc.disable()
+        try:
+            with contextlib.suppress(TimeoutError):
+                timed(hang)()
+            release.set()
+            raised.wait(10)
+            thread, reference = seen
+            thread.join(10)
+
+            assert reference() is None
+        finally:
+            gc.enable()
 
 
 class TestNoWorker:
