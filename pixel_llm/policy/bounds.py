@@ -154,7 +154,8 @@ def _failure_times(policy: TargetPolicy, attempt: float | None) -> list[float]:
     """When, from the start of a call whose every attempt fails, failures are counted."""
     deadline = math.inf if policy.deadline is None else policy.deadline
     attempts = 1 if policy.retry is None else policy.retry.max_attempts
-    begins, times = 0.0, []
+    begins = 0.0
+    times: list[float] = []
     for number in range(attempts):
         ends = math.inf if attempt is None else begins + attempt
         if ends > deadline:

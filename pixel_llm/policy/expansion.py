@@ -51,4 +51,3 @@ def _merged(layers: list[Node]) -> Node:
         target = merge(target, layer, _TARGET)
     assert target is not None  # noqa: S101 - a name stands for at least one layer
     return target
-

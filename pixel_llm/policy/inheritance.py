@@ -37,7 +37,9 @@ class Sources:
         overlay = self._document(path)
         if "extends" in overlay.value:
             place = overlay.place_of_key("extends")
-            self.problems.append(Problem(place, "extends", "an overlay extends nothing; it is laid over the profile", EXTENDS))
+            self.problems.append(
+                Problem(place, "extends", "an overlay extends nothing; it is laid over the profile", EXTENDS)
+            )
         return merge(document, _without_extends(overlay), POLICY)
 
     def lay_over(self, document: Node, patch: Node) -> Node:

@@ -114,6 +114,4 @@ def _finish(path: Path, written: Node, sources: Sources, variables: Mapping[str,
     problems = check_meaning(config, document)
     if problems:
         raise PolicyError(problems)
-    return LoadedPolicy(
-        path.stem, path, config, document, written, dict(sources.documents), frozenset(templates.used)
-    )
+    return LoadedPolicy(path.stem, path, config, document, written, dict(sources.documents), frozenset(templates.used))

@@ -56,7 +56,9 @@ def profiles_in(folder: Path) -> dict[str, Path]:
     own = policy_files(folder)
     for first, second in pairwise(own):
         if first.stem == second.stem:
-            raise PolicyError([Problem(Place(str(second)), "", f"is the profile {second.stem!r} too; {first} is another", NOT_FOUND)])
+            raise PolicyError(
+                [Problem(Place(str(second)), "", f"is the profile {second.stem!r} too; {first} is another", NOT_FOUND)]
+            )
     return {path.stem: path for path in [*policy_files(shipped_folder("policies")), *own]}
 
 

@@ -58,4 +58,6 @@ def _one_cache(name: str, target: TargetPolicy, document: Node) -> Iterator[Prob
     caches = [index for index, step in enumerate(target.fallback or ()) if step.cache is not None]
     for index in caches[1:]:
         path = ("targets", name, "fallback", index)
-        yield Problem(document.find(path).place, format_path(path), "a chain has one cache; this is a second one", "PL013")
+        yield Problem(
+            document.find(path).place, format_path(path), "a chain has one cache; this is a second one", "PL013"
+        )

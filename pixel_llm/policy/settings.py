@@ -85,4 +85,3 @@ class Section(Kind):
             name: self.child(name).resolve(child, interpolate, (*path, name)) for name, child in node.value.items()
         }
         return dataclasses.replace(node, value=children)
-

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from cachetools import TTLCache
 
 from pixel_llm.policy import CacheConfig
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
+from pixel_llm.resilience.memory import memory_size
+
+#: What an entry takes beside its key and value: the cache's own links, times and the record around it. Bytes.
+_OVERHEAD = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,26 +36,42 @@ class CachedResult:
 
 
 class ResultCache:
-    """Results by key, bounded in age and number. Safe for concurrent use."""
+    """
+    Results by key, bounded in age, number and memory. Safe for concurrent use.
+
+    A result that alone is larger than the bound is not kept.
+    """
 
     def __init__(self, config: CacheConfig, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self.config = config
         self._clock = clock
         self._lock = threading.Lock()
-        self._results: TTLCache[Any, CachedResult] = TTLCache(config.max_entries, config.ttl, timer=clock.monotonic)
+        self._results: TTLCache[Any, tuple[CachedResult, int]] = TTLCache(
+            config.max_bytes, config.ttl, timer=clock.monotonic, getsizeof=itemgetter(1)
+        )
 
     def store(self, key: Any, value: Any) -> None:
         """Keep *value* under *key*, which must be hashable."""
         result = CachedResult(value, self._clock.monotonic(), self.config.ttl, self._clock)
+        size = memory_size((key, value)) + _OVERHEAD
+        if size > self.config.max_bytes:
+            return
         with self._lock:
-            self._results[key] = result
+            while len(self._results) >= self.config.max_entries and key not in self._results:
+                self._results.popitem()
+            self._results[key] = (result, size)
 
     def get(self, key: Any) -> CachedResult | None:
         """The result under *key*, unless it is too old or not there."""
         with self._lock:
-            result = self._results.get(key)
-        return result if result is not None and result.is_valid() else None
+            found = self._results.get(key)
+        return found[0] if found is not None and found[0].is_valid() else None
 
     def __len__(self) -> int:
         with self._lock:
             return len(self._results)
+
+    def memory(self) -> int:
+        """The memory of what is kept, estimated, in bytes."""
+        with self._lock:
+            return int(self._results.currsize)

@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-from pixel_llm.errors import root_classification
+from pixel_llm.errors import classify_error, http_status, root_cause
 from pixel_llm.policy import FallbackStep, FallbackStrategy
 from pixel_llm.resilience.cache import ResultCache
 from pixel_llm.resilience.clock import Clock
@@ -40,17 +40,21 @@ class FallbackChain:
         Go through the steps until one serves.
 
         Args:
-            error: Why the call failed. If its root cause is PERMANENT nothing serves:
-                a wrong key must be seen, not papered over.
+            error: Why the call failed. Its root cause decides which steps serve: by default none does
+                if that is PERMANENT, since a wrong key must be seen, not papered over.
             key: Gives the key of this call in the cache.
 
         Returns:
             What was served, or None if *error* must be raised, and the steps that did not serve.
         """
         skipped: list[SkippedStep] = []
-        if not root_classification(error).has_fallback():
-            return None, skipped
+        cause = root_cause(error)
+        classification, status = classify_error(cause), http_status(cause)
         for step in self.steps:
+            if not step.when.matches(classification, status):
+                name = classification.error_code or classification.category
+                skipped.append(SkippedStep(step.strategy.value, f"does not serve for {name}"))
+                continue
             match step.strategy:
                 case FallbackStrategy.RAISE:
                     return None, skipped

@@ -12,7 +12,7 @@ import math
 
 import tenacity
 
-from pixel_llm.errors import ErrorCode, PixelLMError, classify_error
+from pixel_llm.errors import ErrorCode, PixelLMError, classify_error, http_status
 from pixel_llm.policy import Jitter, RetryConfig
 from pixel_llm.resilience.limits import Limits
 
@@ -45,7 +45,7 @@ class Retry:
     def _should_retry(self, state: tenacity.RetryCallState) -> bool:
         sequence, error = _look_into(state)
         classification = classify_error(error)
-        if not classification.retryable:
+        if not self.config.retry_on.retries(classification, http_status(error)):
             sequence.reason = "this error is not retried"
         elif not self._idempotent and classification.error_code not in NOTHING_SENT:
             sequence.reason = "the target is not idempotent and something may have been sent"

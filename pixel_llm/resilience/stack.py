@@ -16,11 +16,11 @@ from typing import Any
 
 from pixel_llm.errors import (
     CircuitBreakerOpen,
-    ErrorCategory,
     ErrorCode,
     PixelLMError,
     TimeoutError,
     classify_error,
+    http_status,
 )
 from pixel_llm.events import CircuitStateChanged, Listener
 from pixel_llm.policy import TargetPolicy
@@ -29,8 +29,6 @@ from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
 from pixel_llm.resilience.fallback import FallbackChain
 from pixel_llm.resilience.limits import Limits, limits_variable
 from pixel_llm.resilience.retry import Retry
-
-_COUNTS = frozenset({ErrorCategory.TRANSIENT, ErrorCategory.UNKNOWN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +167,8 @@ class Stack:
         return TimeoutError(text, error_code=ErrorCode.ERR_TIMEOUT_REQUEST, target=self.target)
 
     def _counts(self, error: Exception, limits: Limits, *, first: bool) -> bool:
-        if classify_error(error).category not in _COUNTS:
+        section = self.policy.circuit_breaker
+        if section is None or not section.count.matches(classify_error(error), http_status(error)):
             return False
         if not isinstance(error, builtins.TimeoutError) or not limits.deadline_passed():
             return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +12,7 @@ from pixel_llm.errors import Place, PolicyError, Problem
 from pixel_llm.events import Listener, Listeners
 from pixel_llm.monitoring import EventLog
 from pixel_llm.policy import SYSTEM_TARGETS, LoadedPolicy, PolicyConfig, TargetPolicy, load_policy
+from pixel_llm.policy.sections.target import is_pattern, patterns_for
 from pixel_llm.policy.suggestions import one_of, suggestion
 from pixel_llm.resilience import SYSTEM_CLOCK, CircuitBreaker, Clock, Guarded, Layer, Stack, guard
 
@@ -22,6 +24,7 @@ def load_policies(
     folder: str | Path | None = None,
     profile: str | None = None,
     *,
+    overlays: Iterable[str | Path] | None = None,
     overrides: Mapping[str, Any] | None = None,
     variables: Mapping[str, str] | None = None,
     clock: Clock = SYSTEM_CLOCK,
@@ -34,7 +37,8 @@ def load_policies(
         folder: Where policies lie, else ``$PIXEL_LLM_POLICIES``, else ``./policies``, else those
             in the package. The shipped profiles can be loaded and extended by name from anywhere.
         profile: Which one, else ``$PIXEL_LLM_PROFILE``, else ``basic``.
-        overrides: Sections laid over the profile, as a policy file would have them; checked by the same schema.
+        overlays: Files laid over the profile, else those of ``$PIXEL_LLM_OVERLAYS``, separated as in ``$PATH``.
+        overrides: Sections laid over all that, as a policy file would have them; checked by the same schema.
         variables: What ``${VAR}`` sees; by default the environment.
         clock: Where time comes from.
         listeners: Called in order for every event. One that raises is reported and skipped.
@@ -42,7 +46,7 @@ def load_policies(
     Raises:
         PolicyError: With every problem of the policy. Nothing is started then.
     """
-    loaded = load_policy(folder, profile, overrides=overrides, variables=variables)
+    loaded = load_policy(folder, profile, overlays=overlays, overrides=overrides, variables=variables)
     return Policies(loaded, clock=clock, listeners=listeners)
 
 
@@ -66,11 +70,13 @@ class Policies:
         self.config: PolicyConfig = loaded.config
         self._log = EventLog(loaded.config.logging, profile=loaded.profile)
         self._listeners = Listeners([self._log, *listeners])
+        self._clock = clock
         # The system's own targets may always be wrapped; without a section nothing guards them.
-        targets = {name: TargetPolicy() for name in SYSTEM_TARGETS} | dict(loaded.config.targets)
+        self._targets = {name: TargetPolicy() for name in SYSTEM_TARGETS} | dict(loaded.config.targets)
         self._stacks = {
-            name: Stack(name, policy, clock=clock, emit=self._listeners) for name, policy in targets.items()
+            name: self._compile(name, policy) for name, policy in self._targets.items() if not is_pattern(name)
         }
+        self._lock = threading.Lock()
 
     def wrap(
         self,
@@ -146,10 +152,16 @@ class Policies:
 
     def _stack(self, target: str) -> Stack:
         stack = self._stacks.get(target)
+        if stack is None and not is_pattern(target) and (patterns := patterns_for(target, self._targets)):
+            with self._lock:  # a name that only the program knows: compiled when it is first wrapped
+                stack = self._stacks.setdefault(target, self._compile(target, self._targets[patterns[-1]]))
         if stack is None:
             hint = suggestion(target, self._stacks) or f"; there are {one_of(sorted(self._stacks))}"
             raise self._problem(target, f"this policy has no target {target!r}{hint}")
         return stack
+
+    def _compile(self, target: str, policy: TargetPolicy) -> Stack:
+        return Stack(target, policy, clock=self._clock, emit=self._listeners)
 
     def _problem(self, target: str, message: str) -> PolicyError:
         return PolicyError([Problem(Place(str(self.file)), f"targets.{target}", message)])

@@ -54,8 +54,8 @@ def _as_yaml(found: LoadedPolicy, rows: list[tuple[tuple[str, ...], Any, str]]) 
     above: tuple[str, ...] = ()
     for path, value, origin in rows:
         common = next((i for i, (a, b) in enumerate(zip(above, path, strict=False)) if a != b), len(path) - 1)
-        for depth in range(min(common, len(path) - 1), len(path) - 1):
-            lines.append((f"{'  ' * depth}{path[depth]}:", ""))
+        new_maps = range(min(common, len(path) - 1), len(path) - 1)
+        lines.extend((f"{'  ' * depth}{path[depth]}:", "") for depth in new_maps)
         lines.append((f"{'  ' * (len(path) - 1)}{path[-1]}: {_scalar(value)}", origin))
         above = path
     width = max(len(text) for text, origin in lines if origin) + 2

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from pixel_llm.errors import Place, Problem, ProblemSeverity
 from pixel_llm.policy.loading import LoadedPolicy
-from pixel_llm.policy.nodes import Path, format_path
-from pixel_llm.policy.sections.target import TargetPolicy
+from pixel_llm.policy.nodes import Node, Path, format_path
+from pixel_llm.policy.sections.target import TargetPolicy, is_pattern, is_system_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,29 @@ class Rule:
     check: Check | None = None
 
     def problems(self, loaded: LoadedPolicy) -> Iterator[Problem]:
-        """What this rule finds in *loaded*, as problems with places."""
+        """
+        What this rule finds in *loaded*, as problems with places.
+
+        What stands in a pattern, a template or `defaults` is said once, not for every target that takes it.
+        """
+        seen: set[tuple[Place, str]] = set()
         for finding in self.check(loaded) if self.check is not None else ():
             place = finding.place or _place_of(loaded, finding.path)
-            yield Problem(place, format_path(finding.path), finding.message, self.id, self.severity)
+            if (place, finding.message) not in seen:
+                seen.add((place, finding.message))
+                yield Problem(place, format_path(finding.path), finding.message, self.id, self.severity)
 
 
 def targets(loaded: LoadedPolicy) -> Iterator[tuple[str, TargetPolicy]]:
-    """Every target and pattern of the policy, with its layers."""
-    yield from loaded.config.targets.items()
+    """
+    Every target of the policy, with its layers.
+
+    Patterns too, since the program may have targets that only they cover; but not those under the
+    system's prefixes, where every target is known.
+    """
+    for name, target in loaded.config.targets.items():
+        if not (is_pattern(name) and is_system_name(name)):
+            yield name, target
 
 
 def is_written(loaded: LoadedPolicy, path: Path) -> bool:
@@ -72,11 +86,10 @@ def is_written(loaded: LoadedPolicy, path: Path) -> bool:
     return True
 
 
-def key_place(loaded: LoadedPolicy, path: Path) -> Place:
-    """Where the last key of *path* stands."""
+def key_place(document: Node, path: Path) -> Place:
+    """Where the last key of *path* stands in *document*."""
     *above, key = path
-    parent = loaded.document.find(above)
-    return parent.place_of_key(str(key))
+    return document.find(above).place_of_key(str(key))
 
 
 def _place_of(loaded: LoadedPolicy, path: Path) -> Place:

@@ -55,7 +55,11 @@ class Suppressions:
 
     def filter(self, problems: Iterable[Problem]) -> list[Problem]:
         """*problems* without those that a comment leaves out. Errors can't be left out."""
-        return [problem for problem in problems if not any([s.covers(problem) for s in self._suppressions])]
+        return [problem for problem in problems if not self._covered(problem)]
+
+    def _covered(self, problem: Problem) -> bool:
+        covering = [suppression.covers(problem) for suppression in self._suppressions]  # each notes that it was used
+        return any(covering)
 
     def problems(self) -> Iterator[Problem]:
         """What is wrong with the comments themselves, once everything has been filtered."""
@@ -63,7 +67,9 @@ class Suppressions:
         for suppression in self._suppressions:
             for rule in suppression.rules:
                 if rule not in suppression.used:
-                    yield _problem(suppression.place, f"{rule} is not found here, so there is nothing to ignore", WITHOUT_EFFECT)
+                    yield _problem(
+                        suppression.place, f"{rule} is not found here, so there is nothing to ignore", WITHOUT_EFFECT
+                    )
 
     def _take(self, place: Place, rest: str, lines: tuple[int, ...]) -> None:
         match = _REST.match(rest)

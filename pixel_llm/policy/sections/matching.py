@@ -110,7 +110,9 @@ NEVER_RETRIED = frozenset(
 
 RETRIED_BY_DEFAULT = ErrorMatcher.of(ErrorCategory.TRANSIENT, ErrorCategory.THROTTLED)
 COUNTED_BY_DEFAULT = ErrorMatcher.of(ErrorCategory.TRANSIENT, ErrorCategory.UNKNOWN)
-SERVED_BY_DEFAULT = ErrorMatcher.of(*(category for category in ErrorCategory if category is not ErrorCategory.PERMANENT))
+SERVED_BY_DEFAULT = ErrorMatcher.of(
+    *(category for category in ErrorCategory if category is not ErrorCategory.PERMANENT)
+)
 
 ERROR_NAMES = ErrorNames()
 RETRYABLE_ERROR_NAMES = ErrorNames(

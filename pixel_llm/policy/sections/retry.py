@@ -52,7 +52,10 @@ class RetryConfig:
     )
     initial_delay: float = setting(Duration(may_be_zero=True), "The first wait.", default=1.0, example="1s")
     max_delay: float = setting(
-        Duration(may_be_zero=True), "No wait is longer, except where the server's Retry-After asks for it.", default=60.0, example="30s"
+        Duration(may_be_zero=True),
+        "No wait is longer, except where the server's Retry-After asks for it.",
+        default=60.0,
+        example="30s",
     )
     backoff_multiplier: float = setting(
         Number(1, 100), "What exponential_backoff multiplies the wait by after each attempt.", default=2.0, example=2

@@ -108,4 +108,6 @@ class TargetPolicy:
         return [*layers, ("call", "")]
 
 
-TARGETS = MapOf(Section(TargetPolicy), TARGET_PATTERN, "a target name such as billing.charge, or a pattern such as billing.*")
+TARGETS = MapOf(
+    Section(TargetPolicy), TARGET_PATTERN, "a target name such as billing.charge, or a pattern such as billing.*"
+)

@@ -1,0 +1,127 @@
+"""Where settings come from: which file is nearest to the person who runs the check, and what a file builds on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path as FilePath
+
+from pixel_llm.errors import Place
+from pixel_llm.policy.inheritance import Sources
+from pixel_llm.policy.lint.rule import is_written
+from pixel_llm.policy.loading import LoadedPolicy
+from pixel_llm.policy.locating import profiles_in, shipped_folder
+from pixel_llm.policy.merging import merge
+from pixel_llm.policy.nodes import Node, Path
+from pixel_llm.policy.sections.document import POLICY
+from pixel_llm.policy.sections.target import is_pattern, patterns_for
+from pixel_llm.policy.templates import Templates
+
+TARGET = POLICY.child("defaults")
+
+_LAID_OVER, _OWN, _INHERITED, _SHIPPED = range(4)
+
+
+def nearest(loaded: LoadedPolicy, *paths: Path) -> Path:
+    """
+    Of settings that are only wrong together, the one whose file is laid over the others'.
+
+    The first of *paths* if several are equally near. So whoever extends a profile and breaks a rule
+    is shown the own line, not one of a file that can't be changed.
+    """
+    written = [path for path in paths if is_written(loaded, path)] or list(paths[:1])
+    files = [loaded.document.find(path).place.file for path in written]
+    if len(set(files)) == 1:
+        return written[0]
+    ranks = [_rank(loaded, file) for file in files]
+    return written[ranks.index(min(ranks))]
+
+
+def is_own(loaded: LoadedPolicy, place: Place) -> bool:
+    """True if *place* is in the profile's own file, or in what is laid over it."""
+    return _rank(loaded, place.file) <= _OWN
+
+
+def lineage(loaded: LoadedPolicy, file: FilePath) -> set[FilePath]:
+    """*file* and everything it builds on."""
+    by_profile: dict[str, list[FilePath]] = {}
+    for source in loaded.sources:
+        by_profile.setdefault(source.stem, []).append(source)
+    found: set[FilePath] = set()
+    ahead = [file]
+    while ahead:
+        path = ahead.pop()
+        if path not in found:
+            found.add(path)
+            ahead += [source for node in parents_of(loaded.sources[path]) for source in by_profile.get(node.value, [])]
+    return found
+
+
+def parents_of(source: Node) -> list[Node]:
+    """The names that a file gives under `extends`."""
+    extends = source.value.get("extends")
+    if extends is None or extends.value is None:
+        return []
+    return list(extends.value) if isinstance(extends.value, list) else [extends]
+
+
+def own_source(loaded: LoadedPolicy) -> Node:
+    """The profile's own file, as it was written."""
+    return loaded.sources[loaded.file]
+
+
+def inherited(loaded: LoadedPolicy) -> Node | None:
+    """What the profile's own file is laid over: all that it extends, merged; None if it extends nothing."""
+    extends = own_source(loaded).value.get("extends")
+    if extends is None or extends.value is None:
+        return None
+    sources = Sources(profiles_in(loaded.file.parent))
+    # The files as they were read, but the profile says nothing by itself: what is left is inherited.
+    sources.documents = {**loaded.sources, loaded.file: Node({"extends": extends}, extends.place)}
+    return sources.load(loaded.file)
+
+
+class Underneath:
+    """What `defaults`, patterns and templates give to targets, before their own sections are laid over it."""
+
+    def __init__(self, loaded: LoadedPolicy) -> None:
+        document = loaded.written
+        self._templates = Templates(document)
+        self._document = document
+        targets = document.find(["targets"]).value if "targets" in document.value else None
+        self._targets: dict[str, Node] = targets if isinstance(targets, dict) else {}
+        self._patterns = {name: node for name, node in self._targets.items() if is_pattern(name)}
+        defaults = document.value.get("defaults")
+        self._defaults = None if defaults is None else self._templates.apply(defaults, ("defaults",))
+
+    def of(self, target: str) -> Node | None:
+        """What *target* would be without its own section, or None. Its templates count as underneath."""
+        below = self._defaults
+        for name in patterns_for(target, self._patterns):
+            below = merge(below, self._templates.apply(self._patterns[name], ("targets", name)), TARGET)
+        templates = self._only_templates(target)
+        return below if templates is None else merge(below, self._templates.apply(templates, ("targets", target)), TARGET)
+
+    def _only_templates(self, target: str) -> Node | None:
+        """The section of *target* with nothing in it but the names of templates."""
+        node = self._targets.get(target)
+        if node is None or not isinstance(node.value, dict):
+            return None
+        named = dict(self._templates_in(node))
+        return Node(named, node.place) if named else None
+
+    def _templates_in(self, node: Node) -> Iterator[tuple[str, Node]]:
+        for layer, child in node.value.items():
+            if isinstance(child.value, str) and child.value in self._templates.names(layer):
+                yield layer, child
+            elif isinstance(child.value, dict) and (name := child.value.get("template")) is not None:
+                if name.value in self._templates.names(layer):
+                    yield layer, Node({"template": name}, child.place)
+
+
+def _rank(loaded: LoadedPolicy, file: str) -> int:
+    path = FilePath(file)
+    if path == loaded.file:
+        return _OWN
+    if path not in loaded.sources or path not in lineage(loaded, loaded.file):
+        return _LAID_OVER
+    return _SHIPPED if path.parent == shipped_folder("policies") else _INHERITED
