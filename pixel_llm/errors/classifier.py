@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 
 from pixel_llm.errors.codes import ErrorCategory, ErrorCode, Severity
@@ -172,7 +173,8 @@ def http_status(error: BaseException) -> int | None:
     """The HTTP status that *error* came with: one of ours, or one with a ``response`` as httpx and requests have it."""
     status = error.details.get("status") if isinstance(error, PixelLMError) else None
     if status is None:
-        status = getattr(getattr(error, "response", None), "status_code", None)
+        with contextlib.suppress(Exception):  # somebody else's property may raise anything
+            status = error.response.status_code  # type: ignore[attr-defined]  # if it has one
     return status if isinstance(status, int) else None
 
 

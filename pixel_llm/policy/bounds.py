@@ -1,30 +1,43 @@
 """
 What a policy can cost at worst, computed from the policy alone.
 
-Every bound is tight: the stack never exceeds it, and some schedule of failures reaches it.
-:doc:`docs/explanation/bounds` derives the formulas.
+A bound is never exceeded, whatever the callable, its server and the other callers do, and some
+schedule reaches it. ``docs/explanation/bounds.md`` derives the formulas and names the two corners
+in which a bound is true but can't be reached.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
+import itertools
 import math
-from dataclasses import dataclass
+from functools import cache
 
+from pixel_llm.errors import ErrorCategory, ErrorClassification, ErrorCode, PixelLMError, classify_error
+from pixel_llm.policy.sections.circuit_breaker import CircuitBreakerConfig
 from pixel_llm.policy.sections.document import PolicyConfig
 from pixel_llm.policy.sections.fallback import FallbackStrategy
+from pixel_llm.policy.sections.lm_studio import Vision
+from pixel_llm.policy.sections.matching import NOTHING_SENT, ErrorMatcher
 from pixel_llm.policy.sections.retry import Jitter, RetryConfig
 from pixel_llm.policy.sections.target import TargetPolicy
 
 #: The target that calls others, and those it calls one after the other.
 GENERATE = "pixel_llm.generate"
 INSIDE_GENERATE = ("encoder.load", "encoder.forward", "lm_studio.chat")
+CHAT = "lm_studio.chat"
 
 #: Calls per second at which the time to an open breaker is computed, unless told otherwise.
 DEFAULT_RATE = 1.0
 
+#: An attempt that would begin this close to the deadline, in seconds, doesn't: no attempt takes less time.
+_GRAIN = 1e-9
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+_NOTHING = TargetPolicy()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
     """
     The bounds of one target. Immutable.
@@ -37,11 +50,11 @@ class Bounds:
         typical_attempts: How often it does while all is well.
         worst_upstream_calls: The most requests to LM Studio that one call of ``pixel_llm.generate`` or of
             an ``lm_studio`` target makes; for others the same as *worst_attempts*.
-        opens_after: Seconds from the start of an outage in which every attempt fails at once until the
-            breaker opens, at *rate* calls a second; None without a breaker.
-        opens_after_silence: The same for an outage in which every attempt gets no answer; None where nothing
-            ends such an attempt.
-        rate: Calls per second.
+        opens_after: Seconds from the start of an outage that refuses every connection at once until the
+            breaker opens, at *rate* calls a second; None if it never does, or there is none.
+        opens_after_silence: The same for an outage in which no attempt gets an answer; None also where
+            nothing ends such an attempt.
+        rate: Calls per second, evenly spaced.
         cache_bytes: The most memory that cached results take, 0 without a cache.
     """
 
@@ -58,20 +71,19 @@ class Bounds:
 
 def compute_bounds(config: PolicyConfig, target: str, *, rate: float = DEFAULT_RATE) -> Bounds:
     """The bounds of *target*, which must be in *config* or have no layers, at *rate* calls a second."""
-    policy = config.targets.get(target, TargetPolicy())
-    attempt = _inside_generate(config) if target == GENERATE else None
-    if policy.timeout is not None and policy.timeout.attempt is not None:
-        attempt = policy.timeout.attempt if attempt is None else min(attempt, policy.timeout.attempt)
+    policy = config.targets.get(target, _NOTHING)
+    attempt = policy.timeout.attempt if policy.timeout is not None else None
+    if target == GENERATE:
+        attempt = _shorter(attempt, _inside_generate(config))
     attempts = worst_attempts(policy)
-    inner = worst_attempts(config.targets.get("lm_studio.chat", TargetPolicy())) if target == GENERATE else 1
     return Bounds(
         target=target,
-        worst_latency=worst_latency(policy, attempt),
+        worst_latency=worst_latency(policy, attempt, asked=longest_retry_after(target, policy)),
         worst_attempts=attempts,
         typical_attempts=1,
-        worst_upstream_calls=attempts * inner,
-        opens_after=_opens_after(policy, 0.0, rate),
-        opens_after_silence=_opens_after(policy, attempt, rate),
+        worst_upstream_calls=attempts * (worst_attempts(_chat_inside(config)) if target == GENERATE else 1),
+        opens_after=_opens_after(policy, _refusals(config, target), rate),
+        opens_after_silence=_opens_after(policy, _silence(config, target), rate),
         rate=rate,
         cache_bytes=sum(step.cache.max_bytes for step in policy.fallback or () if step.cache is not None),
     )
@@ -82,33 +94,51 @@ def all_bounds(config: PolicyConfig, *, rate: float = DEFAULT_RATE) -> dict[str,
     return {target: compute_bounds(config, target, rate=rate) for target in config.targets}
 
 
+def has_step(policy: TargetPolicy, *strategies: FallbackStrategy) -> bool:
+    """True if the fallback of *policy* has a step of one of *strategies*."""
+    return any(step.strategy in strategies for step in policy.fallback or ())
+
+
+# Latency and attempts
+
+
 def shortest_wait(retry: RetryConfig, number: int) -> float:
     """The shortest wait in seconds after attempt *number*, counted from 0."""
     return 0.0 if retry.jitter is Jitter.FULL else retry.ceiling(number)
 
 
-def longest_wait(retry: RetryConfig, number: int) -> float:
-    """The longest wait in seconds after attempt *number*, counted from 0, a Retry-After included."""
+def longest_wait(retry: RetryConfig, number: int, *, asked: float = 0.0) -> float:
+    """The longest wait in seconds after attempt *number*, counted from 0, if the server asks for *asked* at most."""
     ceiling = retry.ceiling(number)
-    asked = retry.retry_after_max
     return asked + ceiling if retry.jitter is Jitter.FULL else max(asked, ceiling)
+
+
+def longest_retry_after(target: str, policy: TargetPolicy) -> float:
+    """
+    The longest Retry-After in seconds that *target* waits for.
+
+    Only a server's answer carries one, so it is 0 if no answer is retried, and for the encoder, which has no server.
+    """
+    if policy.retry is None or target.startswith("encoder.") or not _retries_something(policy, answer=True):
+        return 0.0
+    return policy.retry.retry_after_max
 
 
 def worst_attempts(policy: TargetPolicy) -> int:
     """How often one call can call the callable: those attempts that can begin before the deadline."""
     retry = policy.retry
-    if retry is None:
+    if retry is None or not _retries_something(policy):
         return 1
     deadline = math.inf if policy.deadline is None else policy.deadline
     begins = 0.0
     for number in range(retry.max_attempts - 1):
         begins += shortest_wait(retry, number)
-        if begins >= deadline:
+        if begins >= deadline - _GRAIN:
             return number + 1
     return retry.max_attempts
 
 
-def worst_latency(policy: TargetPolicy, attempt: float | None) -> float | None:
+def worst_latency(policy: TargetPolicy, attempt: float | None, *, asked: float = 0.0) -> float | None:
     """
     The longest time in seconds that a call can take, each attempt taking at most *attempt*.
 
@@ -117,59 +147,179 @@ def worst_latency(policy: TargetPolicy, attempt: float | None) -> float | None:
     """
     if attempt is None:
         return policy.deadline
-    deadline = math.inf if policy.deadline is None else policy.deadline
     ends = attempt
     for number in range(worst_attempts(policy) - 1):
         assert policy.retry is not None  # noqa: S101 - else there is one attempt
-        ends += longest_wait(policy.retry, number) + attempt
-    return min(deadline, ends)
+        ends += longest_wait(policy.retry, number, asked=asked) + attempt
+    return _shorter(ends, policy.deadline)
+
+
+def _retries_something(policy: TargetPolicy, *, answer: bool = False) -> bool:
+    """
+    True if there is an error, if asked for a server's *answer*, after which the call may be tried again.
+
+    With a threshold of 1 such an error must not count, as it would open the breaker, and that ends the retries.
+    A higher threshold is no help: another caller's success may forget the failures in between. Nor are attempts
+    as long as the cooldown, or several trial calls at once: then the breaker may have opened, and closed again,
+    during an attempt, whose failure no longer counts.
+    """
+    breaker, retry = policy.circuit_breaker, policy.retry
+    if retry is None:
+        return False
+    count = None
+    if breaker is not None and breaker.failure_threshold == breaker.half_open_max_calls == 1:
+        longest = _shorter(policy.timeout.attempt if policy.timeout is not None else None, policy.deadline)
+        count = breaker.count if longest is not None and longest < breaker.cooldown else None
+    return _some_error_is_retried(retry.retry_on, count, idempotent=policy.idempotent is not False, answer=answer)
+
+
+@cache
+def _some_error_is_retried(
+    retry_on: ErrorMatcher, count: ErrorMatcher | None, *, idempotent: bool, answer: bool
+) -> bool:
+    """True if some error is retried and, unless *count* is None, doesn't count."""
+    answers = [_classified(code) for code in ErrorCode if code.info.family == "API"]
+    others = [_classified(code) for code in ErrorCode if code.info.family != "API"]
+    # Exceptions of others, which a program may have registered under any category.
+    answers += [
+        dataclasses.replace(_classified(ErrorCode.ERR_CONN_LOST), category=c, error_code=None) for c in ErrorCategory
+    ]
+    errors = [(error, status) for error in answers for status in (None, *range(400, 600))]
+    if not answer:
+        errors += [(error, None) for error in others]
+    return any(
+        retry_on.retries(error, status)
+        and (idempotent or error.error_code in NOTHING_SENT)
+        and not (count is not None and count.matches(error, status))
+        for error, status in errors
+    )
+
+
+@cache
+def _classified(code: ErrorCode) -> ErrorClassification:
+    return classify_error(PixelLMError(error_code=code))
+
+
+# What generate() calls
 
 
 def _inside_generate(config: PolicyConfig) -> float | None:
     """The longest time of one attempt of generate(): what it calls, one after the other."""
-    parts = [compute_bounds(config, name).worst_latency for name in INSIDE_GENERATE]
+    called = [CHAT] if config.lm_studio.vision is Vision.IMAGE else INSIDE_GENERATE
+    parts = [compute_bounds(config, name).worst_latency for name in called]
     return None if None in parts else sum(part for part in parts if part is not None)
 
 
-def _opens_after(policy: TargetPolicy, attempt: float | None, rate: float) -> float | None:
-    """
-    Seconds from the start of an outage until the breaker opens.
+def _chat_inside(config: PolicyConfig) -> TargetPolicy:
+    """The chat as generate() calls it: within its caller's deadline."""
+    chat = config.targets.get(CHAT, _NOTHING)
+    return dataclasses.replace(chat, deadline=_shorter(chat.deadline, config.targets.get(GENERATE, _NOTHING).deadline))
 
-    At worst the outage begins right after a call did, so calls begin at 1/rate, 2/rate, …, each attempt
-    takes *attempt* (None: it is ended by nothing but the deadline) and each wait is the longest. The
-    breaker opens with the failure that is the threshold's: of all failures the threshold-smallest time.
+
+# Time until the breaker opens
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Outage:
+    """What each attempt meets: after *attempt* seconds (None: never, by itself) it fails of one of *codes*."""
+
+    attempt: float | None
+    codes: tuple[ErrorCode, ...]
+
+
+def _refusals(config: PolicyConfig, target: str) -> _Outage | None:
+    """Every attempt fails at once: connections are refused, or the encoder fails."""
+    if target == GENERATE:
+        return _outage_inside(config, _refusals(config, CHAT))
+    if target.startswith("encoder."):
+        return _Outage(0.0, (ErrorCode.ERR_ENC_FORWARD_FAILED,))
+    return _Outage(0.0, (ErrorCode.ERR_CONN_REFUSED,))
+
+
+def _silence(config: PolicyConfig, target: str) -> _Outage | None:
+    """No attempt gets an answer: its timeout ends it. The LM Studio client has a code of its own for that."""
+    if target == GENERATE:
+        return _outage_inside(config, _silence(config, CHAT))
+    policy = config.targets.get(target, _NOTHING)
+    codes = [ErrorCode.ERR_TIMEOUT_REQUEST]
+    if target.startswith("lm_studio."):
+        codes.append(ErrorCode.ERR_TIMEOUT_RESPONSE)
+    return _Outage(policy.timeout.attempt if policy.timeout is not None else None, tuple(codes))
+
+
+def _outage_inside(config: PolicyConfig, outage: _Outage | None) -> _Outage | None:
+    """
+    What an attempt of generate() meets in an *outage* of LM Studio: the chat's last error, once it has given up.
+
+    None where the chat's own breaker or fallback stands between: what generate() then sees counts as no failure.
+    """
+    chat = _chat_inside(config)
+    if outage is None or chat.circuit_breaker is not None or chat.fallback is not None:
+        return None
+    *_, (ends, codes) = _failures(chat, outage)
+    own = config.targets.get(GENERATE, _NOTHING).timeout
+    timeout = own.attempt if own is not None else None
+    if timeout is not None and timeout < ends:
+        return _Outage(timeout, (ErrorCode.ERR_TIMEOUT_REQUEST, ErrorCode.ERR_TIMEOUT_DEADLINE, *outage.codes))
+    return _Outage(None if ends == math.inf else ends, codes)
+
+
+def _opens_after(policy: TargetPolicy, outage: _Outage | None, rate: float) -> float | None:
+    """
+    Seconds from the start of an *outage* until the breaker opens.
+
+    At worst it begins right after a call did, so calls begin at 1/rate, 2/rate, …, and each wait is the
+    longest. The breaker opens with the failure that is the threshold's: of all counted failures, of all
+    calls, the threshold-smallest time.
     """
     breaker = policy.circuit_breaker
-    if breaker is None or (attempt is None and policy.deadline is None):
+    if breaker is None or outage is None:
         return None
-    offsets = _failure_times(policy, attempt)
-    if not offsets:
+    counted = [ends for ends, codes in _failures(policy, outage) if ends < math.inf and _count(breaker, codes)]
+    if not counted:
         return None
     threshold = breaker.failure_threshold
-    times = (call / rate + offset for call in range(1, threshold + 1) for offset in offsets)
-    return heapq.nsmallest(threshold, times)[-1]
+    times = heapq.merge(*([call / rate + ends for call in range(1, threshold + 1)] for ends in counted))
+    return next(itertools.islice(times, threshold - 1, None))
 
 
-def _failure_times(policy: TargetPolicy, attempt: float | None) -> list[float]:
-    """When, from the start of a call whose every attempt fails, failures are counted."""
+def _failures(policy: TargetPolicy, outage: _Outage) -> list[tuple[float, tuple[ErrorCode, ...]]]:
+    """
+    When, from the start of a call, its attempts fail in an *outage*, and of what; the last failure ends it.
+
+    An attempt that the deadline cuts is among them only if it is the first one: else it counts for nothing,
+    as it hasn't had its full timeout, were it by the moment that went by between two attempts.
+    """
+    retry = policy.retry if _retries(policy, outage.codes) else None
     deadline = math.inf if policy.deadline is None else policy.deadline
-    attempts = 1 if policy.retry is None else policy.retry.max_attempts
+    failures: list[tuple[float, tuple[ErrorCode, ...]]] = []
     begins = 0.0
-    times: list[float] = []
-    for number in range(attempts):
-        ends = math.inf if attempt is None else begins + attempt
-        if ends > deadline:
-            # Cut by the deadline before its timeout: that counts only as the first attempt of its target.
-            return [*times, deadline] if number == 0 else times
-        times.append(ends)
-        if policy.retry is None or number == attempts - 1:
+    for number in range(1 if retry is None else retry.max_attempts):
+        ends = math.inf if outage.attempt is None else begins + outage.attempt
+        if ends >= deadline - _GRAIN:
+            return failures or [(deadline, (ErrorCode.ERR_TIMEOUT_DEADLINE,))]
+        failures.append((ends, outage.codes))
+        begins = ends + (retry.ceiling(number) if retry is not None else 0.0)
+        if begins >= deadline - _GRAIN:
             break
-        begins = ends + policy.retry.ceiling(number)
-        if begins >= deadline:
-            break
-    return times
+    return failures
 
 
-def has_step(policy: TargetPolicy, *strategies: FallbackStrategy) -> bool:
-    """True if the fallback of *policy* has a step of one of *strategies*."""
-    return any(step.strategy in strategies for step in policy.fallback or ())
+def _retries(policy: TargetPolicy, codes: tuple[ErrorCode, ...]) -> bool:
+    """True if errors of all of *codes* are retried."""
+    retry, sent = policy.retry, policy.idempotent is False
+    return retry is not None and all(
+        retry.retry_on.retries(_classified(code)) and not (sent and code not in NOTHING_SENT) for code in codes
+    )
+
+
+def _count(breaker: CircuitBreakerConfig, codes: tuple[ErrorCode, ...]) -> bool:
+    """True if errors of all of *codes* count as failures."""
+    return all(breaker.count.matches(_classified(code)) for code in codes)
+
+
+def _shorter(first: float | None, second: float | None) -> float | None:
+    """The shorter of two durations, None being endless."""
+    if first is None or second is None:
+        return first if second is None else second
+    return min(first, second)

@@ -32,6 +32,8 @@ def complain(violation: Any, document: Node) -> Iterator[Problem]:
         case "propertyNames" | "pattern" if violation.schema_path and "propertyNames" in violation.schema_path:
             name = violation.instance
             yield Problem(node.place_of_key(name), format_path((*path, name)), f"{_must_be(violation)} (got {name!r})")
+        case "oneOf" if isinstance(violation.instance, dict) and _unknown_in(violation):
+            pass  # a misspelt step is told by its key
         case "required":
             missing = [key for key in violation.validator_value if key not in violation.instance]
             for key in missing:
@@ -42,10 +44,13 @@ def complain(violation: Any, document: Node) -> Iterator[Problem]:
 
 def _unknown_keys(violation: Any, node: Node, path: tuple[str | int, ...]) -> Iterator[Problem]:
     known = list(violation.schema["properties"])
-    for key in violation.instance:
-        if key not in known:
-            hint = suggestion(key, known) or f"; known here: {one_of(known)}"
-            yield Problem(node.place_of_key(key), format_path((*path, key)), f"unknown key {key!r}{hint}")
+    for key in _unknown_in(violation):
+        hint = suggestion(key, known) or f"; known here: {one_of(known)}"
+        yield Problem(node.place_of_key(key), format_path((*path, key)), f"unknown key {key!r}{hint}")
+
+
+def _unknown_in(violation: Any) -> list[str]:
+    return [key for key in violation.instance if key not in violation.schema["properties"]]
 
 
 def _describe(violation: Any) -> str:

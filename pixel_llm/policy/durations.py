@@ -10,10 +10,14 @@ from pixel_llm.policy.showing import show
 # Decimal, because in floats 1001 · 0.001 is not 1.001.
 _UNITS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600)}
 
-_NUMBER = r"[0-9]{1,9}(\.[0-9]+)?"
+_FRACTION = r"(\.[0-9]{1,30})?"
 
-#: One or more numbers with units, the largest first: ``30s``, ``500ms``, ``1h30m``.
-DURATION_PATTERN = rf"^(?=[0-9])({_NUMBER}h)?({_NUMBER}m)?({_NUMBER}s)?({_NUMBER}ms)?$"
+#: One or more numbers with units, the largest first: ``30s``, ``500ms``, ``1h30m``. No number has so many
+#: digits that waiting for so long would overflow the system's clocks, or so short that it would be nothing.
+DURATION_PATTERN = (
+    rf"^(?=[0-9])([0-9]{{1,5}}{_FRACTION}h)?([0-9]{{1,7}}{_FRACTION}m)?"
+    rf"([0-9]{{1,9}}{_FRACTION}s)?([0-9]{{1,9}}{_FRACTION}ms)?$"
+)
 
 _DURATION = re.compile(DURATION_PATTERN)
 _PART = re.compile(r"([0-9.]+)(ms|h|m|s)")

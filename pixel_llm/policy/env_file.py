@@ -25,18 +25,31 @@ def read_env_file(path: Path) -> dict[str, str]:
         raise PolicyError([Problem(Place(str(path)), "", f"cannot be read: {reason}", VARIABLE)]) from error
     variables: dict[str, str] = {}
     problems: list[Problem] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    lines: dict[str, int] = {}
+    for number, line in enumerate(text.split("\n"), 1):
         stripped = line.strip()
         if not stripped or stripped.startswith("#"):
             continue
-        if (match := _LINE.fullmatch(stripped)) is None:
-            problems.append(Problem(Place(str(path), number, 1), "", "must be NAME=VALUE", VARIABLE))
+        try:
+            name, value = _read_line(stripped)
+            if name in lines:
+                raise ValueError(f"{name} stands twice; the first is in line {lines[name]}")
+        except ValueError as error:  # never with the line itself, which may hold a secret
+            problems.append(Problem(Place(str(path), number, 1), "", str(error), VARIABLE))
         else:
-            variables[match[1]] = _unquote(match[2].strip())
+            variables[name], lines[name] = value, number
     if problems:
         raise PolicyError(problems)
     return variables
 
 
-def _unquote(value: str) -> str:
-    return value[1:-1] if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"" else value
+def _read_line(line: str) -> tuple[str, str]:
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise ValueError("must be NAME=VALUE")
+    name, value = match[1], match[2].strip()
+    if value[:1] not in ("'", '"'):
+        return name, value
+    if len(value) < 2 or value[-1] != value[0]:
+        raise ValueError("the value begins with a quote, so it must end with the same one")
+    return name, value[1:-1]

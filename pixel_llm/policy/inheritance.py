@@ -27,6 +27,8 @@ class Sources:
         self._profiles = profiles
         self.documents: dict[Path, Node] = {}
         self.problems: list[Problem] = []
+        self._merged_files: dict[Path, Node] = {}
+        self._heights: dict[Path, int] = {}
 
     def load(self, path: Path) -> Node:
         """The file at *path* merged over everything it extends. Problems are collected."""
@@ -34,18 +36,12 @@ class Sources:
 
     def overlay(self, document: Node, path: Path) -> Node:
         """*document* with the file at *path* laid over it. An overlay extends nothing."""
-        overlay = self._document(path)
-        if "extends" in overlay.value:
-            place = overlay.place_of_key("extends")
-            self.problems.append(
-                Problem(place, "extends", "an overlay extends nothing; it is laid over the profile", EXTENDS)
-            )
-        return merge(document, _without_extends(overlay), POLICY)
+        return self._laid_over(document, self._document(path))
 
     def lay_over(self, document: Node, patch: Node) -> Node:
         """*document* with sections given in code laid over it."""
         self.problems.extend(check_source(patch))
-        return merge(document, patch, POLICY)
+        return self._laid_over(document, patch)
 
     def _document(self, path: Path) -> Node:
         if path not in self.documents:
@@ -58,13 +54,28 @@ class Sources:
                 self.documents[path] = Node({}, Place(str(path)))
         return self.documents[path]
 
+    def _laid_over(self, document: Node, patch: Node) -> Node:
+        if "extends" in patch.value:
+            place = patch.place_of_key("extends")
+            message = "what is laid over a profile extends nothing by itself"
+            self.problems.append(Problem(place, "extends", message, EXTENDS))
+        return merge(document, _without_extends(patch), POLICY)
+
     def _merged(self, path: Path, line: tuple[Path, ...]) -> Node:
+        # Each file once: where parents share parents, there are many more ways up than files.
+        if path not in self._merged_files:
+            self._merged_files[path] = self._merge_with_parents(path, (*line, path))
+        return self._merged_files[path]
+
+    def _merge_with_parents(self, path: Path, line: tuple[Path, ...]) -> Node:
         document = self._document(path)
         base: Node | None = None
+        self._heights[path] = 1
         for parent, node in _parents(document):
-            parent_path = self._find(parent, node, (*line, path))
+            parent_path = self._find(parent, node, line)
             if parent_path is not None:
-                base = merge(base, self._merged(parent_path, (*line, path)), POLICY)
+                base = merge(base, self._merged(parent_path, line), POLICY)
+                self._heights[path] = max(self._heights[path], self._heights[parent_path] + 1)
         return merge(base, _without_extends(document), POLICY)
 
     def _find(self, parent: str, node: Node, line: tuple[Path, ...]) -> Path | None:
@@ -77,8 +88,9 @@ class Sources:
         elif path in line:
             names = [step.stem for step in (*line[line.index(path) :], path)]
             self._report(node, f"extends itself: {' → '.join(names)}")
-        elif len(line) >= MAX_DEPTH:
-            self._report(node, f"more than {MAX_DEPTH} profiles extend each other")
+        elif len(line) + self._heights.get(path, 1) > MAX_DEPTH:
+            names = [step.stem for step in (*line, path)]
+            self._report(node, f"more than {MAX_DEPTH} profiles extend each other: {' → '.join(names)}")
         else:
             return path
         return None

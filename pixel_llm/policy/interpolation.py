@@ -76,4 +76,8 @@ class Interpolator:
         if value is None:
             state = "is empty" if name in self._variables else "is not set"
             raise _ReferenceError(f"the variable {name} {state}, and there is no default: ${{{name}:-…}} gives one")
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # the system hands on bytes that are no text
+            raise _ReferenceError(f"the variable {name} is not UTF-8 text") from None
         return value

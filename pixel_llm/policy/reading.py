@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
@@ -9,16 +10,20 @@ from typing import Any
 import yaml
 
 from pixel_llm.errors import Place, PolicyError, Problem
+from pixel_llm.policy.decoding import UNREADABLE, decode
 from pixel_llm.policy.nodes import Node
 from pixel_llm.policy.scalars import LookAlikeError, resolve_plain
 
-UNREADABLE = "PL001"
 LOOK_ALIKE = "PL002"
 
 #: A policy file is text that people edit; these bounds are far beyond any real one.
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 40
 MAX_NODES = 200_000
+
+MERGE_KEY = "<<"
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 # libyaml's parser where the wheel has it: about ten times as fast.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -44,13 +49,22 @@ def read_bytes(data: bytes, *, name: str) -> Node:
     """Read a policy from bytes; see :func:`read_file`."""
     if len(data) > MAX_BYTES:
         raise PolicyError([Problem(Place(name), "", f"is larger than {MAX_BYTES // 1024} KiB", UNREADABLE)])
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as exc:
-        line = data.count(b"\n", 0, exc.start) + 1
-        column = exc.start - (data.rfind(b"\n", 0, exc.start) + 1) + 1
-        raise PolicyError([Problem(Place(name, line, column), "", "is not UTF-8 text", UNREADABLE)]) from exc
-    return _Reader(name).read(text)
+    return _Reader(name).read(decode(data, name))
+
+
+#: What the parser says most often, and what it means to the person who wrote the file.
+_PLAIN_WORDS = (
+    ("cannot start any token", "nothing can begin with {char}; quote the text"),
+    ("mapping values are not allowed", "no colon is expected here; quote the text, or mend the indentation"),
+    ("did not find expected key", "nothing more is expected here; quote the text, or mend the indentation"),
+)
+
+
+def _in_plain_words(error: yaml.MarkedYAMLError, char: str) -> str:
+    said = " ".join(part for part in (error.context, error.problem) if part)
+    if char == "\t":
+        return "a tab can't indent; use spaces"
+    return next((words.format(char=char) for part, words in _PLAIN_WORDS if part in said), said)
 
 
 @dataclass(slots=True)
@@ -83,8 +97,8 @@ class _Reader:
                 self._take(event)
         except yaml.MarkedYAMLError as exc:
             mark = exc.problem_mark or exc.context_mark
-            what = " ".join(part for part in (exc.context, exc.problem) if part)
-            self._report(self._place(mark) if mark else Place(self._name), f"is not YAML: {what}")
+            place, char = (self._place(mark), text[mark.index : mark.index + 1]) if mark else (Place(self._name), "")
+            self._report(place, f"is not YAML: {_in_plain_words(exc, char)}")
         except yaml.YAMLError as exc:
             self._report(Place(self._name), f"is not YAML: {str(exc).splitlines()[0]}")
         if not self._problems and (self._root is None or not isinstance(self._root.value, dict)):
@@ -134,13 +148,16 @@ class _Reader:
         self._check_tag(event, place)
         value: object = event.value
         plain = not event.style and event.implicit[0]  # libyaml says "" for plain, the Python parser None
-        if plain:
+        if not event.value.isascii() and _SURROGATE.search(event.value):  # libyaml takes none of them
+            self._report(place, "half of a surrogate pair is no text")
+        top = self._stack[-1] if self._stack else None
+        is_key = top is not None and isinstance(top.value, dict) and top.key_is_next
+        if plain and not (is_key and value == MERGE_KEY):
             try:
                 value = resolve_plain(event.value)
             except LookAlikeError as exc:
                 self._report(place, str(exc), LOOK_ALIKE)
-        top = self._stack[-1] if self._stack else None
-        if top is not None and isinstance(top.value, dict) and top.key_is_next:
+        if top is not None and is_key:
             self._key(top, value, event, place)
         else:
             self._add(Node(value, place, empty=plain and event.value == ""), 1, event.anchor)
@@ -149,7 +166,7 @@ class _Reader:
         key = event.value
         if not isinstance(value, str):
             self._report(place, f'a key must be text: quote it, "{key}"')
-        elif key == "<<":
+        elif key == MERGE_KEY:
             self._report(place, "merge keys (<<) are YAML 1.1: use `templates` or `extends`")
         elif key in top.value:
             self._report(place, f"the key {key!r} stands twice; the first is in line {top.keys[key].line}")

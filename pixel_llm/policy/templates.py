@@ -20,14 +20,14 @@ class Templates:
     """The `templates` section of one policy. Notes which of them were used, and what is wrong."""
 
     def __init__(self, document: Node) -> None:
-        self._templates = document.find(["templates"]) if "templates" in document.value else None
+        section = document.value.get("templates")
+        self._templates = {layer: _present(node) for layer, node in _present(section).items()}
         self.used: set[tuple[str, str]] = set()
         self.problems: list[Problem] = []
 
     def names(self, layer: str) -> list[str]:
         """The templates there are for *layer*."""
-        section = None if self._templates is None else self._templates.value.get(layer)
-        return list(section.value) if section is not None and isinstance(section.value, dict) else []
+        return list(self._templates.get(layer, ()))
 
     def apply(self, target: Node, path: Path) -> Node:
         """*target* with each layer written out in full: short forms expanded, templates below what is said."""
@@ -35,10 +35,9 @@ class Templates:
             return target
         layers = {key: _TARGET.child(key).long_form(child) for key, child in target.value.items()}
         for layer, name in _references(layers):
-            if name.value in self.names(layer):
+            template = self._templates.get(layer, {}).get(name.value)
+            if template is not None:
                 self.used.add((layer, name.value))
-                assert self._templates is not None  # noqa: S101 - it has a name of this layer
-                template = self._templates.find([layer, name.value])
                 layers[layer] = _over(template, layers[layer], layer)
             else:
                 hint = suggestion(name.value, self.names(layer)) or f"; define it under templates.{layer}"
@@ -47,15 +46,20 @@ class Templates:
         return dataclasses.replace(target, value=layers)
 
 
+def _present(section: Node | None) -> dict[str, Node]:
+    """What *section* holds, without what null has removed."""
+    values = section.value if section is not None else None
+    return {name: node for name, node in (values or {}).items() if node.value is not None}
+
+
 def _references(layers: dict[str, Node]) -> Iterator[tuple[str, Node]]:
     for layer in TEMPLATE_KINDS:
         node = layers.get(layer)
         if node is None:
             continue
-        if isinstance(node.value, dict) and "template" in node.value:
-            yield layer, node.value["template"]
-        elif isinstance(node.value, str):  # a chain has no long form beside the list itself
-            yield layer, node
+        name = node.value.get("template") if isinstance(node.value, dict) else node
+        if name is not None and isinstance(name.value, str):  # null takes an inherited name away
+            yield layer, name
 
 
 def _over(template: Node, layer_node: Node, layer: str) -> Node:

@@ -51,13 +51,13 @@ class FallbackChain:
         cause = root_cause(error)
         classification, status = classify_error(cause), http_status(cause)
         for step in self.steps:
+            if step.strategy is FallbackStrategy.RAISE:  # whatever went wrong
+                break
             if not step.when.matches(classification, status):
                 name = classification.error_code or classification.category
                 skipped.append(SkippedStep(step.strategy.value, f"does not serve for {name}"))
                 continue
             match step.strategy:
-                case FallbackStrategy.RAISE:
-                    return None, skipped
                 case FallbackStrategy.CACHE:
                     found = self.cache.get(key()) if self.cache is not None and key is not None else None
                     if found is not None:

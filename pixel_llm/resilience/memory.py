@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
@@ -22,10 +23,15 @@ def memory_size(value: Any) -> int:
         if id(item) in seen or isinstance(item, type):
             continue
         seen.add(id(item))
-        buffer = getattr(item, "nbytes", 0)
-        total += sys.getsizeof(item) + (buffer if isinstance(buffer, int) and not isinstance(item, memoryview) else 0)
+        total += _own_size(item)
         pending.extend(_parts(item))
     return total
+
+
+def _own_size(item: Any) -> int:
+    size, buffer = sys.getsizeof(item), getattr(item, "nbytes", 0)
+    # An array that owns its buffer counts it by itself; a view or a tensor does not.
+    return size + buffer if isinstance(buffer, int) and size < buffer else size
 
 
 def _parts(item: Any) -> Iterable[Any]:
@@ -33,8 +39,14 @@ def _parts(item: Any) -> Iterable[Any]:
         return ()
     if isinstance(item, dict):
         return (*item.keys(), *item.values())
-    if isinstance(item, list | tuple | set | frozenset):
+    if isinstance(item, list | tuple | set | frozenset | deque):
         return item
-    slots = (name for cls in type(item).__mro__ for name in getattr(cls, "__slots__", ()))
-    slotted = [getattr(item, name) for name in slots if hasattr(item, name)]
+    slotted = [getattr(item, name) for name in _slots(type(item)) if hasattr(item, name)]
     return [*slotted, vars(item)] if hasattr(item, "__dict__") else slotted
+
+
+def _slots(kind: type) -> Iterator[str]:
+    for cls in kind.__mro__:
+        slots = cls.__dict__.get("__slots__", ())
+        for name in [slots] if isinstance(slots, str) else slots:
+            yield f"_{cls.__name__.lstrip('_')}{name}" if name.startswith("__") and not name.endswith("__") else name

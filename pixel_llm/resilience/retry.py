@@ -12,12 +12,10 @@ import math
 
 import tenacity
 
-from pixel_llm.errors import ErrorCode, PixelLMError, classify_error, http_status
+from pixel_llm.errors import PixelLMError, classify_error, http_status
 from pixel_llm.policy import Jitter, RetryConfig
+from pixel_llm.policy.sections.matching import NOTHING_SENT
 from pixel_llm.resilience.limits import Limits
-
-#: Errors that prove that nothing was sent, so that even what is not idempotent may be tried again.
-NOTHING_SENT = frozenset({ErrorCode.ERR_CONN_REFUSED, ErrorCode.ERR_CONN_UNAVAILABLE, ErrorCode.ERR_CONN_TIMEOUT})
 
 
 class Retry:

@@ -11,7 +11,7 @@ what both worlds share; :mod:`pixel_llm.resilience.sync_guard` and
 from __future__ import annotations
 
 import builtins
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from pixel_llm.errors import (
@@ -23,7 +23,8 @@ from pixel_llm.errors import (
     http_status,
 )
 from pixel_llm.events import CircuitStateChanged, Listener
-from pixel_llm.policy import TargetPolicy
+from pixel_llm.policy import FallbackStep, TargetPolicy
+from pixel_llm.policy.sections.matching import SERVED_BY_DEFAULT, ErrorMatcher
 from pixel_llm.resilience.breaker import CircuitBreaker, CircuitState
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
 from pixel_llm.resilience.fallback import FallbackChain
@@ -33,7 +34,7 @@ from pixel_llm.resilience.retry import Retry
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer of a stack: its name, and its settings as the model has them (durations in seconds)."""
+    """One layer of a stack: its name, and its settings as the model has them: durations in seconds, errors by name."""
 
     name: str
     settings: dict[str, Any]
@@ -87,7 +88,7 @@ class Stack:
             ("timeout", policy.timeout, policy.timeout),
         ):
             if present is not None and section is not None:
-                layers.append(Layer(name, asdict(section)))
+                layers.append(Layer(name, _settings(section)))
         return (*layers, Layer("call", {}))
 
     def open_limits(self, now: float) -> Limits:
@@ -184,10 +185,17 @@ class Stack:
         self.emit(CircuitStateChanged(self.target, old.value, new.value, failures, error_code))
 
 
-def _describe_step(step: Any) -> dict[str, Any]:
+def _settings(section: Any) -> dict[str, Any]:
+    values = {field.name: getattr(section, field.name) for field in fields(section)}
+    return {name: value.names() if isinstance(value, ErrorMatcher) else value for name, value in values.items()}
+
+
+def _describe_step(step: FallbackStep) -> dict[str, Any]:
     settings: dict[str, Any] = {"strategy": step.strategy.value}
     if step.cache is not None:
-        settings |= asdict(step.cache)
+        settings |= _settings(step.cache)
     elif step.value is not None:
         settings["value"] = step.value
+    if step.when != SERVED_BY_DEFAULT:
+        settings["when"] = step.when.names()
     return settings

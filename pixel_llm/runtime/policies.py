@@ -12,7 +12,7 @@ from pixel_llm.errors import Place, PolicyError, Problem
 from pixel_llm.events import Listener, Listeners
 from pixel_llm.monitoring import EventLog
 from pixel_llm.policy import SYSTEM_TARGETS, LoadedPolicy, PolicyConfig, TargetPolicy, load_policy
-from pixel_llm.policy.sections.target import is_pattern, patterns_for
+from pixel_llm.policy.sections.target import is_pattern, is_system_name, is_target_name, patterns_for
 from pixel_llm.policy.suggestions import one_of, suggestion
 from pixel_llm.resilience import SYSTEM_CLOCK, CircuitBreaker, Clock, Guarded, Layer, Stack, guard
 
@@ -152,13 +152,18 @@ class Policies:
 
     def _stack(self, target: str) -> Stack:
         stack = self._stacks.get(target)
-        if stack is None and not is_pattern(target) and (patterns := patterns_for(target, self._targets)):
+        if stack is None and (patterns := self._patterns_for(target)):
             with self._lock:  # a name that only the program knows: compiled when it is first wrapped
                 stack = self._stacks.setdefault(target, self._compile(target, self._targets[patterns[-1]]))
         if stack is None:
             hint = suggestion(target, self._stacks) or f"; there are {one_of(sorted(self._stacks))}"
             raise self._problem(target, f"this policy has no target {target!r}{hint}")
         return stack
+
+    def _patterns_for(self, target: str) -> list[str]:
+        """The patterns that give *target* its stack; none for a misspelt name of the system's, or what is no name."""
+        may_be_one = is_target_name(target) and not is_system_name(target)
+        return patterns_for(target, self._targets) if may_be_one else []
 
     def _compile(self, target: str, policy: TargetPolicy) -> Stack:
         return Stack(target, policy, clock=self._clock, emit=self._listeners)

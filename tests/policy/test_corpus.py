@@ -2,8 +2,9 @@
 Every file in ``tests/policies`` is a test.
 
 A file in ``valid`` loads. A file in ``invalid`` has the whole message it fails with
-beside it, in ``name.expected``. Where a case needs parents, it is a folder whose
-``policy.yaml`` is the case.
+beside it, in ``name.expected``. Where a case needs more than one file, it is a folder whose
+``policy.yaml`` is the case: the parents it extends lie beside it, files called ``overlay*.yaml``
+are laid over it in the order of their names, and ``variables.env`` is its env file.
 """
 
 from __future__ import annotations
@@ -16,13 +17,19 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from pixel_llm.errors import PolicyError
-from pixel_llm.policy import load_policy_file, shipped_folder
+from pixel_llm.policy import LoadedPolicy, load_policy_file, shipped_folder
+from pixel_llm.policy.env_file import read_env_file
 from pixel_llm.policy.reading import read_file
 from pixel_llm.policy.schema import SCHEMA_FILE, check_source
 
 FOLDER = Path(__file__).parent.parent / "policies"
-VALID = sorted((FOLDER / "valid").glob("*.yaml"))
-INVALID = sorted([*(FOLDER / "invalid").glob("*.yaml"), *(FOLDER / "invalid").glob("*/policy.yaml")])
+
+def cases(kind: str) -> list[Path]:
+    folder = FOLDER / kind
+    return sorted(path for pattern in ("*.yaml", "*/policy.yaml") for path in folder.glob(pattern))
+
+
+VALID, INVALID = cases("valid"), cases("invalid")
 
 #: What the files see as their environment.
 VARIABLES = {
@@ -40,7 +47,16 @@ VARIABLES = {
 
 
 def name_of(path: Path) -> str:
-    return str(path.relative_to(FOLDER).with_suffix(""))
+    return str(path.relative_to(FOLDER).with_suffix("")).removesuffix("/policy")
+
+
+def load_case(path: Path) -> LoadedPolicy:
+    """Load the case *path*, which lies in the working directory, with what lies beside it."""
+    alone = path.name != "policy.yaml"
+    overlays = [] if alone else sorted(path.parent.glob("overlay*.yaml"))
+    env_file = path.parent / "variables.env"
+    variables = VARIABLES if alone or not env_file.exists() else {**VARIABLES, **read_env_file(env_file)}
+    return load_policy_file(path, overlays=overlays, variables=variables)
 
 
 @pytest.mark.parametrize("path", VALID, ids=name_of)
@@ -51,7 +67,7 @@ class TestValidPolicies:
         """
         monkeypatch.chdir(path.parent)
 
-        assert path.stem == load_policy_file(Path(path.name), variables=VARIABLES).profile
+        assert path.stem == load_case(Path(path.name)).profile
 
     def test_every_reader_reads_the_same(self, path):
         """
@@ -72,7 +88,7 @@ class TestInvalidPolicies:
         monkeypatch.chdir(path.parent)
 
         with pytest.raises(PolicyError) as caught:
-            load_policy_file(Path(path.name), variables=VARIABLES)
+            load_case(Path(path.name))
 
         assert expected == str(caught.value)
 

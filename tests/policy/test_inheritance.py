@@ -79,11 +79,11 @@ class TestLoad:
 
     def test_null_removes_what_is_inherited(self, folder):
         """
-        A null in the child removes; a null that has nothing to remove is dropped.
+        A null in the child removes, and leaves a mark, be there something to remove or not.
         """
         sources = folder(child="extends: parent\ndescription: null\nlogging: null", parent="description: p")
 
-        assert {"version": 1} == load(sources)
+        assert {"version": 1, "description": None, "logging": None} == load(sources)
 
     def test_null_in_a_parent_does_not_reach_the_child(self, folder):
         """
@@ -157,9 +157,30 @@ class TestProblems:
         last = names[-2]
 
         assert [] == problems(folder(**texts, **{names[-1]: ""}), names[1])
-        assert [f"{last}.yaml:2:10: extends: more than 20 profiles extend each other"] == problems(
-            folder(**texts, **{names[-1]: ""})
+        assert [
+            f"{last}.yaml:2:10: extends: more than 20 profiles extend each other: {' → '.join(names)}"
+        ] == problems(folder(**texts, **{names[-1]: ""}))
+
+    def test_too_many_generations_behind_a_short_cut(self, folder):
+        """
+        The longest line counts, even where a shorter one to the same parents was found first.
+        """
+        names = ["child", *(f"p{number}" for number in range(MAX_DEPTH))]
+        texts = {name: f"extends: {parent}" for name, parent in itertools.pairwise(names)}
+        texts["child"] = "extends: [p10, p0]"
+
+        assert ["p9.yaml:2:10: extends: more than 20 profiles extend each other: child → " + " → ".join(names[1:12])] == (
+            problems(folder(**texts, **{names[-1]: ""}))
         )
+
+    def test_many_ways_to_the_same_parents(self, folder):
+        """
+        Every file is merged once: twenty generations with two ways up each once took hours.
+        """
+        names = ["child", *(f"p{number}" for number in range(MAX_DEPTH - 1))]
+        texts = {name: f"extends: [{parent}, {parent}]" for name, parent in itertools.pairwise(names)}
+
+        assert [] == problems(folder(**texts, **{names[-1]: ""}))
 
     def test_of_every_file(self, folder):
         """

@@ -267,7 +267,7 @@ class TestOverrides:
         """
         (line,) = problems("", extends="basic")
 
-        assert line.startswith("<overrides>: extends: unknown key 'extends'")
+        assert "<overrides>: extends: what is laid over a profile extends nothing by itself" == line
 
 
 class TestAllProblemsAtOnce:

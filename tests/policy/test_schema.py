@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 
 from pixel_llm.errors import Place
 from pixel_llm.policy import build_schema, render_schema, shipped_folder
-from pixel_llm.policy.kinds import Kind, ListOf, MapOf, OneKeyOf, TextOr
+from pixel_llm.policy.kinds import Kind, ListOf, MapOf, Steps, TextOr
 from pixel_llm.policy.nodes import node_from
 from pixel_llm.policy.schema import SCHEMA_FILE, check_effective, check_source
 from pixel_llm.policy.sections.document import POLICY
@@ -45,24 +45,29 @@ def sections(kind: Kind) -> Iterator[Section]:
             children = [kind.kind]
         case TextOr():
             children = [kind.text, kind.long]
-        case OneKeyOf():
-            children = list(kind.keyed.values())
+        case Steps():
+            children = [item.kind for item in (*kind.keyed.values(), *kind.extra.values())]
         case _:
             children = []
     for child in children:
         yield from sections(child)
 
 
-SECTIONS = list({section.model.__name__: section for section in sections(POLICY)}.values())
+def name_of(section: Section) -> str:
+    """Its definition in the schema: where a template may be named beside its settings, that is another one."""
+    return f"{section.model.__name__}{'Use' if section.source_settings else ''}"
+
+
+SECTIONS = list({name_of(section): section for section in sections(POLICY)}.values())
 SETTINGS = [
-    pytest.param(section, name, id=f"{section.model.__name__}.{name}")
+    pytest.param(section, name, id=f"{name_of(section)}.{name}")
     for section in SECTIONS
     for name in section.settings()
 ]
 
 
 def schema_of(section: Section) -> dict[str, Any]:
-    return SHIPPED if section is POLICY else SHIPPED["$defs"][section.model.__name__]
+    return SHIPPED if section is POLICY else SHIPPED["$defs"][name_of(section)]
 
 
 class TestShippedSchema:
@@ -116,13 +121,14 @@ class TestShippedSchema:
 
     def test_the_effective_one_knows_no_variables(self):
         """
-        A merged policy holds neither references nor nulls to remove something, `extends` or templates.
+        A merged policy holds neither references nor nulls to remove something, `extends`, `defaults` or templates.
         """
         schema = build_schema(source=False)
 
         assert "inherited_or_variable" not in schema["$defs"]
         assert "Templates" not in schema["$defs"]
-        assert {"extends", "templates"} == set(SHIPPED["properties"]) - set(schema["properties"])
+        assert not any("template" in item.get("properties", {}) for item in walk(schema))
+        assert {"extends", "defaults", "templates"} == set(SHIPPED["properties"]) - set(schema["properties"])
 
 
 class TestSettings:
@@ -159,7 +165,7 @@ class TestSettings:
         else:
             assert default == section.settings()[name].kind.freeze(schema["default"])
 
-    @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.model.__name__)
+    @pytest.mark.parametrize("section", SECTIONS, ids=name_of)
     def test_every_field_is_a_setting(self, section):
         """
         A config has no field that a policy cannot set, and the schema no property that no field takes.
@@ -169,7 +175,7 @@ class TestSettings:
         assert names == set(section.fields())
         assert names | set(section.source_settings) == set(schema_of(section)["properties"])
 
-    @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.model.__name__)
+    @pytest.mark.parametrize("section", SECTIONS, ids=name_of)
     def test_configs_are_frozen(self, section):
         """
         Configs are immutable, slotted and made by keyword only.

@@ -123,9 +123,13 @@ class TestWhichErrors:
         """
         with pytest.raises(type(error)) as caught:
             both_worlds(error, fallback=(cache(), value("sorry")), options=dict(KEY))()
+        reason = f"does not serve for {getattr(error, 'error_code', 'PERMANENT')}"
 
         assert error is caught.value
-        assert not [event for event in events if isinstance(event, FallbackServed | FallbackSkipped)]
+        assert [
+            FallbackSkipped("shop.pay", "cache", reason),
+            FallbackSkipped("shop.pay", "default_value", reason),
+        ] == [event for event in events if isinstance(event, FallbackServed | FallbackSkipped)]
 
     @pytest.mark.parametrize(("cause", "serves"), [(unauthorized(), False), (gone(), True), (None, True)])
     def test_the_root_cause_is_judged(self, clock, cause, serves):

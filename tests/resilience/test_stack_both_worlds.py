@@ -86,7 +86,7 @@ class TestDescribe:
             ),
         )
         steps = [
-            {"strategy": "cache", "ttl": 60.0, "max_entries": 5},
+            {"strategy": "cache", "ttl": 60.0, "max_entries": 5, "max_bytes": 64 * 1024 * 1024},
             {"strategy": "default_value", "value": "sorry"},
             {"strategy": "none"},
         ]

@@ -389,12 +389,19 @@ class TestDescribe:
                     "max_delay": 60.0,
                     "backoff_multiplier": 2.0,
                     "jitter": "none",
+                    "retry_on": ["THROTTLED", "TRANSIENT"],
                     "retry_after_max": 60.0,
                 },
             ),
             (
                 "circuit_breaker",
-                {"failure_threshold": 3, "cooldown": 30.0, "success_threshold": 2, "half_open_max_calls": 1},
+                {
+                    "failure_threshold": 3,
+                    "cooldown": 30.0,
+                    "success_threshold": 2,
+                    "half_open_max_calls": 1,
+                    "count": ["TRANSIENT", "UNKNOWN"],
+                },
             ),
             ("call", {}),
         ] == [(layer.name, layer.settings) for layer in load().describe("shop.pay")]

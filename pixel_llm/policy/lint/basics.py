@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pixel_llm.errors import ProblemSeverity
 from pixel_llm.policy.lint.rule import Rule
+from pixel_llm.policy.lint.samples import chat
 
-_GOOD = "targets: {billing.charge: {deadline: 30s}}"
+_GOOD = "targets: {billing.charge: {deadline: 30s, timeout: 10s}}"
 
 
 def _basic(rule_id: str, name: str, why: str, mend: str, bad: str, good: str = _GOOD) -> Rule:
@@ -48,8 +49,8 @@ RULES = (
     _basic(
         "PL005",
         "A variable can't be used",
-        "It is not set and there is no default, what it holds is not what is wanted at this place, or it is named like a "
-        "secret although only `lm_studio.api_key` keeps one.",
+        "It is not set and there is no default, what it holds is not what is wanted at this place, or it is named "
+        "like a secret although only `lm_studio.api_key` keeps one.",
         "Set it, give a default with `${NAME:-…}`, or supply it with `--env-file`.",
         "lm_studio: {model: '${PIXEL_LLM_RULE_PAGE}'}",
         "lm_studio: {model: '${PIXEL_LLM_RULE_PAGE:-qwen2.5-vl-7b-instruct}'}",
@@ -66,11 +67,11 @@ RULES = (
     _basic(
         "PL010",
         "A target that the system does not have",
-        "`pixel_llm.`, `encoder.` and `lm_studio.` are the system's own prefixes; a misspelt name there would leave the real "
-        "target unguarded.",
+        "`pixel_llm.`, `encoder.` and `lm_studio.` are the system's own prefixes; a misspelt name there would leave "
+        "the real target unguarded.",
         "Use one of the names that the message lists, or another prefix for a target of your own.",
-        "targets: {lm_studio.chta: {deadline: 30s}}",
-        "targets: {lm_studio.chat: {deadline: 30s}}",
+        "targets: {lm_studio.modles: {deadline: 30s}}",
+        "targets: {lm_studio.models: {deadline: 30s}}",
     ),
     _basic(
         "PL011",
@@ -85,15 +86,15 @@ RULES = (
         "The longest wait is shorter than the first",
         "`max_delay` caps every wait, so `initial_delay` would never be waited.",
         "Raise `max_delay` or lower `initial_delay`.",
-        "targets: {lm_studio.chat: {retry: {initial_delay: 10s, max_delay: 5s}}}",
-        "targets: {lm_studio.chat: {retry: {initial_delay: 5s, max_delay: 10s}}}",
+        chat("retry: {initial_delay: 10s, max_delay: 5s}"),
+        chat("retry: {initial_delay: 5s, max_delay: 10s}"),
     ),
     _basic(
         "PL013",
         "A second cache in a chain",
         "A target has one cache of results; a second step would read the same one.",
         "Keep one `cache` step.",
-        "targets: {lm_studio.chat: {fallback: [{cache: {ttl: 1m}}, {cache: {ttl: 1h}}]}}",
-        "targets: {lm_studio.chat: {fallback: [{cache: {ttl: 1h}}]}}",
+        "targets: {pixel_llm.generate: {fallback: [{cache: {ttl: 1m}}, {cache: {ttl: 1h}}]}}",
+        "targets: {pixel_llm.generate: {fallback: [{cache: {ttl: 1h}}]}}",
     ),
 )

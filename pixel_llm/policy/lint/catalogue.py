@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from pixel_llm.policy.lint import basics, comments, time
+from pixel_llm.policy.lint import (
+    basics,
+    breaker,
+    comments,
+    fallbacks,
+    logs,
+    repetition,
+    retries,
+    server,
+    structure,
+    time,
+)
 from pixel_llm.policy.lint.rule import Rule
 
-RULES: tuple[Rule, ...] = tuple(sorted((*basics.RULES, *time.RULES, *comments.RULES), key=lambda rule: rule.id))
+_CONCEPTS = (basics, time, retries, breaker, fallbacks, structure, repetition, server, logs, comments)
+
+RULES: tuple[Rule, ...] = tuple(sorted((rule for concept in _CONCEPTS for rule in concept.RULES), key=lambda r: r.id))
 
 
 def find_rule(rule_id: str) -> Rule | None:

@@ -7,7 +7,7 @@ from pathlib import Path as FilePath
 
 from pixel_llm.errors import Place
 from pixel_llm.policy.inheritance import Sources
-from pixel_llm.policy.lint.rule import is_written
+from pixel_llm.policy.lint.rule import is_written, look_up
 from pixel_llm.policy.loading import LoadedPolicy
 from pixel_llm.policy.locating import profiles_in, shipped_folder
 from pixel_llm.policy.merging import merge
@@ -23,17 +23,26 @@ _LAID_OVER, _OWN, _INHERITED, _SHIPPED = range(4)
 
 def nearest(loaded: LoadedPolicy, *paths: Path) -> Path:
     """
-    Of settings that are only wrong together, the one whose file is laid over the others'.
+    Of settings that are only wrong together, the one that is laid over the others.
 
-    The first of *paths* if several are equally near. So whoever extends a profile and breaks a rule
-    is shown the own line, not one of a file that can't be changed.
+    That is the one in the nearest file and, within it, a target's own rather than one that a
+    pattern, a template or `defaults` gives it; the first of *paths* if several are equally near.
+    So whoever extends a profile and breaks a rule is shown the own line, not one of a file that
+    can't be changed.
     """
     written = [path for path in paths if is_written(loaded, path)] or list(paths[:1])
-    files = [loaded.document.find(path).place.file for path in written]
-    if len(set(files)) == 1:
-        return written[0]
-    ranks = [_rank(loaded, file) for file in files]
-    return written[ranks.index(min(ranks))]
+    return min(written, key=lambda path: _distance(loaded, path))
+
+
+def is_in_own_section(loaded: LoadedPolicy, path: Path) -> bool:
+    """True if what holds at *path* stands there itself, rather than in a pattern, a template or `defaults`."""
+    node = look_up(loaded.document, path)
+    return node is not None and loaded.written.find(path).place == node.place
+
+
+def overrides(loaded: LoadedPolicy, place: Place, other: Place) -> bool:
+    """True if *place* is in a file that is laid over that of *other*."""
+    return place.file != other.file and _rank(loaded, place.file) < _rank(loaded, other.file)
 
 
 def is_own(loaded: LoadedPolicy, place: Place) -> bool:
@@ -99,7 +108,9 @@ class Underneath:
         for name in patterns_for(target, self._patterns):
             below = merge(below, self._templates.apply(self._patterns[name], ("targets", name)), TARGET)
         templates = self._only_templates(target)
-        return below if templates is None else merge(below, self._templates.apply(templates, ("targets", target)), TARGET)
+        if templates is not None:
+            below = merge(below, self._templates.apply(templates, ("targets", target)), TARGET)
+        return below
 
     def _only_templates(self, target: str) -> Node | None:
         """The section of *target* with nothing in it but the names of templates."""
@@ -113,14 +124,19 @@ class Underneath:
         for layer, child in node.value.items():
             if isinstance(child.value, str) and child.value in self._templates.names(layer):
                 yield layer, child
-            elif isinstance(child.value, dict) and (name := child.value.get("template")) is not None:
-                if name.value in self._templates.names(layer):
-                    yield layer, Node({"template": name}, child.place)
+                continue
+            name = look_up(child, ("template",))
+            if name is not None and name.value in self._templates.names(layer):
+                yield layer, Node({"template": name}, child.place)
+
+
+def _distance(loaded: LoadedPolicy, path: Path) -> tuple[int, bool]:
+    return _rank(loaded, loaded.document.find(path).place.file), not is_in_own_section(loaded, path)
 
 
 def _rank(loaded: LoadedPolicy, file: str) -> int:
     path = FilePath(file)
-    if path == loaded.file:
+    if len(loaded.sources) == 1 or path == loaded.file:
         return _OWN
     if path not in loaded.sources or path not in lineage(loaded, loaded.file):
         return _LAID_OVER

@@ -75,15 +75,19 @@ def targets(loaded: LoadedPolicy) -> Iterator[tuple[str, TargetPolicy]]:
             yield name, target
 
 
-def is_written(loaded: LoadedPolicy, path: Path) -> bool:
-    """True if something stands at *path* in the merged policy, rather than a default of the language."""
-    node = loaded.document
+def look_up(node: Node | None, path: Path) -> Node | None:
+    """What stands at *path* below *node*; None if nothing does, or if null has removed it."""
     for part in path:
         try:
-            node = node.value[part]
+            node = node.value[part] if node is not None else None
         except (KeyError, IndexError, TypeError):
-            return False
-    return True
+            return None
+    return node if node is not None and node.value is not None else None
+
+
+def is_written(loaded: LoadedPolicy, path: Path) -> bool:
+    """True if something stands at *path* in the merged policy, rather than a default of the language."""
+    return look_up(loaded.document, path) is not None
 
 
 def key_place(document: Node, path: Path) -> Place:

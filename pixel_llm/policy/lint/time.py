@@ -5,23 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pixel_llm.errors import ProblemSeverity
-from pixel_llm.policy.bounds import GENERATE, INSIDE_GENERATE, worst_attempts
-from pixel_llm.policy.lint.origins import nearest
-from pixel_llm.policy.lint.rule import Finding, Rule, is_written, targets
+from pixel_llm.policy.bounds import GENERATE, INSIDE_GENERATE
+from pixel_llm.policy.lint.attempts import longest_waits, possible_attempts
+from pixel_llm.policy.lint.origins import is_in_own_section, nearest
+from pixel_llm.policy.lint.rule import Finding, Rule, targets
+from pixel_llm.policy.lint.samples import chat
 from pixel_llm.policy.lint.wording import duration
 from pixel_llm.policy.loading import LoadedPolicy
 from pixel_llm.policy.sections.lm_studio import Vision
-from pixel_llm.policy.sections.retry import RetryConfig
 from pixel_llm.policy.sections.target import TargetPolicy, is_system_name
 
 
 def _attempt_timeout(target: TargetPolicy) -> float | None:
     return target.timeout.attempt if target.timeout is not None else None
-
-
-def _waits(retry: RetryConfig) -> float:
-    """All waits of a call at their longest, in seconds, without any Retry-After."""
-    return sum(retry.ceiling(number) for number in range(retry.max_attempts - 1))
 
 
 def _timeout_over_deadline(loaded: LoadedPolicy) -> Iterator[Finding]:
@@ -50,24 +46,28 @@ def _retries_do_not_fit(loaded: LoadedPolicy) -> Iterator[Finding]:
         retry, attempt, deadline = target.retry, _attempt_timeout(target), target.deadline
         if retry is None or attempt is None or deadline is None or retry.max_attempts == 1 or attempt > deadline:
             continue
-        waits = _waits(retry)
+        waits = longest_waits(retry)
         needed = retry.max_attempts * attempt + waits
-        if needed > deadline + 0.0005 and worst_attempts(target) == retry.max_attempts:
+        if needed > deadline + 0.0005 and possible_attempts(target) == retry.max_attempts:
             yield Finding(
                 _nearest_of_retry(loaded, name),
-                f"{retry.max_attempts} attempts of {duration(attempt)} and waits of {duration(waits)} take "
-                f"{duration(needed)}, longer than the deadline of {duration(deadline)}: raise it, or try less often",
+                f"{retry.max_attempts} attempts of {duration(attempt)}{_and_waits(waits)} take {duration(needed)}, "
+                f"longer than the deadline of {duration(deadline)}: raise it, or try less often",
             )
+
+
+def _and_waits(waits: float) -> str:
+    return f" and waits of {duration(waits)}" if waits else ""
 
 
 def _attempts_never_begin(loaded: LoadedPolicy) -> Iterator[Finding]:
     for name, target in targets(loaded):
         retry, deadline = target.retry, target.deadline
-        if retry is not None and deadline is not None and (possible := worst_attempts(target)) < retry.max_attempts:
+        if retry is not None and deadline is not None and (possible := possible_attempts(target)) < retry.max_attempts:
             yield Finding(
                 _nearest_of_retry(loaded, name),
                 f"only {possible} of {retry.max_attempts} attempts can begin: the waits alone take "
-                f"{duration(_waits(retry))}, and the deadline is {duration(deadline)}",
+                f"{duration(longest_waits(retry))}, and the deadline is {duration(deadline)}",
             )
 
 
@@ -126,8 +126,8 @@ def _nested_deadlines(loaded: LoadedPolicy) -> list[tuple[str, float]]:
 def _retry_after_over_deadline(loaded: LoadedPolicy) -> Iterator[Finding]:
     for name, target in targets(loaded):
         path = ("targets", name, "retry", "retry_after_max")
-        if target.retry is None or target.deadline is None or not is_written(loaded, path):
-            continue
+        if target.retry is None or target.deadline is None or not is_in_own_section(loaded, path):
+            continue  # a default for many targets may be longer than the deadline of some
         if target.retry.retry_after_max > target.deadline:
             yield Finding(
                 nearest(loaded, path, ("targets", name, "deadline")),
@@ -141,7 +141,8 @@ RULES = (
         id="PL101",
         name="Attempt timeout over the deadline",
         severity=ProblemSeverity.WARNING,
-        why="The deadline ends the whole call, so a longer timeout never takes effect, and no retry is possible after it.",
+        why="The deadline ends the whole call, so a longer timeout never takes effect, and no retry is possible after "
+        "it.",
         mend="Make the timeout shorter than the deadline, or leave one of them out.",
         bad="targets: {billing.charge: {deadline: 5s, timeout: 10s}}",
         good="targets: {billing.charge: {deadline: 30s, timeout: 10s}}",
@@ -151,8 +152,8 @@ RULES = (
         id="PL102",
         name="A deadline without a timeout on a target of your own",
         severity=ProblemSeverity.NOTE,
-        why="Nothing can interrupt a plain sync function from outside: its deadline is only looked at between attempts. "
-        "A timeout buys it a worker thread that can be left behind.",
+        why="Nothing can interrupt a plain sync function from outside: its deadline is only looked at between "
+        "attempts. A timeout buys it a worker thread that can be left behind.",
         mend="Add a timeout. An async function, or one that reads the remaining time itself, needs none: say so in an "
         "ignore comment.",
         bad="targets: {billing.charge: {deadline: 30s}}",
@@ -166,8 +167,8 @@ RULES = (
         why="When every attempt uses its whole timeout, which is what an outage looks like, the deadline cuts the last "
         "attempts short or never lets them begin.",
         mend="Raise the deadline to the sum that the message names, or lower the attempts, the timeout or the waits.",
-        bad="targets: {lm_studio.chat: {deadline: 60s, timeout: 30s, retry: {max_attempts: 3}}}",
-        good="targets: {lm_studio.chat: {deadline: 95s, timeout: 30s, retry: {max_attempts: 3}}}",
+        bad=chat("deadline: 60s, timeout: 30s, retry: {max_attempts: 3}"),
+        good=chat("deadline: 95s, timeout: 30s, retry: {max_attempts: 3}"),
         check=_retries_do_not_fit,
     ),
     Rule(
@@ -176,8 +177,8 @@ RULES = (
         severity=ProblemSeverity.WARNING,
         why="Connecting is a part of the attempt, so the attempt's timeout always comes first.",
         mend="Make `connect` shorter: a server that is there accepts a connection within a second or two.",
-        bad="targets: {lm_studio.chat: {timeout: {attempt: 5s, connect: 5s}}}",
-        good="targets: {lm_studio.chat: {timeout: {attempt: 5s, connect: 1s}}}",
+        bad=chat("timeout: {attempt: 5s, connect: 5s}"),
+        good=chat("timeout: {attempt: 5s, connect: 1s}"),
         check=_connect_timeout,
     ),
     Rule(
@@ -194,8 +195,8 @@ RULES = (
         id="PL106",
         name="Nested deadlines that together do not fit into that of pixel_llm.generate",
         severity=ProblemSeverity.NOTE,
-        why="The encoder and the model are called one after the other. Whoever comes last may find no time left although "
-        "all kept their deadlines.",
+        why="The encoder and the model are called one after the other. Whoever comes last may find no time left "
+        "although all kept their deadlines.",
         mend="Raise the deadline of `pixel_llm.generate` to the sum, or shorten the others.",
         bad="targets:\n  pixel_llm.generate: {deadline: 30s}\n  encoder.forward: {deadline: 20s}\n"
         "  lm_studio.chat: {deadline: 30s}",
@@ -209,8 +210,8 @@ RULES = (
         severity=ProblemSeverity.NOTE,
         why="A wait never outlives the deadline, so the larger limit only looks as if it did something.",
         mend="Lower `retry_after_max`, or raise the deadline.",
-        bad="targets: {lm_studio.chat: {deadline: 30s, retry: {retry_after_max: 2m}}}",
-        good="targets: {lm_studio.chat: {deadline: 30s, retry: {retry_after_max: 10s}}}",
+        bad=chat("deadline: 30s, retry: {retry_after_max: 2m}"),
+        good=chat("deadline: 30s, retry: {retry_after_max: 10s}"),
         check=_retry_after_over_deadline,
     ),
     Rule(
@@ -219,8 +220,8 @@ RULES = (
         severity=ProblemSeverity.WARNING,
         why="Even if every attempt fails at once, the waits between them use up the deadline.",
         mend="Raise the deadline, or lower `initial_delay` or `max_attempts`.",
-        bad="targets: {lm_studio.chat: {deadline: 5s, retry: {strategy: fixed_delay, initial_delay: 3s, jitter: none}}}",
-        good="targets: {lm_studio.chat: {deadline: 9s, retry: {strategy: fixed_delay, initial_delay: 3s, jitter: none}}}",
+        bad=chat("deadline: 5s, retry: {strategy: fixed_delay, initial_delay: 3s, jitter: none}"),
+        good=chat("deadline: 9s, retry: {strategy: fixed_delay, initial_delay: 3s, jitter: none}"),
         check=_attempts_never_begin,
     ),
 )

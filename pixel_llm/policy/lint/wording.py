@@ -8,8 +8,3 @@ from pixel_llm.policy.durations import format_duration
 def duration(seconds: float) -> str:
     """A computed duration, to the millisecond."""
     return format_duration(round(seconds, 3))
-
-
-def count(number: int, noun: str) -> str:
-    """``1 attempt``, ``2 attempts``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

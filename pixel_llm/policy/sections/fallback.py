@@ -49,7 +49,7 @@ class FallbackStep:
     """
     One step of a chain. *cache* belongs to CACHE, *value* to DEFAULT_VALUE; *when* names the errors it serves for.
 
-    Immutable, safe to share between threads.
+    RAISE serves for none: it ends the chain, whatever went wrong. Immutable, safe to share between threads.
     """
 
     strategy: FallbackStrategy

@@ -108,6 +108,9 @@ NEVER_RETRIED = frozenset(
     if code.info.family in ("VALIDATION", "CIRCUIT_BREAKER", "RETRY", "LIMIT") or code is ErrorCode.ERR_TIMEOUT_DEADLINE
 )
 
+#: Errors that prove that nothing was sent, so that even what is not idempotent may be tried again.
+NOTHING_SENT = frozenset({ErrorCode.ERR_CONN_REFUSED, ErrorCode.ERR_CONN_UNAVAILABLE, ErrorCode.ERR_CONN_TIMEOUT})
+
 RETRIED_BY_DEFAULT = ErrorMatcher.of(ErrorCategory.TRANSIENT, ErrorCategory.THROTTLED)
 COUNTED_BY_DEFAULT = ErrorMatcher.of(ErrorCategory.TRANSIENT, ErrorCategory.UNKNOWN)
 SERVED_BY_DEFAULT = ErrorMatcher.of(

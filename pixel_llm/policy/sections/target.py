@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -27,6 +28,11 @@ TEMPLATE_NAME = Text("the name of a template", TEMPLATE_PATTERN)
 _TEMPLATE = {
     "template": Setting(TEMPLATE_NAME, "A template that the settings beside it are laid over.", "patient"),
 }
+
+
+def is_target_name(text: str) -> bool:
+    """True if *text* has the form of a target's name, and is no pattern."""
+    return re.fullmatch(TARGET_PATTERN, text) is not None and not is_pattern(text)
 
 
 def is_system_name(target: str) -> bool:

@@ -1,0 +1,232 @@
+"""
+Rules about what a file says without changing anything: values that hold anyway, empty maps, nulls.
+
+What would hold without a value is, in this order: what the file extends, templates, patterns and
+`defaults`, and the language's own default. Lists are taken whole, since they replace each other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from enum import Enum
+from functools import partial
+from pathlib import Path as FilePath
+from typing import Any
+
+from pixel_llm.errors import ProblemSeverity
+from pixel_llm.policy.kinds import Kind, TextOr
+from pixel_llm.policy.lint.origins import Underneath, inherited, own_source, parents_of
+from pixel_llm.policy.lint.rule import Finding, Rule
+from pixel_llm.policy.loading import LoadedPolicy
+from pixel_llm.policy.nodes import Node, Path
+from pixel_llm.policy.sections.document import POLICY
+from pixel_llm.policy.sections.target import SYSTEM_TARGETS
+from pixel_llm.policy.settings import Section
+
+#: Every file says these for itself.
+_NOT_INHERITED = frozenset({"version", "extends", "description"})
+
+_NO_DEFAULT = object()
+
+#: An empty section of these is a layer with its defaults.
+_LAYERS = ("retry", "circuit_breaker")
+
+
+class _Useless(Enum):
+    REPEATS = "repeats"
+    DEFAULT = "default"
+    EMPTY = "empty"
+    REMOVES_NOTHING = "removes nothing"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Spot:
+    """A key of the profile's own file, with what is laid under it."""
+
+    path: Path
+    kind: Kind
+    own: Node
+    parent: Node | None
+    below: Node | None
+    default: Any = _NO_DEFAULT
+
+    @property
+    def base(self) -> Node | None:
+        """What holds without it, short of the language's default. What null has removed is not there."""
+        found = self.parent if self.parent is not None else self.below
+        return found if found is not None and found.value is not None else None
+
+
+class _Walk:
+    """Goes through the profile's own file once."""
+
+    def __init__(self, loaded: LoadedPolicy) -> None:
+        self._file = str(loaded.file)
+        self._own = own_source(loaded)
+        self._parents = inherited(loaded)
+        self._underneath = Underneath(loaded)
+        #: A profile that extends nothing may spell everything out, for its readers.
+        self._says_defaults = not parents_of(self._own)
+
+    def findings(self) -> Iterator[tuple[_Useless, Finding]]:
+        """Everything that is said without changing anything."""
+        for spot in self._children(_Spot((), POLICY, self._own, self._parents, None)):
+            if spot.path[0] not in _NOT_INHERITED:
+                yield from self._look_at(spot)
+
+    def _look_at(self, spot: _Spot) -> Iterator[tuple[_Useless, Finding]]:
+        found = self._judge(spot)
+        if found is not None:
+            yield found, Finding(spot.path, self._message(found, spot), spot.own.place)
+        elif isinstance(spot.own.value, dict):
+            for child in self._children(spot):
+                yield from self._look_at(child)
+
+    def _judge(self, spot: _Spot) -> _Useless | None:
+        value = spot.own.value
+        if value is None:
+            return _Useless.REMOVES_NOTHING if spot.base is None else None
+        if isinstance(value, dict):
+            return _Useless.EMPTY if not value and not _means_something(spot) else None
+        if spot.parent is not None or spot.below is not None:
+            return _Useless.REPEATS if spot.base is not None and _same(spot.kind, spot.own, spot.base) else None
+        if not self._says_defaults and _is_default(spot.kind, spot.own, spot.default):
+            return _Useless.DEFAULT
+        return None
+
+    def _children(self, spot: _Spot) -> Iterator[_Spot]:
+        fields = _fields(spot.kind)
+        for key, child in spot.own.value.items():
+            kind = spot.kind.child(key)
+            path = (*spot.path, key)
+            below = self._underneath.of(key) if spot.path == ("targets",) else _child(kind, spot.below, key)
+            yield _Spot(
+                path,
+                kind,
+                kind.long_form(child),
+                _child(kind, spot.parent, key),
+                below,
+                fields[key].default if key in fields else _NO_DEFAULT,
+            )
+
+    def _message(self, found: _Useless, spot: _Spot) -> str:
+        match found:
+            case _Useless.REPEATS:
+                assert spot.base is not None  # noqa: S101 - it repeats something
+                place = spot.base.place
+                here = f"line {place.line} of this file" if place.file == self._file else FilePath(place.file).stem
+                return f"{here} says the same already: leave it out"
+            case _Useless.DEFAULT:
+                return "is the language's default anyway: leave it out"
+            case _Useless.EMPTY:
+                return "is empty and changes nothing: leave it out"
+            case _Useless.REMOVES_NOTHING:
+                return "null removes what is inherited, and nothing is inherited here: leave it out"
+
+
+def _child(kind: Kind, node: Node | None, key: str) -> Node | None:
+    if node is None or not isinstance(node.value, dict) or key not in node.value:
+        return None
+    return kind.long_form(node.value[key])
+
+
+def _fields(kind: Kind) -> dict[str, Any]:
+    section = kind.long if isinstance(kind, TextOr) else kind
+    return section.fields() if isinstance(section, Section) else {}
+
+
+def _means_something(spot: _Spot) -> bool:
+    """True if an empty map says something: a layer with its defaults, or a target that the program may wrap."""
+    if spot.base is not None:
+        return False
+    match spot.path:
+        case ("targets", name):
+            return name not in SYSTEM_TARGETS
+        case ("targets", _, layer) | ("defaults", layer) | ("templates", layer, _):
+            return layer in _LAYERS
+    return False
+
+
+def _same(kind: Kind, own: Node, other: Node) -> bool:
+    mine, theirs = own.plain(), other.plain()
+    if repr(mine) == repr(theirs):  # repr, because to Python 1 is True
+        return True
+    return _is_plain(mine) and _is_plain(theirs) and repr(kind.freeze(mine)) == repr(kind.freeze(theirs))
+
+
+def _is_default(kind: Kind, own: Node, default: Any) -> bool:
+    value = own.plain()
+    return _is_plain(value) and bool(kind.freeze(value) == default)
+
+
+def _is_plain(value: Any) -> bool:
+    """False if a variable may stand in it, or if it is no single value or list of names."""
+    if isinstance(value, list):
+        return all(_is_plain(item) and not isinstance(item, list) for item in value)
+    return not isinstance(value, dict) and "${" not in str(value)
+
+
+class _OneWalk:
+    """Four rules ask for the same walk, one after the other. Safe for concurrent use: at worst one walks again."""
+
+    def __init__(self) -> None:
+        self._latest: tuple[LoadedPolicy, list[tuple[_Useless, Finding]]] | None = None
+
+    def check(self, wanted: _Useless, loaded: LoadedPolicy) -> Iterator[Finding]:
+        """The findings of one sort."""
+        latest = self._latest
+        if latest is None or latest[0] is not loaded:
+            latest = self._latest = loaded, list(_Walk(loaded).findings())
+        yield from (finding for useless, finding in latest[1] if useless is wanted)
+
+
+_check = _OneWalk().check
+
+
+RULES = (
+    Rule(
+        id="PL503",
+        name="A value that repeats what is inherited",
+        severity=ProblemSeverity.NOTE,
+        why="It looks like a decision of this file, hides what the file really changes, and stays behind when the "
+        "value below it is changed.",
+        mend="Leave it out; or, if it must stay when the other changes, say so in an ignore comment.",
+        bad="defaults: {timeout: 10s}\ntargets: {billing.charge: {timeout: 10s}}",
+        good="defaults: {timeout: 10s}\ntargets: {billing.charge: {timeout: 5s}}",
+        check=partial(_check, _Useless.REPEATS),
+    ),
+    Rule(
+        id="PL504",
+        name="A value that repeats the language's default",
+        severity=ProblemSeverity.NOTE,
+        why="A profile that extends another should say what it changes, and this changes nothing. (A profile that "
+        "extends nothing may spell everything out, for its readers.)",
+        mend="Leave it out; or, if it must be said, give the reason in an ignore comment.",
+        bad="extends: basic\nlogging: {console: false}",
+        good="extends: basic\nlogging: {console: true}",
+        check=partial(_check, _Useless.DEFAULT),
+    ),
+    Rule(
+        id="PL505",
+        name="An empty section that changes nothing",
+        severity=ProblemSeverity.NOTE,
+        why="Maps are merged, so an empty one neither adds nor removes anything. Only `retry: {}` and "
+        "`circuit_breaker: {}` mean something: a layer with its defaults.",
+        mend="Leave it out; `null` removes what is inherited.",
+        bad="targets: {billing.charge: {timeout: {}, deadline: 5s}}",
+        good="targets: {billing.charge: {timeout: {attempt: 1s}, deadline: 5s}}",
+        check=partial(_check, _Useless.EMPTY),
+    ),
+    Rule(
+        id="PL507",
+        name="A null that removes nothing",
+        severity=ProblemSeverity.WARNING,
+        why="`null` takes away what a parent, a pattern, a template or `defaults` gives. Here none gives anything, so "
+        "the name is likely misspelt or the parent has changed.",
+        mend="Leave it out, or mend the name.",
+        bad="extends: basic\ntargets: {encoder.load: {retry: null}}",
+        good="extends: basic\ntargets: {encoder.forward: {retry: null}}",
+        check=partial(_check, _Useless.REMOVES_NOTHING),
+    ),
+)

@@ -1,0 +1,420 @@
+"""
+Schedules of failures, played to real stacks in virtual time.
+
+All durations are multiples of 1/64 s, so that sums of floats are exact and bounds can be compared for equality.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import selectors
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from unittest import mock
+
+from hypothesis import strategies as st
+
+from pixel_llm.errors import (
+    APIError,
+    ErrorCategory,
+    ErrorCode,
+    PixelLMError,
+    TimeoutError,
+    classify_error,
+    default_classifier,
+    http_status,
+)
+from pixel_llm.events import CircuitStateChanged, RetryScheduled
+from pixel_llm.policy import CircuitBreakerConfig, Jitter, RetryConfig, RetryStrategy, TargetPolicy, TimeoutConfig
+from pixel_llm.policy.sections.matching import COUNTED_BY_DEFAULT, NOTHING_SENT, RETRIED_BY_DEFAULT, ErrorMatcher
+from pixel_llm.resilience import Stack, current_limits, guard
+from pixel_llm.resilience.limits import NO_LIMITS
+from pixel_llm.testing import VirtualClock
+
+TARGET = "shop.pay"
+
+
+class OddAnswer(APIError):
+    """An answer of a server that the program calls UNKNOWN."""
+
+
+default_classifier.register(OddAnswer, ErrorCategory.UNKNOWN)
+
+
+class OtherError(Exception):
+    """An exception of somebody else's that the program calls THROTTLED."""
+
+
+default_classifier.register(OtherError, ErrorCategory.THROTTLED)
+
+
+# Policies
+
+
+def seconds(low: float, high: float) -> st.SearchStrategy[float]:
+    return st.integers(int(low * 64), int(high * 64)).map(lambda number: number / 64)
+
+
+RETRY_ON = (
+    RETRIED_BY_DEFAULT,
+    RETRIED_BY_DEFAULT,
+    ErrorMatcher.of("TRANSIENT"),
+    ErrorMatcher.of("THROTTLED"),
+    ErrorMatcher.of("UNKNOWN"),
+    ErrorMatcher.of("TRANSIENT", "UNKNOWN"),
+    ErrorMatcher.of("ERR_CONN_REFUSED", "ERR_TIMEOUT_REQUEST"),
+    ErrorMatcher.of("ERR_CONN_LOST", "503"),
+    ErrorMatcher.of("5xx", "429"),
+    ErrorMatcher.of("ERR_API_OVERLOAD"),
+)
+COUNT = (
+    COUNTED_BY_DEFAULT,
+    COUNTED_BY_DEFAULT,
+    ErrorMatcher.of("TRANSIENT", "UNKNOWN", "THROTTLED"),
+    ErrorMatcher.of("5xx"),
+    ErrorMatcher.of("ERR_CONN_REFUSED", "ERR_TIMEOUT_REQUEST"),
+    ErrorMatcher.of("TRANSIENT", "UNKNOWN", "429"),
+)
+
+
+@st.composite
+def retries(draw: st.DrawFn) -> RetryConfig:
+    first = draw(seconds(0, 4))
+    return RetryConfig(
+        strategy=draw(st.sampled_from(RetryStrategy)),
+        max_attempts=draw(st.integers(1, 5)),
+        initial_delay=first,
+        max_delay=first + draw(seconds(0, 8)),
+        backoff_multiplier=draw(st.sampled_from([1.0, 1.5, 2.0, 3.0])),
+        jitter=draw(st.sampled_from(Jitter)),
+        retry_on=draw(st.sampled_from(RETRY_ON)),
+        retry_after_max=draw(seconds(0, 8)),
+    )
+
+
+@st.composite
+def breakers(draw: st.DrawFn) -> CircuitBreakerConfig:
+    return CircuitBreakerConfig(
+        failure_threshold=draw(st.integers(1, 7)),
+        cooldown=draw(seconds(1, 30)),
+        success_threshold=draw(st.integers(1, 2)),
+        half_open_max_calls=draw(st.sampled_from([1, 1, 2])),
+        count=draw(st.sampled_from(COUNT)),
+    )
+
+
+@st.composite
+def policies(draw: st.DrawFn, breaker: st.SearchStrategy[Any] | None = None) -> TargetPolicy:
+    attempt = draw(st.none() | seconds(1 / 64, 8))
+    return TargetPolicy(
+        deadline=draw(st.none() | seconds(1 / 64, 8) | seconds(8, 40)),
+        retry=draw(st.none() | retries() | retries()),
+        circuit_breaker=draw(breaker or st.none() | breakers()),
+        timeout=TimeoutConfig(attempt=attempt) if attempt is not None else None,
+        idempotent=draw(st.sampled_from([None, True, False])),
+    )
+
+
+# Errors
+
+
+def _status(status: int, code: ErrorCode) -> Callable[[float | None], Exception]:
+    return lambda asked: APIError(error_code=code, details={"status": status}, retry_after=asked)
+
+
+#: Errors by name, made with the Retry-After that they carry; those in ANSWERS carry one.
+ANSWERS: dict[str, Callable[[float | None], Exception]] = {
+    "429": _status(429, ErrorCode.ERR_API_RATE_LIMIT),
+    "503": _status(503, ErrorCode.ERR_API_OVERLOAD),
+    "500": _status(500, ErrorCode.ERR_API_SERVER_ERROR),
+    "no JSON": lambda asked: APIError(error_code=ErrorCode.ERR_API_INVALID_RESPONSE, retry_after=asked),
+    "401": _status(401, ErrorCode.ERR_API_UNAUTHORIZED),
+    "odd": lambda asked: OddAnswer(error_code=ErrorCode.ERR_API_INVALID_RESPONSE, retry_after=asked),
+}
+ERRORS: dict[str, Callable[[float | None], Exception]] = {
+    **ANSWERS,
+    "refused": lambda asked: ConnectionRefusedError(),
+    "unreachable": lambda asked: PixelLMError(error_code=ErrorCode.ERR_CONN_UNAVAILABLE),
+    "lost": lambda asked: ConnectionResetError(),
+    "timeout": lambda asked: TimeoutError(),
+    "unknown": lambda asked: RuntimeError(),
+    "other": lambda asked: OtherError(),
+    "mistake": lambda asked: TypeError(),
+}
+
+
+def is_retried(policy: TargetPolicy, error: Exception) -> bool:
+    assert policy.retry is not None
+    classification = classify_error(error)
+    sent = policy.idempotent is not False or classification.error_code in NOTHING_SENT
+    return sent and policy.retry.retry_on.retries(classification, http_status(error))
+
+
+def is_counted(policy: TargetPolicy, error: Exception) -> bool:
+    breaker = policy.circuit_breaker
+    return breaker is not None and breaker.count.matches(classify_error(error), http_status(error))
+
+
+# One call, and what others do beside it
+
+
+@dataclass(frozen=True)
+class Step:
+    """
+    What happens in an attempt and in the wait after it.
+
+    *others* are calls of others through the same breaker, by what they end with: an error's name, or ``ok``.
+    They come before the time of the attempt passes, after it, before that of the wait, and after it.
+    """
+
+    duration: float = 0.0
+    error: str | None = None
+    asked: float | None = None
+    jitter: float = 0.0
+    others: tuple[tuple[str, ...], ...] = ((), (), (), ())
+
+
+class Play:
+    """Plays steps to the stack of a policy, each attempt one, the last one again and again."""
+
+    def __init__(self, policy: TargetPolicy, *steps: Step) -> None:
+        self.attempts = 0
+        self.elapsed = 0.0
+        self._steps = steps
+        self._clock = VirtualClock(1024.0)
+        self._clock.sleep = self._sleep  # type: ignore[method-assign]
+        self._stack = Stack(TARGET, policy, clock=self._clock)
+
+    def run(self) -> Play:
+        """Make one call."""
+        started = self._clock.monotonic()
+        call = guard(self._stack, self._attempt, cooperative=True)
+        with mock.patch("random.uniform", self._jitter), contextlib.suppress(Exception):
+            call()
+        self.elapsed = self._clock.monotonic() - started
+        return self
+
+    def _attempt(self) -> str:
+        self.attempts += 1
+        step = self._step()
+        left = current_limits().remaining()
+        self._call_others(step.others[0])
+        self._clock.advance(step.duration if left is None else min(step.duration, left))
+        self._call_others(step.others[1])
+        if left is not None and step.duration > left:
+            raise TimeoutError
+        if step.error is not None:
+            raise ERRORS[step.error](step.asked)
+        return "done"
+
+    def _sleep(self, wait: float) -> None:
+        self._call_others(self._step().others[2])
+        self._clock.advance(wait)
+        self._call_others(self._step().others[3])
+
+    def _jitter(self, low: float, high: float) -> float:
+        return min(high, max(low, self._step().jitter))
+
+    def _step(self) -> Step:
+        return self._steps[min(self.attempts, len(self._steps)) - 1]
+
+    def _call_others(self, results: tuple[str, ...]) -> None:
+        for result in results:
+            with contextlib.suppress(PixelLMError):
+                permit = self._stack.admit(NO_LIMITS)
+                if result == "ok":
+                    self._stack.succeed(permit)
+                else:
+                    self._stack.settle(permit, ERRORS[result](None), NO_LIMITS, first=True)
+
+
+OTHERS = st.tuples(*[st.lists(st.sampled_from(["ok", "ok", "refused", "503", "429"]), max_size=3).map(tuple)] * 4)
+
+
+@st.composite
+def adversaries(draw: st.DrawFn, policy: TargetPolicy) -> list[Step]:
+    """Steps that mostly go to the limits of *policy*."""
+    retried = retried_errors(policy)
+    steps = []
+    for _ in range(draw(st.integers(1, 6))):
+        asked = st.none() | seconds(0, 10)
+        if policy.retry is not None:
+            asked |= st.just(policy.retry.retry_after_max)
+        steps.append(
+            Step(
+                duration=draw(st.sampled_from([0.0, 100.0, _attempt(policy)]) | seconds(0, 10)),
+                error=draw(st.sampled_from(retried or [None]) | st.none() | st.sampled_from(sorted(ERRORS))),
+                asked=draw(asked),
+                jitter=draw(st.sampled_from([0.0, 100.0]) | seconds(0, 12)),
+                others=draw(st.sampled_from([Step.others, (("ok",), (), (), ())]) | OTHERS),
+            )
+        )
+    return steps
+
+
+def _attempt(policy: TargetPolicy) -> float:
+    return policy.timeout.attempt or 100.0 if policy.timeout is not None else 100.0
+
+
+def fastest(policy: TargetPolicy) -> list[Step]:
+    """The schedule with the most attempts: each fails at once."""
+    return [Step(error=_best(policy, None), others=_SUCCESS)]
+
+
+def longest(policy: TargetPolicy, attempts: int) -> list[Step]:
+    """The schedule of so many attempts that takes longest: the last one begins as late as it may."""
+    attempt = _attempt(policy) if policy.timeout is not None else math.inf
+    least, most = zip(*map(partial(_waits, policy), range(attempts - 1)), strict=True) if attempts > 1 else ((), ())
+    spare = math.inf  # what attempts and waits may take in all, beyond the shortest waits
+    if policy.deadline is not None:
+        spare = max(0.0, policy.deadline - attempt - sum(least))
+    steps = []
+    for shortest, longest in zip(least, most, strict=True):
+        duration = min(attempt, spare)
+        more = min(longest - shortest, spare - duration if spare < math.inf else math.inf)
+        spare = max(0.0, spare - duration - more) if spare < math.inf else spare
+        steps.append(_step(policy, duration, shortest, more))
+    return [*steps, Step(attempt, "503", others=_SUCCESS)]
+
+
+_SUCCESS = (("ok",), (), (), ())
+
+
+def _waits(policy: TargetPolicy, number: int) -> tuple[float, float]:
+    """The shortest and the longest wait after an attempt."""
+    assert policy.retry is not None
+    ceiling, asked = policy.retry.ceiling(number), policy.retry.retry_after_max if _answers(policy) else 0.0
+    return (0.0, asked + ceiling) if policy.retry.jitter is Jitter.FULL else (ceiling, max(ceiling, asked))
+
+
+def _step(policy: TargetPolicy, duration: float, shortest: float, more: float) -> Step:
+    """A step of this duration, after which the wait is so much longer than the shortest one."""
+    assert policy.retry is not None
+    if policy.retry.jitter is Jitter.NONE:
+        asked = shortest + more if more else None
+        return Step(duration, _best(policy, asked), asked, others=_SUCCESS)
+    asked = min(more, policy.retry.retry_after_max) if _answers(policy) else None
+    return Step(duration, _best(policy, asked), asked, more - (asked or 0.0), others=_SUCCESS)
+
+
+def retried_errors(policy: TargetPolicy) -> list[str]:
+    """The errors that are retried, those that don't count first, and answers before others."""
+    if policy.retry is None:
+        return []
+    made = {name: make(None) for name, make in ERRORS.items()}
+    names = [name for name, error in made.items() if is_retried(policy, error)]
+    return sorted(names, key=lambda name: (is_counted(policy, made[name]), name not in ANSWERS))
+
+
+def _answers(policy: TargetPolicy) -> list[str]:
+    """The retried errors that carry a Retry-After and after which the call may indeed be tried again."""
+    answers = [name for name in retried_errors(policy) if name in ANSWERS]
+    if policy.circuit_breaker is not None and policy.circuit_breaker.failure_threshold == 1:
+        return [name for name in answers if not is_counted(policy, ERRORS[name](None))]
+    return answers
+
+
+def _best(policy: TargetPolicy, asked: float | None) -> str | None:
+    """An error that is retried; one that carries a Retry-After if need be."""
+    return next(iter(_answers(policy) if asked is not None else retried_errors(policy)), None)
+
+
+# Many calls, in an outage
+
+
+class LoopClock(VirtualClock):
+    """The clock of a :class:`VirtualLoop`: sleeping is the loop's business."""
+
+    async def sleep_async(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time is a virtual clock's: it jumps to the next timer."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._virtual = clock
+        super().__init__(_Jumping(clock))
+
+    def time(self) -> float:
+        return self._virtual.monotonic()
+
+
+class _Jumping(selectors.SelectSelector):
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def select(self, timeout: float | None = None) -> Any:
+        assert timeout is not None, "nothing will ever happen"
+        self._clock.advance(timeout)
+        return super().select(0)
+
+
+@dataclass
+class Outage:
+    """
+    Calls come at *rate* a second, the first one *phase* of the time between two after the outage has begun.
+
+    Attributes:
+        silent: No attempt gets an answer; else connections are refused.
+        jitter: Which part of the largest jitter each wait has.
+        overhead: Seconds that go by between the end of an attempt and the decision about it.
+    """
+
+    rate: float
+    silent: bool
+    phase: float = 1.0
+    jitter: float = 1.0
+    overhead: float = 0.0
+
+    def opens_after(self, calls: int, nest: Nest) -> float | None:
+        """When the breaker opens, in seconds from the outage's beginning; None if *calls* calls don't open it."""
+        clock = LoopClock(1024.0)
+        loop = VirtualLoop(clock)
+        try:
+            with mock.patch("random.uniform", lambda low, high: low + self.jitter * (high - low)):
+                return loop.run_until_complete(self._opens_after(calls, nest, clock))
+        finally:
+            loop.close()
+
+    async def _opens_after(self, calls: int, nest: Nest, clock: LoopClock) -> float | None:
+        opened: list[float] = []
+
+        def emit(event: object) -> None:
+            if isinstance(event, CircuitStateChanged) and event.new_state == "open":
+                opened.append(clock.monotonic() - 1024.0)
+            elif isinstance(event, RetryScheduled):
+                clock.advance(self.overhead)
+
+        async def attempt() -> None:
+            if self.silent:
+                await asyncio.get_running_loop().create_future()
+            raise ConnectionRefusedError
+
+        call = nest(clock, emit, attempt)
+
+        async def arrive(number: int) -> None:
+            await asyncio.sleep((number + self.phase) / self.rate)
+            with contextlib.suppress(Exception):
+                await call()
+
+        tasks = [asyncio.ensure_future(arrive(number)) for number in range(calls)]
+        await asyncio.wait(tasks, timeout=10_000)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        return opened[0] if opened else None
+
+
+#: Puts the stacks around an attempt: clock, listener, attempt in; a coroutine function out.
+Nest = Callable[[LoopClock, Callable[[object], None], Callable[[], Awaitable[None]]], Callable[[], Awaitable[Any]]]
+
+
+def alone(policy: TargetPolicy) -> Nest:
+    """The stack of one target."""
+    return lambda clock, emit, attempt: guard(Stack(TARGET, policy, clock=clock, emit=emit), attempt)

@@ -1,0 +1,759 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pixel_llm.errors import Problem, ProblemSeverity
+from pixel_llm.policy import policy_files, shipped_folder
+from pixel_llm.policy.checking import check_files
+from pixel_llm.policy.lint import RULES, Rule, find_rule
+
+CHECKED = [rule for rule in RULES if rule.check is not None]
+
+#: What else the samples break. None has a description, which is PL506.
+OTHERS = {
+    ("PL108", "bad"): {"PL202"},  # with jitter a wait may be 0, and every attempt begin
+    ("PL108", "good"): {"PL202"},
+    ("PL505", "bad"): {"PL102"},
+    ("PL603", "bad"): {"PL601"},  # a key is needed, and the sample must load in any environment
+    ("PL603", "good"): {"PL601"},
+    ("PL903", "bad"): {"PL101"},
+}
+
+#: The whole text of what each rule's bad sample is told.
+MESSAGES = {
+    "PL101": (
+        "policy.yaml:2:51: targets.billing.charge.timeout.attempt: warning: the timeout of 10s can never end an "
+        "attempt: the deadline of 5s comes first [PL101]"
+    ),
+    "PL102": (
+        "policy.yaml:2:38: targets.billing.charge.deadline: note: the deadline of 30s can't interrupt a plain sync "
+        "function: add a timeout, unless the function is async or watches the time itself [PL102]"
+    ),
+    "PL103": (
+        "policy.yaml:4:30: targets.lm_studio.chat.deadline: warning: 3 attempts of 30s and waits of 3s take 1m33s, "
+        "longer than the deadline of 1m: raise it, or try less often [PL103]"
+    ),
+    "PL104": (
+        "policy.yaml:4:52: targets.lm_studio.chat.timeout.connect: warning: connecting may take 5s, but the attempt "
+        "ends after 5s: make it shorter, or leave it out [PL104]"
+    ),
+    "PL105": (
+        "policy.yaml:4:30: targets.lm_studio.chat.deadline: warning: the deadline of lm_studio.chat, 30s, is never "
+        "reached inside pixel_llm.generate, which ends after 10s [PL105]"
+    ),
+    "PL106": (
+        "policy.yaml:3:34: targets.pixel_llm.generate.deadline: note: what pixel_llm.generate calls may take 50s "
+        "(encoder.forward 20s + lm_studio.chat 30s), but it ends after 30s: the last of them may be cut short [PL106]"
+    ),
+    "PL107": (
+        "policy.yaml:4:60: targets.lm_studio.chat.retry.retry_after_max: note: a Retry-After of 2m is never waited "
+        "for: the deadline of 30s comes first [PL107]"
+    ),
+    "PL108": (
+        "policy.yaml:4:30: targets.lm_studio.chat.deadline: warning: only 2 of 3 attempts can begin: the waits alone "
+        "take 6s, and the deadline is 5s [PL108]"
+    ),
+    "PL201": (
+        "policy.yaml:3:60: targets.pixel_llm.generate.retry.max_attempts: warning: one call of pixel_llm.generate "
+        "can become 20 requests to LM Studio, more than 10: lower max_attempts (4 attempts, each with 5 of "
+        "lm_studio.chat) [PL201]"
+    ),
+    "PL202": (
+        "policy.yaml:4:36: targets.lm_studio.chat.retry.jitter: note: clients that fail together also return "
+        "together: write `jitter: full`, unless there is only one [PL202]"
+    ),
+    "PL203": (
+        "policy.yaml:4:42: targets.lm_studio.chat.retry.max_attempts: note: 1 attempt is no retry, so this section "
+        "does nothing: leave it out, or write `retry: null` to remove what is inherited [PL203]"
+    ),
+    "PL204": (
+        "policy.yaml:4:74: targets.lm_studio.chat.retry.backoff_multiplier: warning: has no effect with "
+        "linear_backoff: leave it out, or use exponential_backoff [PL204]"
+    ),
+    "PL205": (
+        "policy.yaml:2:73: targets.encoder.forward.retry.initial_delay: warning: has no effect with immediate, which "
+        "never waits: leave it out, or use fixed_delay [PL205]"
+    ),
+    "PL206": (
+        "policy.yaml:4:81: targets.lm_studio.chat.retry.max_delay: warning: has no effect with fixed_delay, where "
+        "every wait is initial_delay: leave it out [PL206]"
+    ),
+    "PL207": (
+        "policy.yaml:2:40: targets.billing.charge.idempotent: note: says whether the call may be made twice, but "
+        "nothing makes it twice: leave it out, or add `retry` [PL207]"
+    ),
+    "PL208": (
+        "policy.yaml:2:78: targets.billing.charge.retry.retry_on: warning: UNKNOWN has no effect with `idempotent: "
+        "false`, which only retries errors that prove that nothing was sent [PL208]"
+    ),
+    "PL209": (
+        "policy.yaml:3:60: targets.pixel_llm.generate.retry.max_attempts: note: two layers of retries multiply to 6 "
+        "requests (2 attempts, each with 3 of lm_studio.chat): retry in one of them [PL209]"
+    ),
+    "PL301": (
+        "policy.yaml:4:83: targets.lm_studio.chat.circuit_breaker.failure_threshold: warning: 3 failures open the "
+        "breaker, and one call alone makes up to 5: raise failure_threshold above 5 [PL301]"
+    ),
+    "PL302": (
+        "policy.yaml:4:45: targets.lm_studio.chat.circuit_breaker.count: warning: the breaker never opens: no "
+        "attempt of lm_studio.chat ends with DEGRADATION [PL302]"
+    ),
+    "PL303": (
+        "policy.yaml:4:77: targets.lm_studio.chat.circuit_breaker.cooldown: warning: the cooldown of 5s is shorter "
+        "than the first wait of 10s: the retries alone hold back more than the breaker does [PL303]"
+    ),
+    "PL304": (
+        "policy.yaml:2:45: targets.billing.charge.circuit_breaker: note: an attempt that gets no answer never ends, "
+        "so silence never opens the breaker: add a timeout [PL304]"
+    ),
+    "PL401": (
+        "policy.yaml:2:67: targets.pixel_llm.generate.fallback[1]: warning: never serves: step 1, default_value, "
+        "always ends the chain before; put it first, or leave it out [PL401]"
+    ),
+    "PL402": (
+        "policy.yaml:4:45: targets.pixel_llm.generate.fallback[0].when: warning: PERMANENT would hide a mistake in "
+        "the set-up, such as a wrong key, behind the default_value step: leave it to be raised [PL402]"
+    ),
+    "PL403": (
+        "policy.yaml:3:49: targets.pixel_llm.generate.fallback[0].cache.ttl: warning: results are kept for 30s, but "
+        "the breaker of lm_studio.chat stays open for 1m: the cache is empty when it is needed most; raise ttl "
+        "[PL403]"
+    ),
+    "PL404": (
+        "policy.yaml:2:57: targets.pixel_llm.generate.fallback: note: raising is what happens without a fallback, "
+        "and there is none to replace: leave it out [PL404]"
+    ),
+    "PL405": (
+        "policy.yaml:2:11: targets.lm_studio.chat: warning: pixel_llm.generate has neither a deadline nor a "
+        "fallback: who asks for a caption may wait without end and get an error then; give it one of them [PL405]"
+    ),
+    "PL501": (
+        "policy.yaml:2:21: templates.retry.patient: warning: no target takes this template: write `retry: patient` "
+        "where it is meant, or leave it out [PL501]"
+    ),
+    "PL502": (
+        "policy.yaml:2:11: targets.lmstudio.chat: warning: the system never calls 'lmstudio.chat', so this guards "
+        'nothing of it; did you mean "lm_studio.chat"? [PL502]'
+    ),
+    "PL503": (
+        "policy.yaml:3:37: targets.billing.charge.timeout.attempt: note: line 2 of this file says the same already: "
+        "leave it out [PL503]"
+    ),
+    "PL504": "policy.yaml:3:20: logging.console: note: is the language's default anyway: leave it out [PL504]",
+    "PL505": (
+        "policy.yaml:2:37: targets.billing.charge.timeout: note: is empty and changes nothing: leave it out [PL505]"
+    ),
+    "PL506": "policy.yaml:1:1: note: does not say what it is for: add a `description`, in a sentence [PL506]",
+    "PL507": (
+        "policy.yaml:3:33: targets.encoder.load.retry: warning: null removes what is inherited, and nothing is "
+        "inherited here: leave it out [PL507]"
+    ),
+    "PL508": (
+        "policy.yaml:4:45: targets.lm_studio.chat.circuit_breaker.count: note: ERR_CONN_REFUSED is one of TRANSIENT "
+        "anyway: leave it out [PL508]"
+    ),
+    "PL509": (
+        "policy.yaml:2:23: extends[1]: warning: production builds on basic itself; naming it again undoes what that "
+        "one changes: leave it out [PL509]"
+    ),
+    "PL601": (
+        "policy.yaml:2:22: lm_studio.api_key: the key is written out here, for everybody who sees it: write "
+        "${LM_STUDIO_API_KEY}, and set that variable instead"
+    ),
+    "PL602": (
+        "policy.yaml:2:23: lm_studio.base_url: the address holds a user name or a password, which addresses in logs "
+        "and messages would carry on: leave them out, and use api_key"
+    ),
+    "PL603": (
+        "policy.yaml:2:23: lm_studio.base_url: warning: the key goes to 10.0.0.5 unencrypted, and everybody on the "
+        "way can read it: use https [PL603]"
+    ),
+    "PL604": (
+        "policy.yaml:2:23: lm_studio.base_url: note: localhost is often tried as ::1 first, where LM Studio does not "
+        "listen: write 127.0.0.1, which saves that [PL604]"
+    ),
+    "PL605": (
+        "policy.yaml:2:23: lm_studio.base_url: warning: the path must end in /v1, where the API starts (got "
+        "nothing): every call would be a 404 [PL605]"
+    ),
+    "PL606": (
+        "policy.yaml:3:1: encoder: note: has no effect with `vision: image`, which sends the picture itself and "
+        "never calls the encoder [PL606]"
+    ),
+    "PL607": (
+        "policy.yaml:2:49: lm_studio.generation.top_p: note: top_p has no effect with `temperature: 0`, which always "
+        "takes the likeliest word: leave one of them out [PL607]"
+    ),
+    "PL701": (
+        "policy.yaml:3:18: logging.level: warning: policy builds on production but logs at DEBUG, which writes a "
+        "record for every call: use INFO [PL701]"
+    ),
+    "PL901": (
+        "policy.yaml:2:47: warning: the ignore comment: says no reason: write `# pixel-llm: ignore PL101 -- why` "
+        "[PL901]"
+    ),
+    "PL902": (
+        "policy.yaml:2:48: warning: the ignore comment: PL101 is not found here, so there is nothing to ignore [PL902]"
+    ),
+    "PL903": (
+        "policy.yaml:2:47: warning: the ignore comment: is not understood: write `# pixel-llm: ignore PL101 -- why` "
+        "[PL903]"
+    ),
+}
+
+
+def problems_of(folder: Path, text: str, *, file: str = "policy.yaml") -> list[Problem]:
+    """What is found in *text*; not in what it extends."""
+    path = folder / file
+    path.write_text(f"version: 1\n{text}\n", "utf-8")
+    problems = check_files([path], variables={}).problems
+    return [problem for problem in problems if problem.place.file == str(path)]
+
+
+def found(folder: Path, text: str, rule: str, **more: str) -> list[str]:
+    """The places and messages of *rule* in *text*."""
+    return [said(folder, problem) for problem in problems_of(folder, text, **more) if problem.rule == rule]
+
+
+def said(folder: Path, problem: Problem) -> str:
+    return str(problem).replace(f"{folder}/", "")
+
+
+class TestCatalogue:
+    def test_ids_are_sorted_and_unique(self):
+        """
+        Each rule has an id of its own, and they stand in order.
+        """
+        ids = [rule.id for rule in RULES]
+
+        assert sorted(set(ids)) == ids
+
+    def test_finds_rules_by_id(self):
+        """
+        A rule is found by its id; an unknown one is None.
+        """
+        assert RULES[0] is find_rule(RULES[0].id)
+        assert find_rule("PL000") is None
+
+    def test_there_are_many(self):
+        """
+        At least thirty rules look at valid policies.
+        """
+        assert len(CHECKED) >= 30
+
+    @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+    def test_every_rule_has_its_words(self, rule):
+        """
+        A page can be made of each rule: a heading, sentences, and samples that differ.
+        """
+        assert rule.name == rule.name.strip(" .") != ""
+        assert rule.why.endswith((".", ")"))
+        assert rule.mend.endswith(".")
+        assert rule.bad != rule.good
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+class TestSamples:
+    def test_bad_breaks_the_rule(self, rule: Rule, tmp_path):
+        """
+        The bad sample is found by its rule, and by no other than those that are known.
+        """
+        problems = problems_of(tmp_path, rule.bad)
+        expected = {rule.id, *OTHERS.get((rule.id, "bad"), ())}
+
+        assert expected == {problem.rule for problem in problems} - ({"PL506"} - {rule.id})
+        assert {rule.severity} == {problem.severity for problem in problems if problem.rule == rule.id}
+
+    def test_good_does_not(self, rule: Rule, tmp_path):
+        """
+        The good sample is found by no rule but those that are known.
+        """
+        expected = OTHERS.get((rule.id, "good"), set())
+
+        assert expected == {problem.rule for problem in problems_of(tmp_path, rule.good)} - {"PL506"}
+
+    def test_messages(self, rule: Rule, tmp_path):
+        """
+        What the bad sample is told, with its place, word for word.
+        """
+        if rule.check is None and not rule.id.startswith("PL9"):
+            pytest.skip("tests/policies/invalid pins what loading finds")
+
+        assert [MESSAGES[rule.id]] == found(tmp_path, rule.bad, rule.id)
+
+
+class TestShippedProfiles:
+    def test_are_clean(self):
+        """
+        Nothing is found in the five, and no ignore comment in them is idle.
+        """
+        files = policy_files(shipped_folder("policies"))
+
+        assert [] == [str(problem) for problem in check_files(files, variables={}).problems]
+
+
+class TestPlaces:
+    """Where a finding stands that two settings are guilty of."""
+
+    def test_own_line_rather_than_the_parents(self, tmp_path):
+        """
+        Who shortens a parent's deadline below the parent's timeout is shown the own deadline.
+        """
+        text = "extends: production\ntargets: {lm_studio.chat: {deadline: 5s}}"
+
+        assert [
+            (
+                "policy.yaml:3:38: targets.lm_studio.chat.deadline: warning: the timeout of 30s can never end an "
+                "attempt: the deadline of 5s comes first [PL101]"
+            )
+        ] == found(tmp_path, text, "PL101")
+
+    def test_own_section_rather_than_defaults(self, tmp_path):
+        """
+        A target whose deadline does not suit the timeout of all is shown its deadline.
+        """
+        text = "defaults: {timeout: 30s}\ntargets: {billing.charge: {deadline: 5s}}"
+
+        assert [
+            (
+                "policy.yaml:3:38: targets.billing.charge.deadline: warning: the timeout of 30s can never end an "
+                "attempt: the deadline of 5s comes first [PL101]"
+            )
+        ] == found(tmp_path, text, "PL101")
+
+    def test_overlay_rather_than_the_profile(self, tmp_path):
+        """
+        What an overlay breaks is reported in the overlay.
+        """
+        profile, overlay = tmp_path / "policy.yaml", tmp_path / "overlay.yaml"
+        profile.write_text("version: 1\ndescription: Payments.\ntargets: {a.b: {deadline: 30s, timeout: 10s}}\n")
+        overlay.write_text("version: 1\ntargets: {a.b: {deadline: 5s}}\n")
+        problems = check_files([profile], overlays=[overlay], variables={}).problems
+
+        assert [("overlay.yaml", 2, "PL101")] == [
+            (Path(problem.place.file).name, problem.place.line, problem.rule) for problem in problems
+        ]
+
+    def test_once_for_all_who_take_it(self, tmp_path):
+        """
+        What is wrong in `defaults` is said once, however many targets have it.
+        """
+        text = "defaults: {deadline: 30s}\ntargets: {a.b: {idempotent: true, retry: {}}, c: {timeout: null}}"
+
+        assert 1 == len(found(tmp_path, text, "PL102"))
+
+    def test_shared_template_is_named_once(self, tmp_path):
+        """
+        A mistake in a template is reported in the template.
+        """
+        text = (
+            "templates: {retry: {odd: {strategy: immediate, max_delay: 1s}}}\n"
+            "targets: {encoder.forward: {retry: odd}, encoder.load: {retry: odd}}"
+        )
+
+        assert [
+            (
+                "policy.yaml:2:59: templates.retry.odd.max_delay: warning: has no effect with immediate, which never "
+                "waits: leave it out, or use fixed_delay [PL205]"
+            )
+        ] == found(tmp_path, text, "PL205")
+
+
+#: (rule, a policy that it must leave alone)
+LEFT_ALONE = {
+    "PL101 equal": "targets: {a.b: {deadline: 5s, timeout: 5s}}",
+    "PL102 targets of the system": "targets: {encoder.load: {deadline: 5s}}",
+    "PL103 a sum that is just reached": "targets: {a.b: {deadline: 630ms, timeout: 100ms, idempotent: true, "
+    "retry: {max_attempts: 3, initial_delay: 110ms}}}",
+    "PL106 without the encoder": "lm_studio: {vision: image}\ntargets:\n  pixel_llm.generate: {deadline: 30s}\n"
+    "  encoder.forward: {deadline: 20s}\n  lm_studio.chat: {deadline: 30s}",
+    "PL107 the default": "targets: {lm_studio.models: {deadline: 5s, retry: {max_attempts: 2}}}",
+    "PL107 one for all": "defaults: {retry: {retry_after_max: 2m}}\ntargets: {lm_studio.models: {deadline: 5s}}",
+    "PL108 a breaker that ends the retries": "targets: {lm_studio.models: {deadline: 60s, timeout: 1s, retry: {}, "
+    "circuit_breaker: {failure_threshold: 1}}}",
+    "PL201 ten": "targets: {lm_studio.models: {retry: {max_attempts: 10}}}",
+    "PL201 own targets": "targets: {a.b: {idempotent: true, retry: {max_attempts: 50}}}",
+    "PL202 no wait at all": "targets: {encoder.load: {retry: {initial_delay: 0s, jitter: none}}}",
+    "PL204 defaults for others": "defaults: {retry: {backoff_multiplier: 3}}\n"
+    "targets: {encoder.load: {retry: {strategy: fixed_delay}}}",
+    "PL205 inherited": "extends: basic\ntargets: {lm_studio.chat: {retry: {strategy: immediate}}}",
+    "PL205 defaults for others": "defaults: {retry: {initial_delay: 2s}}\n"
+    "targets: {encoder.load: {retry: {strategy: immediate}}}",
+    "PL207 a pattern": "targets: {a.*: {idempotent: true}, a.b: {retry: {max_attempts: 2}}}",
+    "PL207 what is inherited": "defaults: {idempotent: true}\ntargets: {a.b: {timeout: 5s}}",
+    "PL208 what is never sent": "targets: {a.b: {idempotent: false, retry: {retry_on: [TRANSIENT, ERR_CONN_REFUSED]}}}",
+    "PL208 the default": "targets: {a.b: {idempotent: false, retry: {max_attempts: 2}}}",
+    "PL301 what is retried does not count": "targets: {lm_studio.models: {retry: {max_attempts: 5, "
+    "retry_on: [THROTTLED]}, circuit_breaker: {failure_threshold: 3}}}",
+    "PL302 targets that may call others": "targets: {a.b: {timeout: 5s, circuit_breaker: {count: [DEGRADATION]}}}",
+    "PL302 a status": "targets: {lm_studio.models: {circuit_breaker: {count: [503]}}}",
+    "PL303 no retry": "targets: {lm_studio.models: {circuit_breaker: {cooldown: 100ms}}}",
+    "PL304 a client with timeouts": "targets: {lm_studio.models: {circuit_breaker: {cooldown: 5s}}}",
+    "PL401 other errors": "targets: {a.b: {fallback: [{default_value: 1, when: [THROTTLED]}, {default_value: 2}]}}",
+    "PL401 more errors": "targets: {a.b: {fallback: [{default_value: 1}, "
+    "{default_value: 2, when: [ERR_API_CONTEXT_LENGTH]}]}}",
+    "PL402 one request": "targets: {a.b: {fallback: [{default_value: 1, when: [ERR_API_CONTEXT_LENGTH, 413, 5xx]}]}}",
+    "PL403 no breaker": "targets: {pixel_llm.generate: {fallback: [{cache: {ttl: 1s}}]}}",
+    "PL404 in place of a chain": "extends: production\ntargets: {pixel_llm.generate: {fallback: [raise]}}",
+    "PL404 in place of defaults": "defaults: {fallback: [none]}\ntargets: {a.b: {fallback: [raise]}}",
+    "PL405 own targets only": "defaults: {timeout: 5s}\ntargets: {a.b: {retry: {}, idempotent: true}}",
+    "PL405 from a pattern": "targets: {pixel_llm.*: {deadline: 5m}, lm_studio.chat: {timeout: 5s}}",
+    "PL501 taken by defaults": "templates: {retry: {few: {max_attempts: 2}}}\ndefaults: {retry: few, idempotent: true}",
+    "PL502 another word": "targets: {decoder.load: {timeout: 5s}, chat: {timeout: 5s}, billing.forward: {timeout: 5s}}",
+    "PL503 another value between": "extends: development\ntargets: {lm_studio.chat: {timeout: {attempt: 60s}}}",
+    "PL503 back to the default": "extends: low-latency\ntargets: {lm_studio.chat: {retry: {max_attempts: 3}}}",
+    "PL503 another type": "defaults: {fallback: [{default_value: 1}]}\n"
+    "targets: {a.b: {fallback: [{default_value: true}]}}",
+    "PL504 a profile of its own": "logging: {level: INFO, console: false}",
+    "PL504 a variable": "extends: basic\nlogging: {console: '${CONSOLE:-false}'}",
+    "PL505 layers with their defaults": "targets: {a.b: {retry: {}, circuit_breaker: {}, "
+    "timeout: 5s, idempotent: true}}",
+    "PL505 a target that may be wrapped": "targets: {a.b: {}}",
+    "PL507 what a pattern gives": "targets: {a.*: {timeout: 5s}, a.b: {timeout: null}}",
+    "PL507 what defaults give": "defaults: {timeout: 5s}\ntargets: {a.b: {timeout: null}, encoder.load: null}",
+    "PL507 what a template gives": "templates: {retry: {few: {max_attempts: 2}}}\n"
+    "targets: {encoder.load: {retry: {template: few, max_attempts: null}}}",
+    "PL508 what may not go away": "targets: {lm_studio.models: {retry: "
+    "{retry_on: [TRANSIENT, ERR_API_MODEL_NOT_FOUND]}}}",
+    "PL509 two of one parent": "extends: [high-throughput, production]",
+    "PL601 a variable": "lm_studio: {api_key: '${LM_STUDIO_API_KEY:-}'}",
+    "PL602 an at sign in the path": "lm_studio: {base_url: 'https://lm.example/@me/v1'}",
+    "PL603 this machine": "lm_studio: {base_url: 'http://127.0.0.2:1234/v1', api_key: '${KEY:-k}'}",
+    "PL603 no key": "lm_studio: {base_url: 'http://lm.example:1234/v1'}",
+    "PL605 a slash at the end": "lm_studio: {base_url: 'https://lm.example/openai/v1/'}",
+    "PL606 what is inherited": "extends: basic\nlm_studio: {vision: image}",
+    "PL701 no production": "extends: development\nlogging: {level: DEBUG, file: logs/product.log}",
+}
+
+
+class TestLeftAlone:
+    @pytest.mark.parametrize("case", LEFT_ALONE)
+    def test_no_finding(self, case, tmp_path):
+        """
+        What only looks like a mistake is not reported.
+        """
+        rule, _, _ = case.partition(" ")
+
+        assert [] == found(tmp_path, LEFT_ALONE[case], rule)
+
+
+#: (rule, a policy that breaks it in another way than its sample, what it is told)
+ALSO_FOUND = [
+    (
+        "PL103",
+        "targets: {a.b: {deadline: 10s, timeout: 4s, idempotent: true, retry: {strategy: immediate}}}",
+        (
+            "policy.yaml:2:27: targets.a.b.deadline: warning: 3 attempts of 4s take 12s, longer than the deadline of "
+            "10s: raise it, or try less often [PL103]"
+        ),
+    ),
+    (
+        "PL105",
+        (
+            "targets: {pixel_llm.generate: {deadline: 10s}, encoder.load: {deadline: 11s}, lm_studio.chat: "
+            "{deadline: 4s}}"
+        ),
+        (
+            "policy.yaml:2:73: targets.encoder.load.deadline: warning: the deadline of encoder.load, 11s, is never "
+            "reached inside pixel_llm.generate, which ends after 10s [PL105]"
+        ),
+    ),
+    (
+        "PL201",
+        "targets: {lm_studio.models: {retry: {max_attempts: 11}}}",
+        (
+            "policy.yaml:2:52: targets.lm_studio.models.retry.max_attempts: warning: one call of lm_studio.models "
+            "can become 11 requests to LM Studio, more than 10: lower max_attempts [PL201]"
+        ),
+    ),
+    (
+        "PL203",
+        "templates: {retry: {once: {max_attempts: 1}}}\ntargets: {encoder.load: {retry: once}}",
+        (
+            "policy.yaml:2:42: targets.encoder.load.retry.max_attempts: note: 1 attempt is no retry, so this section "
+            "does nothing: leave it out, or write `retry: null` to remove what is inherited [PL203]"
+        ),
+    ),
+    (
+        "PL205",
+        "extends: basic\ntargets: {encoder.forward: {retry: {jitter: full}}}",
+        (
+            "policy.yaml:3:45: targets.encoder.forward.retry.jitter: warning: has no effect with immediate, which "
+            "never waits: leave it out, or use fixed_delay [PL205]"
+        ),
+    ),
+    (
+        "PL208",
+        "targets: {a.b: {idempotent: false, timeout: 5s, retry: {retry_on: [THROTTLED, 5xx]}}}",
+        (
+            "policy.yaml:2:67: targets.a.b.retry.retry_on: warning: THROTTLED, 5xx have no effect with `idempotent: "
+            "false`, which only retries errors that prove that nothing was sent, so nothing is ever retried [PL208]"
+        ),
+    ),
+    (
+        "PL301",
+        "targets: {lm_studio.models: {circuit_breaker: {failure_threshold: 1}}}",
+        (
+            "policy.yaml:2:67: targets.lm_studio.models.circuit_breaker.failure_threshold: warning: a single failed "
+            "attempt opens the breaker: raise failure_threshold above 1 [PL301]"
+        ),
+    ),
+    (
+        "PL302",
+        "targets: {encoder.forward: {circuit_breaker: {count: [THROTTLED, 5xx, ERR_CONN_LOST]}}}",
+        (
+            "policy.yaml:2:54: targets.encoder.forward.circuit_breaker.count: warning: the breaker never opens: no "
+            "attempt of encoder.forward ends with THROTTLED, ERR_CONN_LOST, 5xx [PL302]"
+        ),
+    ),
+    (
+        "PL401",
+        "targets: {a.b: {fallback: [{cache: {}}, raise, {default_value: 1, when: [PERMANENT]}]}}",
+        (
+            "policy.yaml:2:48: targets.a.b.fallback[2]: warning: never serves: step 2, raise, always ends the chain "
+            "before; put it first, or leave it out [PL401]"
+        ),
+    ),
+    (
+        "PL402",
+        "targets: {a.b: {fallback: [{default_value: 1, when: [401, ERR_API_MODEL_NOT_FOUND]}]}}",
+        (
+            "policy.yaml:2:53: targets.a.b.fallback[0].when: warning: ERR_API_MODEL_NOT_FOUND, 401 would hide a "
+            "mistake in the set-up, such as a wrong key, behind the default_value step: leave it to be raised [PL402]"
+        ),
+    ),
+    (
+        "PL403",
+        "extends: production\ntargets: {lm_studio.chat: {circuit_breaker: {cooldown: 2h}}}",
+        (
+            "policy.yaml:3:56: targets.lm_studio.chat.circuit_breaker.cooldown: warning: results are kept for 1h, "
+            "but the breaker of lm_studio.chat stays open for 2h: the cache is empty when it is needed most; raise "
+            "ttl [PL403]"
+        ),
+    ),
+    (
+        "PL404",
+        "extends: production\ntargets: {a.b: {fallback: [raise], timeout: 5s}}",
+        (
+            "policy.yaml:3:27: targets.a.b.fallback: note: raising is what happens without a fallback, and there is "
+            "none to replace: leave it out [PL404]"
+        ),
+    ),
+    (
+        "PL405",
+        "targets: {pixel_llm.generate: {retry: {max_attempts: 2}}}",
+        (
+            "policy.yaml:2:11: targets.pixel_llm.generate: warning: pixel_llm.generate has neither a deadline nor a "
+            "fallback: who asks for a caption may wait without end and get an error then; give it one of them [PL405]"
+        ),
+    ),
+    (
+        "PL502",
+        "targets: {lm-stuido.chat: {timeout: 5s}}",
+        (
+            "policy.yaml:2:11: targets.lm-stuido.chat: warning: the system never calls 'lm-stuido.chat', so this "
+            'guards nothing of it; did you mean "lm_studio.chat"? [PL502]'
+        ),
+    ),
+    (
+        "PL502",
+        "targets: {encoder: {timeout: 5s}}",
+        (
+            "policy.yaml:2:11: targets.encoder: warning: the system never calls 'encoder', so this guards nothing of "
+            'it; did you mean "encoder.*"? [PL502]'
+        ),
+    ),
+    (
+        "PL502",
+        "targets: {pixelllm.*: {timeout: 5s}}",
+        (
+            "policy.yaml:2:11: targets.pixelllm.*: warning: the system never calls 'pixelllm.*', so this guards "
+            'nothing of it; did you mean "pixel_llm.*"? [PL502]'
+        ),
+    ),
+    (
+        "PL503",
+        "extends: production\ntargets: {lm_studio.chat: {timeout: 30s}}",
+        (
+            "policy.yaml:3:37: targets.lm_studio.chat.timeout.attempt: note: production says the same already: leave "
+            "it out [PL503]"
+        ),
+    ),
+    (
+        "PL503",
+        "extends: production\ntargets: {lm_studio.chat: {timeout: {attempt: 0.5m}}}",
+        (
+            "policy.yaml:3:47: targets.lm_studio.chat.timeout.attempt: note: production says the same already: leave "
+            "it out [PL503]"
+        ),
+    ),
+    (
+        "PL503",
+        (
+            "extends: production\ntargets: {pixel_llm.generate: {fallback: [{cache: {ttl: 1h}}, {default_value: "
+            "Unable to generate caption}]}}"
+        ),
+        (
+            "policy.yaml:3:42: targets.pixel_llm.generate.fallback: note: production says the same already: leave it "
+            "out [PL503]"
+        ),
+    ),
+    (
+        "PL503",
+        (
+            "templates: {retry: {few: {max_attempts: 2}}}\ntargets: {encoder.load: {retry: {template: few, "
+            "max_attempts: 2}}}"
+        ),
+        (
+            "policy.yaml:3:63: targets.encoder.load.retry.max_attempts: note: line 2 of this file says the same "
+            "already: leave it out [PL503]"
+        ),
+    ),
+    (
+        "PL503",
+        "targets: {a.*: {timeout: 5s}, a.b: {timeout: {attempt: 5s, connect: 1s}}}",
+        (
+            "policy.yaml:2:56: targets.a.b.timeout.attempt: note: line 2 of this file says the same already: leave "
+            "it out [PL503]"
+        ),
+    ),
+    (
+        "PL504",
+        "extends: basic\ntargets: {lm_studio.models: {retry: {retry_on: [THROTTLED, TRANSIENT]}}}",
+        (
+            "policy.yaml:3:48: targets.lm_studio.models.retry.retry_on: note: is the language's default anyway: "
+            "leave it out [PL504]"
+        ),
+    ),
+    (
+        "PL505",
+        "targets: {encoder.load: {}}",
+        "policy.yaml:2:25: targets.encoder.load: note: is empty and changes nothing: leave it out [PL505]",
+    ),
+    (
+        "PL505",
+        "extends: basic\ntargets: {lm_studio.chat: {retry: {}}}",
+        "policy.yaml:3:35: targets.lm_studio.chat.retry: note: is empty and changes nothing: leave it out [PL505]",
+    ),
+    (
+        "PL507",
+        "logging: null",
+        (
+            "policy.yaml:2:10: logging: warning: null removes what is inherited, and nothing is inherited here: "
+            "leave it out [PL507]"
+        ),
+    ),
+    (
+        "PL507",
+        "extends: development\ntargets: {lm_studio.chat: {circuit_breaker: null}}",
+        (
+            "policy.yaml:3:45: targets.lm_studio.chat.circuit_breaker: warning: null removes what is inherited, and "
+            "nothing is inherited here: leave it out [PL507]"
+        ),
+    ),
+    (
+        "PL508",
+        "targets: {a.b: {fallback: [{default_value: 1, when: [5xx, 503]}]}}",
+        "policy.yaml:2:53: targets.a.b.fallback[0].when: note: 503 is one of 5xx anyway: leave it out [PL508]",
+    ),
+    (
+        "PL509",
+        "extends: [basic, production]",
+        (
+            "policy.yaml:2:11: extends[0]: warning: production builds on basic itself; naming it again changes "
+            "nothing: leave it out [PL509]"
+        ),
+    ),
+    (
+        "PL601",
+        "lm_studio: {api_key: '${LM_STUDIO_API_KEY:-sk-0123456789}'}",
+        (
+            "policy.yaml:2:22: lm_studio.api_key: the key is written out here as the variable's default, for "
+            "everybody who sees it: write ${LM_STUDIO_API_KEY}, and set that variable instead"
+        ),
+    ),
+    (
+        "PL602",
+        "lm_studio: {base_url: 'https://${LM_USER:-me}@lm.example/v1'}",
+        (
+            "policy.yaml:2:23: lm_studio.base_url: the address holds a user name or a password, which addresses in "
+            "logs and messages would carry on: leave them out, and use api_key"
+        ),
+    ),
+    (
+        "PL605",
+        "lm_studio: {base_url: 'http://127.0.0.1:1234/api/v0'}",
+        (
+            "policy.yaml:2:23: lm_studio.base_url: warning: the path must end in /v1, where the API starts (got "
+            "'/api/v0'): every call would be a 404 [PL605]"
+        ),
+    ),
+    (
+        "PL606",
+        "lm_studio: {vision: image}\ntargets: {encoder.forward: {timeout: 5s}}",
+        (
+            "policy.yaml:3:11: targets.encoder.forward: note: has no effect with `vision: image`, which sends the "
+            "picture itself and never calls the encoder [PL606]"
+        ),
+    ),
+    (
+        "PL607",
+        "extends: basic\nlm_studio: {generation: {top_p: 0.5, temperature: 0}}",
+        (
+            "policy.yaml:3:33: lm_studio.generation.top_p: note: top_p has no effect with `temperature: 0`, which "
+            "always takes the likeliest word: leave one of them out [PL607]"
+        ),
+    ),
+]
+
+
+class TestAlsoFound:
+    @pytest.mark.parametrize(("rule", "text", "expected"), ALSO_FOUND)
+    def test_message(self, rule, text, expected, tmp_path):
+        """
+        A rule sees the same mistake in other forms.
+        """
+        assert [expected] == found(tmp_path, text, rule)
+
+    def test_a_profile_that_is_production(self, tmp_path):
+        """
+        DEBUG in a profile that is called production is found by its name.
+        """
+        assert [
+            (
+                "eu-prod.yaml:2:18: logging.level: warning: eu-prod logs at DEBUG, which writes a record for every call: "
+                "use INFO [PL701]"
+            )
+        ] == found(tmp_path, "logging: {level: DEBUG}", "PL701", file="eu-prod.yaml")
+
+
+class TestSecrets:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "lm_studio: {api_key: sk-0123456789}",
+            "lm_studio: {api_key: '${LM_STUDIO_API_KEY:-sk-0123456789}'}",
+            "lm_studio: {api_key: '$${sk-0123456789'}",
+            "extends: basic\nlm_studio: {api_key: sk-0123456789, base_url: 'http://u:sk-0123456789@lm.example/v1'}",
+            "lm_studio: {base_url: 'http://u:sk-0123456789@lm.example'}",
+        ],
+    )
+    def test_no_message_shows_one(self, text, tmp_path):
+        """
+        A secret in a file is an error, and no message repeats it.
+        """
+        problems = problems_of(tmp_path, text)
+
+        assert {"PL601", "PL602"} & {p.rule for p in problems if p.severity is ProblemSeverity.ERROR}
+        assert "0123456789" not in " ".join(map(str, problems))
+
+    def test_from_a_variable_is_no_mistake_of_the_file(self, tmp_path):
+        """
+        What a variable brings is not held against the file.
+        """
+        path = tmp_path / "policy.yaml"
+        path.write_text("version: 1\ndescription: With a key.\nlm_studio: {api_key: '${LM_STUDIO_API_KEY}'}\n")
+
+        assert () == check_files([path], variables={"LM_STUDIO_API_KEY": "sk-0123456789"}).problems
