@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -47,7 +48,7 @@ class CaptionResult:
         served_by: ``lm_studio``, or the fallback step: ``cache``, ``default_value``, ``none``.
         degraded: True if a fallback served.
         attempts: How often LM Studio was really asked; 0 if a layer refused.
-        elapsed: Seconds from start to end, waits included.
+        elapsed: Seconds from start to end, the reading of the image and waits included.
         truncated: True if the model ran into its token limit.
         model: The model that answered, or None if none did now.
         error: What the fallback stands in for, else None.
@@ -139,9 +140,18 @@ class HybridPixelLLM:
         self._answer = generate(self._ask)
         self._answer_async = generate(self._ask_async)
 
+    def load(self) -> None:
+        """
+        Load the encoder now, through its own target, rather than with the first picture.
+
+        Raises:
+            EncoderError: If it can't be loaded.
+        """
+        self._load()
+
     def generate(self, image: ImageSource, prompt: str | None = None) -> CaptionResult:
         """
-        Caption one picture.
+        Caption one picture. The deadlines cover the encoder and LM Studio, not the reading of *image*.
 
         Args:
             image: A path, bytes, a binary file, a PIL image, a NumPy array or a torch tensor; see
@@ -153,18 +163,22 @@ class HybridPixelLLM:
             EncoderError: If what was given is no image, or the encoder fails for good.
             PixelLMError: What LM Studio's failure was, where the policy has no fallback for it.
         """
+        started = time.monotonic()
         prompt = _check_prompt(prompt)
         picture = _picture_tools().load_image(image)
-        return _result(self._answer.outcome(picture, prompt))
+        reading = time.monotonic() - started
+        return _result(self._answer.outcome(picture, prompt), reading)
 
     async def generate_async(self, image: ImageSource, prompt: str | None = None) -> CaptionResult:
         """:meth:`generate` for event loops. Decoding and encoding run in a thread, so the loop is never blocked."""
+        started = time.monotonic()
         prompt = _check_prompt(prompt)
         picture = await asyncio.to_thread(_picture_tools().load_image, image)
-        return _result(await self._answer_async.outcome(picture, prompt))
+        reading = time.monotonic() - started
+        return _result(await self._answer_async.outcome(picture, prompt), reading)
 
     def close(self) -> None:
-        """Close the connections and, if they were loaded here, the policies."""
+        """Close the connections and, if they were loaded here, the policies' log. A later call opens what it needs."""
         self.client.close()
         if self._owns_policies:
             self.policies.close()
@@ -176,6 +190,9 @@ class HybridPixelLLM:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a HybridPixelLLM can't be pickled: build one in each process")
 
     def __repr__(self) -> str:
         return f"<HybridPixelLLM {self.policies.profile!r} at {self.client.base_url}>"
@@ -267,7 +284,7 @@ def _check_prompt(prompt: str | None) -> str:
     return prompt
 
 
-def _result(outcome: Outcome[Any]) -> CaptionResult:
+def _result(outcome: Outcome[Any], reading: float) -> CaptionResult:
     """Say of the whole call who served: a fallback of generate, one of the chat inside it, or LM Studio."""
     if outcome.degraded:
         cached = outcome.value
@@ -277,7 +294,7 @@ def _result(outcome: Outcome[Any]) -> CaptionResult:
             served_by=outcome.served_by,
             degraded=True,
             attempts=getattr(outcome.error, "attempts", None) or 0,
-            elapsed=outcome.elapsed,
+            elapsed=reading + outcome.elapsed,
             error=outcome.error,
         )
     chat: Outcome[Any] = outcome.value.chat
@@ -288,7 +305,7 @@ def _result(outcome: Outcome[Any]) -> CaptionResult:
         served_by=chat.served_by if chat.degraded else SERVED_BY_LM_STUDIO,
         degraded=chat.degraded,
         attempts=chat.attempts,
-        elapsed=outcome.elapsed,
+        elapsed=reading + outcome.elapsed,
         truncated=reply.truncated if is_reply else False,
         model=reply.model if is_reply and not chat.degraded else None,
         error=chat.error,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pixel_llm.cli.main import show_error
+from pixel_llm.cli.terminal import printable
 from pixel_llm.errors import PixelLMError
 from pixel_llm.events import CircuitStateChanged, Event, RetryScheduled
 
@@ -91,11 +92,13 @@ def _reporter_for(count: int) -> Callable[[_Row], None]:
             show_error(row.error, about=row.image)
         elif row.result is not None:
             result = row.result
-            caption = f"{row.image}: {result.text}" if count > 1 else result.text
+            text = printable(result.text, keep_lines=count == 1)
+            caption = f"{printable(row.image)}: {text}" if count > 1 else text
             mark = f"  [degraded: {result.served_by} in place of {result.error_code}]" if result.degraded else ""
-            click.echo(f"{caption}{mark}")
+            click.echo(f"{caption}{mark}{'  [truncated]' if result.truncated else ''}")
             if result.error is not None:
-                click.echo(f"{row.image}: degraded, because {result.error}", err=True)
+                reason = printable(str(result.error), keep_lines=True)
+                click.echo(f"{printable(row.image)}: degraded, because {reason}", err=True)
 
     return report
 

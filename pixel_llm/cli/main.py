@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
 
 from pixel_llm.cli.lazy import LazyGroup
 from pixel_llm.cli.records import show_warnings
-from pixel_llm.errors import PixelLMError, PolicyError
+from pixel_llm.cli.terminal import printable
+from pixel_llm.errors import ErrorCode, ErrorFamily, PixelLMError, PolicyError
 
 #: Commands are imported when they are called: checking a policy must load neither httpx nor torch.
 COMMANDS = {
@@ -42,17 +44,24 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         code = 130
-    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
-        sys.stderr.close()
+    except OSError as error:  # our output can't be written: nobody reads on, as with `| head`, or the disk is full
+        if not isinstance(error, BrokenPipeError):
+            click.echo(f"error: cannot write: {error.strerror}", err=True)
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - or the interpreter complains at exit
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def show_error(error: PixelLMError, *, about: str = "") -> None:
     """Write *error* to standard error: what and where in one line, what to do in a second."""
-    prefix = f"{about}: " if about and about not in str(error) else ""
+    text = printable(str(error), keep_lines=True)
+    prefix = f"{printable(about)}: " if about and printable(about) not in text else ""
     if isinstance(error, PolicyError):
-        click.echo(str(error), err=True)
+        click.echo(text, err=True)
         return
-    click.echo(f"error: {prefix}{error} [{error.error_code}]", err=True)
-    click.echo(f"  → {error.info.suggestion}", err=True)
+    click.echo(f"error: {prefix}{text} [{error.error_code}]", err=True)
+    hint = error.info.suggestion
+    # Messages about what was passed in say what was wanted; others may have given the hint already.
+    says_it = error.info.family is ErrorFamily.VALIDATION or error.error_code is ErrorCode.ERR_ENC_INVALID_INPUT
+    if not says_it and hint[:20] not in text:
+        click.echo(f"  → {hint}", err=True)

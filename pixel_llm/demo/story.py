@@ -8,10 +8,8 @@ scripted LM Studio. Only the times are shorter than production's, so that nobody
 from __future__ import annotations
 
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,11 +37,16 @@ TEMPO_IN_WORDS = "timeout 30s → 1s, first wait 1s → 300ms without jitter, co
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """One call: the picture that is asked about and what the server does meanwhile."""
+    """
+    One call: the picture that is asked about and what the server does meanwhile.
+
+    *comes_back_after* so many failed attempts, a server that refuses listens again.
+    """
 
     server: str
     picture: str
     prepare: Callable[[ScriptedLMStudio], None]
+    comes_back_after: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,14 +90,6 @@ def _script(*steps: Any) -> Callable[[ScriptedLMStudio], None]:
     return lambda server: server.extend(steps)
 
 
-def _refuse_for(seconds: float) -> Callable[[ScriptedLMStudio], None]:
-    def prepare(server: ScriptedLMStudio) -> None:
-        server.refuse()
-        threading.Timer(seconds, server.accept).start()
-
-    return prepare
-
-
 def _come_back(server: ScriptedLMStudio) -> None:
     server.accept()
     time.sleep(COOLDOWN)
@@ -102,7 +97,7 @@ def _come_back(server: ScriptedLMStudio) -> None:
 
 ACTS = (
     Act("answers", "sunset", _script(Answer())),
-    Act("still starting: refuses connections for 0.5 s", "flag", _refuse_for(0.5)),
+    Act("still starting: refuses two connections", "flag", lambda server: server.refuse(), comes_back_after=2),
     Act("overloaded: 503, Retry-After: 1", "sunset", _script(Status(status=503, retry_after=1, message="busy"))),
     Act("a broken proxy sends garbage, then JSON cut short", "flag", _script(Garbage(), Garbage(kind="json"))),
     Act("stalls: accepts and never answers", "sunset", _script(Hang(), Hang(), Hang())),
@@ -115,27 +110,47 @@ ACTS = (
 
 def play(summary: Summary) -> Iterator[Act | Call]:
     """Play the story: each act as it begins, then the call it led to. *summary* keeps count."""
-    timeline: list[str] = []
-    with _stage(timeline.append) as (server, hybrid, log):
-        for number, act in enumerate(ACTS, 1):
-            yield act
-            act.prepare(server)
-            timeline.clear()
-            call = _call(number, act, hybrid, timeline)
-            summary.calls.append(call)
-            yield call
+    with tempfile.TemporaryDirectory(prefix="pixel-llm-demo-") as folder, ScriptedLMStudio() as server:
+        log = Path(folder) / "pixel_llm.log"
+        narrator = _Narrator(server)
+        overrides = {"lm_studio": {"base_url": server.base_url}, "logging": {"file": str(log)}, "targets": TEMPO}
+        with HybridPixelLLM(
+            "production", shipped_folder("policies"), error_config=overrides, listeners=[narrator]
+        ) as hybrid:
+            hybrid.load()
+            for number, act in enumerate(ACTS, 1):
+                yield act
+                narrator.begin(act)
+                call = _call(number, act, hybrid, narrator.timeline)
+                summary.calls.append(call)
+                yield call
         summary.log = log.read_text("utf-8")
 
 
-@contextmanager
-def _stage(tell: Callable[[str], None]) -> Iterator[tuple[ScriptedLMStudio, HybridPixelLLM, Path]]:
-    with tempfile.TemporaryDirectory(prefix="pixel-llm-demo-") as folder, ScriptedLMStudio() as server:
-        log = Path(folder) / "pixel_llm.log"
-        overrides = {"lm_studio": {"base_url": server.base_url}, "logging": {"file": str(log)}, "targets": TEMPO}
-        with HybridPixelLLM(
-            "production", shipped_folder("policies"), error_config=overrides, listeners=[lambda e: _narrate(e, tell)]
-        ) as hybrid:
-            yield server, hybrid, log
+class _Narrator:
+    """A listener that tells the timeline of each call, and lets the server come back when the act says so."""
+
+    def __init__(self, server: ScriptedLMStudio) -> None:
+        self.timeline: list[str] = []
+        self._server = server
+        self._act = ACTS[0]
+
+    def begin(self, act: Act) -> None:
+        self._act = act
+        self.timeline.clear()
+        act.prepare(self._server)
+
+    def __call__(self, event: Event) -> None:
+        if event.target != CHAT:
+            return
+        if isinstance(event, AttemptFailed):
+            self.timeline.append(f"✗ {event.error_code}")
+            if event.attempt == self._act.comes_back_after:
+                self._server.accept()
+        elif isinstance(event, RetryScheduled):
+            self.timeline.append(f"wait {event.delay:.1f} s")
+        elif isinstance(event, CallRefused):
+            self.timeline.append(f"refused by the open breaker, next trial in {event.retry_after or 0:.1f} s")
 
 
 def _call(number: int, act: Act, hybrid: HybridPixelLLM, timeline: list[str]) -> Call:
@@ -162,14 +177,3 @@ def _call(number: int, act: Act, hybrid: HybridPixelLLM, timeline: list[str]) ->
         timeline=tuple(timeline),
         **facts,
     )
-
-
-def _narrate(event: Event, tell: Callable[[str], None]) -> None:
-    if event.target != CHAT:
-        return
-    if isinstance(event, AttemptFailed):
-        tell(f"✗ {event.error_code}")
-    elif isinstance(event, RetryScheduled):
-        tell(f"wait {event.delay:.1f} s")
-    elif isinstance(event, CallRefused):
-        tell(f"refused by the open breaker, next trial in {event.retry_after or 0:.1f} s")

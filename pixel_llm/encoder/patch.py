@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,10 @@ from pixel_llm.encoder.picture import Picture
 from pixel_llm.encoder.protocol import Encoding
 from pixel_llm.encoder.view import View
 from pixel_llm.errors import EncoderError, ErrorCode, ValidationError
+
+if hasattr(os, "register_at_fork"):
+    # A child has none of the threads that torch's pool counts on: its first parallel loop would wait for them for ever.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 DEVICES: Final = ("auto", "cpu", "cuda", "mps")
 

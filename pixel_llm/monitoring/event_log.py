@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import logging
 import sys
@@ -122,10 +123,14 @@ class _LogFile(logging.FileHandler):
     def __init__(self, file: str) -> None:
         self._reported = False
         self._given = file
-        super().__init__(file, encoding="utf-8", delay=True)
+        super().__init__(Path(file).expanduser(), encoding="utf-8", delay=True)
 
     def _open(self) -> Any:
-        Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
+        path = Path(self.baseFilename)
+        if path.is_fifo() or path.is_socket():
+            # Opening one blocks until somebody reads it, past every deadline.
+            raise OSError(errno.EINVAL, "it is no regular file")
+        path.parent.mkdir(parents=True, exist_ok=True)
         return super()._open()
 
     def emit(self, record: logging.LogRecord) -> None:

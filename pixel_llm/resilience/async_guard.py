@@ -18,9 +18,11 @@ from pixel_llm.resilience.stack import Stack
 def guard_async(stack: Stack, function: Callable[..., Awaitable[Any]], options: GuardOptions) -> Callable[..., Any]:
     """Put *stack* around an async *function*. Deadline and timeout end it by cancellation."""
     clock = stack.clock
-    remember = options.remember(stack)
+    make_key, keep = options.key_maker(stack), options.keeper(stack)
 
-    async def attempt(call: Limits, started: float, first: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def attempt(
+        call: Limits, started: float, first: bool, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         permit = stack.admit(call)
         limits = stack.attempt_limits(call, started)
         token = limits_variable.set(limits)
@@ -35,12 +37,12 @@ def guard_async(stack: Stack, function: Callable[..., Awaitable[Any]], options: 
         finally:
             limits_variable.reset(token)
         stack.succeed(permit)
-        if remember is not None:
-            remember(value, args, kwargs)
+        if keep is not None:
+            keep(key, value)
         return value
 
     async def recover(
-        call: Limits, started: float, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]
+        call: Limits, started: float, error: Exception, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Outcome[Any]:
         recovery = Recovery(stack, call, started)
         try:
@@ -49,39 +51,41 @@ def guard_async(stack: Stack, function: Callable[..., Awaitable[Any]], options: 
                     await clock.sleep_async(wait)
                 recovery.begin_attempt()
                 try:
-                    return recovery.recovered(await attempt(call, recovery.attempt_started, False, args, kwargs))
+                    return recovery.recovered(await attempt(call, recovery.attempt_started, False, key, args, kwargs))
                 except Exception as raised:  # noqa: BLE001 - whatever it is, the recovery decides
                     error = raised
-            return recovery.finish(error, options.bound_key(args, kwargs))
+            return recovery.finish(error, key)
         finally:
             del error
 
     @functools.wraps(function)
     async def guarded(*args: Any, **kwargs: Any) -> Any:
+        key = make_key(args, kwargs) if make_key is not None else None
         started = clock.monotonic()
         call = stack.open_limits(started)
         try:
-            return await attempt(call, started, True, args, kwargs)
+            return await attempt(call, started, True, key, args, kwargs)
         except Exception as error:  # noqa: BLE001 - whatever it is, the recovery decides
             failure = error
         try:
-            return (await recover(call, started, failure, args, kwargs)).value
+            return (await recover(call, started, failure, key, args, kwargs)).value
         finally:
             del failure  # its traceback holds this frame: a cycle
 
     @functools.wraps(function)
     async def outcome(*args: Any, **kwargs: Any) -> Outcome[Any]:
+        key = make_key(args, kwargs) if make_key is not None else None
         started = clock.monotonic()
         call = stack.open_limits(started)
         try:
-            value = await attempt(call, started, True, args, kwargs)
+            value = await attempt(call, started, True, key, args, kwargs)
         except Exception as error:  # noqa: BLE001 - whatever it is, the recovery decides
             failure = error
         else:
             elapsed = clock.monotonic() - started
             return Outcome(value=value, served_by=SERVED_BY_CALL, degraded=False, attempts=1, elapsed=elapsed)
         try:
-            return await recover(call, started, failure, args, kwargs)
+            return await recover(call, started, failure, key, args, kwargs)
         finally:
             del failure
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -35,14 +35,14 @@ class FallbackChain:
         caches = [ResultCache(step.cache, clock=clock) for step in steps if step.cache is not None]
         self.cache = caches[0] if caches else None
 
-    def serve(self, error: Exception, key: Callable[[], Any] | None) -> tuple[Served | None, list[SkippedStep]]:
+    def serve(self, error: Exception, key: Any) -> tuple[Served | None, list[SkippedStep]]:
         """
         Go through the steps until one serves.
 
         Args:
             error: Why the call failed. Its root cause decides which steps serve: by default none does
                 if that is PERMANENT, since a wrong key must be seen, not papered over.
-            key: Gives the key of this call in the cache.
+            key: What names this call in the cache.
 
         Returns:
             What was served, or None if *error* must be raised, and the steps that did not serve.
@@ -59,7 +59,7 @@ class FallbackChain:
                 continue
             match step.strategy:
                 case FallbackStrategy.CACHE:
-                    found = self.cache.get(key()) if self.cache is not None and key is not None else None
+                    found = self.cache.get(key) if self.cache is not None else None
                     if found is not None:
                         return Served(found.value, step.strategy.value, found.age_seconds()), skipped
                     skipped.append(SkippedStep(step.strategy.value, "holds no fresh result of this request"))

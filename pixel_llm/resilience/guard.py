@@ -63,10 +63,14 @@ def guard(
         raise ValidationError(f"{stack.target}: must be given something to call (got {function!r})")
     if any(inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body) for body in _bodies(function)):
         raise ValidationError(f"{stack.target}: {function!r} is a generator; a stack guards calls that return a value")
+    for name, helper in (("key", key), ("cacheable", cacheable)):
+        if helper is not None and (not callable(helper) or inspect.iscoroutinefunction(helper)):
+            raise ValidationError(f"{stack.target}: {name}= must be a plain function (got {helper!r})")
     options = GuardOptions(key, cooperative, cacheable)
     is_async = any(inspect.iscoroutinefunction(body) for body in _bodies(function))
     make: Callable[..., Any] = guard_async if is_async else guard_sync
-    return cast("Guarded[P, R]", make(stack, function, options))
+    guarded = make(stack, function, options)
+    return cast("Guarded[P, R]", GuardedMethod(guarded) if _stands_in_a_class(function) else guarded)
 
 
 def _bodies(function: Callable[..., Any]) -> tuple[Any, Any]:
@@ -74,3 +78,35 @@ def _bodies(function: Callable[..., Any]) -> tuple[Any, Any]:
     while isinstance(function, functools.partial):
         function = function.func
     return function, type(function).__call__
+
+
+class GuardedMethod:
+    """
+    A guarded function that stands in the body of a class.
+
+    A function would do for calling it, but ``obj.method.outcome`` must know *obj* too.
+    """
+
+    def __init__(self, guarded: Any) -> None:
+        functools.update_wrapper(self, guarded)
+        self._guarded = guarded
+        self.outcome = guarded.outcome
+        self.target = guarded.target
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it with its object as the first argument."""
+        return self._guarded(*args, **kwargs)
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        bound: Any = functools.partial(self._guarded, instance)
+        bound.outcome = functools.partial(self.outcome, instance)
+        bound.target = self.target
+        return bound
+
+
+def _stands_in_a_class(function: Any) -> bool:
+    name = getattr(function, "__qualname__", "")
+    above = name.rpartition(".")[0]
+    return inspect.isfunction(function) and bool(above) and not above.endswith("<locals>")

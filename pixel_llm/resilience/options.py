@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from pixel_llm.errors import ValidationError
@@ -19,25 +19,39 @@ class GuardOptions:
     cooperative: bool = False
     cacheable: Callable[[Any], bool] | None = None
 
-    def bound_key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Callable[[], Any] | None:
-        """The key function for one call's arguments."""
-        return None if self.key is None else partial(self.key, *args, **kwargs)
+    def key_maker(self, stack: Stack) -> Callable[[tuple[Any, ...], Mapping[str, Any]], Any] | None:
+        """
+        A function that gives the key of a call's arguments, or None where no fallback caches.
 
-    def remember(self, stack: Stack) -> Callable[[Any, tuple[Any, ...], dict[str, Any]], None] | None:
-        """A function that keeps a good result for the fallback, or None where no fallback caches."""
-        cache = stack.fallback.cache if stack.fallback is not None else None
-        key, cacheable = self.key, self.cacheable
-        if cache is None or key is None:
+        It runs before the call, so that a wrong key is seen before anything has happened.
+        """
+        key = self.key
+        if key is None or stack.fallback is None or stack.fallback.cache is None:
             return None
 
-        def remember(value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            # The call has succeeded: a fault in here must neither be retried nor papered over.
+        def make_key(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+            try:
+                made = key(*args, **kwargs)
+                hash(made)
+            except Exception as error:
+                text = f"key= can't name this call in the cache: {type(error).__name__}: {error}"
+                raise ValidationError(text, target=stack.target) from error
+            return made
+
+        return make_key
+
+    def keeper(self, stack: Stack) -> Callable[[Any, Any], None] | None:
+        """A function that keeps a good result under its key for the fallback, or None where no fallback caches."""
+        cache, cacheable = (stack.fallback.cache if stack.fallback is not None else None), self.cacheable
+        if cache is None:
+            return None
+
+        def keep(key: Any, value: Any) -> None:
+            # The call has succeeded: a fault in here must not take its value away.
             try:
                 if cacheable is None or cacheable(value):
-                    cache.store(key(*args, **kwargs), value)
-            except Exception as error:
-                raise ValidationError(
-                    f"its result can't be kept for the fallback: {type(error).__name__}: {error}", target=stack.target
-                ) from error
+                    cache.store(key, value)
+            except Exception:
+                logging.getLogger("pixel_llm").exception("%s: its result can't be kept for the fallback", stack.target)
 
-        return remember
+        return keep

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from typing import Any
 
 from pixel_llm.errors import (
@@ -77,9 +76,9 @@ class Recovery:
             value=value, served_by=SERVED_BY_CALL, degraded=False, attempts=self._attempts + 1, elapsed=elapsed
         )
 
-    def finish(self, error: Exception, key: Callable[[], Any] | None) -> Outcome[Any]:
+    def finish(self, error: Exception, key: Any) -> Outcome[Any]:
         """
-        End a call that has failed for good.
+        End a call that has failed for good. *key* names it in the fallback's cache.
 
         Returns:
             What a fallback served.

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-from pixel_llm.errors import Place, PolicyError, Problem
+from pixel_llm.errors import Place, PolicyError, Problem, ValidationError
 from pixel_llm.events import Listener, Listeners
 from pixel_llm.monitoring import EventLog
 from pixel_llm.policy import SYSTEM_TARGETS, LoadedPolicy, PolicyConfig, TargetPolicy, load_policy
@@ -46,6 +46,8 @@ def load_policies(
     Raises:
         PolicyError: With every problem of the policy. Nothing is started then.
     """
+    if overrides is not None and not isinstance(overrides, Mapping):
+        raise ValidationError(f"overrides must be a mapping of policy sections (got {type(overrides).__name__})")
     loaded = load_policy(folder, profile, overlays=overlays, overrides=overrides, variables=variables)
     return Policies(loaded, clock=clock, listeners=listeners)
 
@@ -105,6 +107,10 @@ class Policies:
         cacheable: Callable[[Any], bool] | None = None,
     ) -> Callable[[Callable[P, R]], Guarded[P, R]]:
         """:meth:`wrap` as a decorator."""
+        if not isinstance(target, str):
+            raise ValidationError(
+                f'guard needs the name of a target: @policies.guard("billing.charge") (got {target!r})'
+            )
 
         def decorate(function: Callable[P, R]) -> Guarded[P, R]:
             return self.wrap(target, function, key=key, cooperative=cooperative, cacheable=cacheable)

@@ -132,10 +132,37 @@ class TestCaption:
             done = pixel_llm("caption", "astronaut.jpg", "--profile", "development", "--base-url", url, cwd=photos)
 
         assert 1 == done.returncode
-        last = done.stderr.splitlines()[-2:]
-        assert "refused" in last[0]
-        assert last[0].endswith("[ERR_CONN_REFUSED]")
-        assert "start LM Studio's server" in last[1]
+        *_log, line = done.stderr.splitlines()
+        assert "connection refused; start LM Studio's server" in line
+        assert line.endswith("[ERR_CONN_REFUSED]")
+
+    def test_escapes_what_would_move_the_cursor(self, server, photos):
+        """Control characters in captions and file names reach the terminal as text."""
+        server.extend([Answer(text="red \x1b[31m\a"), Answer(text="two\nlines")])
+        (photos / "bad\x1b.png").write_bytes(b"x")
+        words = ["--base-url", server.base_url]
+        done = pixel_llm("caption", "coffee.png", "astronaut.jpg", "bad\x1b.png", *words, cwd=photos)
+
+        assert "coffee.png: red \\x1b[31m\\x07\nastronaut.jpg: two\\nlines\n" == done.stdout
+        assert done.stderr.startswith("error: bad\\x1b.png: ")
+
+    def test_marks_a_truncated_caption(self, server, photos):
+        """A caption that the token limit cut off says so."""
+        server.extend([Answer(text="A half", finish_reason="length")])
+        done = pixel_llm("caption", "coffee.png", "--base-url", server.base_url, cwd=photos)
+
+        assert (0, "A half  [truncated]\n") == (done.returncode, done.stdout)
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+    def test_output_that_cannot_be_written(self, server, photos):
+        """A full disk is one line, not a traceback."""
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "pixel_llm", "caption", "coffee.png", "--base-url", server.base_url],
+                cwd=photos, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+            )  # fmt: skip
+
+        assert (1, "error: cannot write: No space left on device\n") == (done.returncode, done.stderr)
 
     def test_bad_base_url(self, photos):
         """A base URL that is none is a problem of the policy, with its path."""

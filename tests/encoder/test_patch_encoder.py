@@ -1,3 +1,6 @@
+import os
+import select
+import signal
 import subprocess
 import sys
 import threading
@@ -10,7 +13,7 @@ from drawings import checkerboard, disc, gradient, grey, halves, stripes
 from skimage import color, data
 
 import pixel_llm.encoder
-from pixel_llm.encoder import PatchEncoder, build_encoder, load_image, patch
+from pixel_llm.encoder import PatchEncoder, Picture, build_encoder, load_image, patch
 from pixel_llm.encoder.features import FEATURES, area_means, srgb_to_lab
 from pixel_llm.errors import EncoderError, ErrorCode, ValidationError
 
@@ -264,3 +267,25 @@ class TestExports:
             "assert 'torch' not in sys.modules"
         )
         subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+class TestFork:
+    def test_child_can_encode(self):
+        """A child of a process that has encoded encodes too: it does not wait for threads that it has not got."""
+        picture = Picture(np.random.default_rng(0).integers(0, 255, (512, 512, 3), np.uint8))
+        encoder = PatchEncoder("cpu")
+        expected = encoder.encode(picture).description
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.write(write, PatchEncoder("cpu").encode(picture).description.encode())
+            os._exit(0)
+        os.close(write)
+        ready, _, _ = select.select([read], [], [], 30)
+        found = os.read(read, 10_000).decode() if ready else "no answer within 30 s"
+        os.close(read)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+        assert expected == found

@@ -468,3 +468,19 @@ class TestApplication:
             structlog.reset_defaults()
 
         assert "attempt_failed" == read(file)[0]["message"]
+
+
+class TestPipe:
+    def test_is_not_written_to(self, tmp_path, caplog):
+        """
+        A named pipe that nobody reads would block every call past its deadline: it is reported, and calls go on.
+        """
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        log = EventLog(LoggingConfig(file=str(pipe)), profile="test")
+        log(RetryScheduled("shop.pay", 1, 1.0, None))
+        log.close()
+
+        assert [f"the log file {pipe} cannot be written: it is no regular file; calls go on without it"] == [
+            record.getMessage() for record in caplog.records if record.name == "pixel_llm"
+        ]

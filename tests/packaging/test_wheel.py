@@ -62,10 +62,11 @@ class TestWheel:
 
         assert "3\n" == run(installed / "python", "-c", code, cwd=tmp_path).stdout
 
-    def test_captioning_says_what_is_missing(self, installed, tmp_path):
+    @pytest.mark.parametrize("words", [("caption", "photo.png"), ("demo",)], ids=lambda words: words[0])
+    def test_captioning_says_what_is_missing(self, installed, tmp_path, words):
         """Without the encoder extra, captioning says how to get it, and shows no traceback."""
         (tmp_path / "photo.png").write_bytes(b"x")
-        done = run(installed / "pixel-llm", "caption", "photo.png", cwd=tmp_path)
+        done = run(installed / "pixel-llm", *words, cwd=tmp_path)
 
         assert (1, "") == (done.returncode, done.stdout)
         assert "pip install 'pixel-llm[encoder]'" in done.stderr

@@ -285,34 +285,36 @@ class TestCacheStep:
 
         assert "paid" == world.run(guard(stack, world.function(scripted(gone())), **KEY), "visa")
 
-    @pytest.mark.parametrize("name", ["key", "cacheable"])
-    def test_a_fault_in_keeping_a_good_result_is_seen(self, both_worlds, name):
+    @pytest.mark.parametrize(
+        ("key", "reason"),
+        [
+            pytest.param(lambda: {}["k"], "KeyError: 'k'", id="raises"),
+            pytest.param(lambda: ["a list"], "TypeError: unhashable type: 'list'", id="cannot be hashed"),
+        ],
+    )
+    def test_a_wrong_key_is_seen_before_anything_has_happened(self, both_worlds, key, reason):
         """
-        When key= or cacheable= fails the call is neither made again nor stood in for, whatever the fault is.
+        The key is made before the call, so a wrong one fails without the call being made.
         """
-        retry = RetryConfig(strategy=RetryStrategy.IMMEDIATE)
-        fault = ConnectionResetError("no cache")
-
-        def fail(*args):
-            raise fault
-
-        call = both_worlds("paid", retry=retry, fallback=(cache(), value("sorry")), options={**KEY, name: fail})
+        call = both_worlds("paid", fallback=(cache(), value("sorry")), options={"key": key})
         with pytest.raises(ValidationError) as caught:
             call()
 
-        assert fault is caught.value.__cause__
-        assert "shop.pay: its result can't be kept for the fallback: ConnectionResetError: no cache" == str(
-            caught.value
-        )
-        assert 1 == call.calls
+        assert f"shop.pay: key= can't name this call in the cache: {reason}" == str(caught.value)
+        assert 0 == call.calls
 
-    def test_a_key_that_cannot_be_hashed_is_seen(self, both_worlds):
+    def test_a_fault_of_cacheable_does_not_take_a_good_result_away(self, both_worlds, caplog):
         """
-        Nor is a key of the wrong kind passed over.
+        The value is given back and not kept; the fault is in the library's log.
         """
-        call = both_worlds("paid", fallback=(cache(), value("sorry")), options={"key": lambda: ["a list"]})
-        with pytest.raises(ValidationError, match="TypeError: unhashable"):
-            call()
+
+        def fail(result):
+            raise ConnectionResetError("no cache")
+
+        call = both_worlds("paid", fallback=(cache(), value("sorry")), options={**KEY, "cacheable": fail})
+
+        assert "paid" == call()
+        assert ["shop.pay: its result can't be kept for the fallback"] == caplog.messages
 
 
 class TestAfterTheDeadline:

@@ -220,14 +220,60 @@ class TestWhatIsRefused:
         )
 
 
-class TestCoroutineFromASyncFunction:
+class TestWhatRunsLater:
     def test_is_refused(self):
-        """A sync function that gives a coroutine would run unguarded when it is awaited, so the call says so."""
+        """A sync function that gives a coroutine or a generator would run it unguarded, so the call says so."""
 
         async def ask() -> str:
             return "hello"
 
-        guarded = guard(Stack("chat", TargetPolicy()), lambda: ask())
+        def count():
+            yield 1
 
-        with pytest.raises(ValidationError, match=r"returned the coroutine of .*ask: guard the async function itself"):
-            guarded()
+        for later, kind in ((ask, "coroutine"), (count, "generator")):
+            guarded = guard(Stack("chat", TargetPolicy()), lambda later=later: later())
+            with pytest.raises(ValidationError, match=rf"returned the {kind} of .*{later.__name__}, which would run"):
+                guarded()
+
+
+class Register:
+    @functools.partial(guard, Stack("till", TargetPolicy()))
+    def pay(self, amount):
+        """Take money."""
+        return self, amount
+
+    @functools.partial(guard, Stack("till", TargetPolicy()))
+    async def pay_async(self, amount):
+        return self, amount
+
+    @classmethod
+    @functools.partial(guard, Stack("till", TargetPolicy()))
+    def count(cls):
+        return cls
+
+
+class TestMethod:
+    def test_and_its_outcome_know_their_object(self):
+        """obj.method and obj.method.outcome both get obj, sync, async and on the class."""
+        till = Register()
+
+        assert (till, 3) == till.pay(3)
+        assert (till, 3) == till.pay.outcome(3).value
+        assert (till, 3) == Register.pay.outcome(till, 3).value
+        assert (till, 3) == asyncio.run(till.pay_async.outcome(3)).value
+        assert Register is Register.count.outcome().value
+
+    def test_is_what_it_was(self):
+        """A guarded method keeps its docstring, and an async one can be told from a sync one."""
+        assert "Take money." == Register.pay.__doc__
+        assert inspect.iscoroutinefunction(Register().pay_async)
+        assert not inspect.iscoroutinefunction(Register().pay)
+
+
+class TestHelpers:
+    @pytest.mark.parametrize("name", ["key", "cacheable"])
+    @pytest.mark.parametrize("helper", [5, pay_async], ids=["not callable", "async"])
+    def test_must_be_plain_functions(self, name, helper):
+        """A key= or cacheable= that could never work is refused when the function is wrapped."""
+        with pytest.raises(ValidationError, match=f"{name}= must be a plain function"):
+            guard(Stack("till", TargetPolicy()), pay, **{name: helper})
