@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 BENCH := $(VENV)/.bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit bench schema constraints clean
+.PHONY: help demo test lint unit fuzz bench schema docs constraints clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,11 +38,18 @@ lint: $(INSTALLED) ## Check style, types, import directions and the shipped poli
 unit: $(INSTALLED) ## Run the tests
 	@$(BIN)/pytest -n 2
 
+fuzz: $(INSTALLED) ## Take mutated policies through the loader, for a minute
+	@$(BIN)/python -m fuzz --jobs 2 --seconds 60 --count 1000000000
+
 bench: $(BENCH) ## Measure against the peers; writes docs/reference/benchmarks.md
 	@$(BIN)/python -m benchmarks
 
 schema: $(INSTALLED) ## Write schemas/policy.schema.json from the sections in pixel_llm/policy/sections/
 	@$(BIN)/pixel-llm policy schema > schemas/.new && mv schemas/.new schemas/policy.schema.json
+
+docs: $(INSTALLED) ## Write docs/reference/ from the code, and what commands print into the pages
+	@$(BIN)/python -m tools.reference
+	@$(BIN)/python -m tools.samples
 
 constraints: $(INSTALLED) ## Write constraints.txt from what is installed
 	@{ echo '# Versions that the test suite passes with. `make` installs with these; regenerate with `make constraints`.'; \

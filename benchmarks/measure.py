@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
@@ -57,6 +58,20 @@ def command(*words: str) -> Callable[[], object]:
         return subprocess.run(words, check=True, capture_output=True)
 
     return run
+
+
+#: A small process in between: what a child takes at most is at least what its parent took when it was forked.
+_REPORT_PEAK = (
+    "import resource, subprocess, sys\n"
+    "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)\n"
+    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == 'darwin' else 1024))\n"
+)
+
+
+def peak_memory(*words: str) -> float:
+    """The most memory in bytes that a command, which must succeed, has taken."""
+    done = subprocess.run([sys.executable, "-c", _REPORT_PEAK, *words], check=True, capture_output=True, text=True)
+    return float(done.stdout)
 
 
 def commands(candidates: Mapping[str, Sequence[str]], rounds: int = 7) -> dict[str, float]:

@@ -15,12 +15,16 @@ from pixel_llm.errors import ErrorCode, ErrorFamily, PixelLMError, PolicyError
 #: Commands are imported when they are called: checking a policy must load neither httpx nor torch.
 COMMANDS = {
     "caption": ("pixel_llm.cli.caption:caption_command", "Caption images through a policy."),
+    "completion": (
+        "pixel_llm.cli.completion:completion_command",
+        "Print the script that completes commands in your shell.",
+    ),
     "demo": ("pixel_llm.cli.demo:demo_command", "Watch a policy carry captions through a failing server."),
     "lm-studio-stub": (
         "pixel_llm.cli.lm_studio_stub:lm_studio_stub_command",
         "Run a scripted LM Studio that misbehaves as told.",
     ),
-    "policy": ("pixel_llm.cli.policy:policy_group", "Check policies and print their schema."),
+    "policy": ("pixel_llm.cli.policy:policy_group", "Check policies, look into them, compare them."),
 }
 
 

@@ -26,6 +26,13 @@ class ProblemSeverity(StrEnum):
     NOTE = "note"
 
 
+_LONGEST = 1000
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
     """
@@ -48,6 +55,11 @@ class Problem:
     message: str
     rule: str = "PL003"
     severity: ProblemSeverity = ProblemSeverity.ERROR
+
+    def __post_init__(self) -> None:
+        # What is shown of a file is bounded, since a single key may be as long as the file.
+        object.__setattr__(self, "path", _shortened(self.path))
+        object.__setattr__(self, "message", _shortened(self.message))
 
     def __str__(self) -> str:
         message = self.message

@@ -2,8 +2,8 @@
 What a policy can cost at worst, computed from the policy alone.
 
 A bound is never exceeded, whatever the callable, its server and the other callers do, and some
-schedule reaches it. ``docs/explanation/bounds.md`` derives the formulas and names the two corners
-in which a bound is true but can't be reached.
+schedule reaches it. ``docs/explanation/bounds.md`` derives the formulas and names the corners
+in which a bound is true but is not reached.
 """
 
 from __future__ import annotations
@@ -253,15 +253,23 @@ def _outage_inside(config: PolicyConfig, outage: _Outage | None) -> _Outage | No
 
     None where the chat's own breaker or fallback stands between: what generate() then sees counts as no failure.
     """
-    chat = _chat_inside(config)
+    chat, own = _chat_inside(config), config.targets.get(GENERATE, _NOTHING).timeout
     if outage is None or chat.circuit_breaker is not None or chat.fallback is not None:
         return None
-    *_, (ends, codes) = _failures(chat, outage)
-    own = config.targets.get(GENERATE, _NOTHING).timeout
     timeout = own.attempt if own is not None else None
-    if timeout is not None and timeout < ends:
-        return _Outage(timeout, (ErrorCode.ERR_TIMEOUT_REQUEST, ErrorCode.ERR_TIMEOUT_DEADLINE, *outage.codes))
-    return _Outage(None if ends == math.inf else ends, codes)
+    last = _failures(dataclasses.replace(chat, deadline=_shorter(chat.deadline, timeout)), outage)[-1]
+    # If it is the timeout of generate() that ends it, either of the two may be the first to say so.
+    codes = (*last.codes, ErrorCode.ERR_TIMEOUT_REQUEST) if last.at == timeout else last.codes
+    return _Outage(None if last.at == math.inf else last.at, codes)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Failure:
+    """A failed attempt: *at* so many seconds after the call began, of one of *codes*; *fair* if it may be counted."""
+
+    at: float
+    codes: tuple[ErrorCode, ...]
+    fair: bool = True
 
 
 def _opens_after(policy: TargetPolicy, outage: _Outage | None, rate: float) -> float | None:
@@ -275,30 +283,31 @@ def _opens_after(policy: TargetPolicy, outage: _Outage | None, rate: float) -> f
     breaker = policy.circuit_breaker
     if breaker is None or outage is None:
         return None
-    counted = [ends for ends, codes in _failures(policy, outage) if ends < math.inf and _count(breaker, codes)]
+    failures = [failure for failure in _failures(policy, outage) if failure.fair and failure.at < math.inf]
+    counted = [failure.at for failure in failures if _count(breaker, failure.codes)]
     if not counted:
         return None
     threshold = breaker.failure_threshold
-    times = heapq.merge(*([call / rate + ends for call in range(1, threshold + 1)] for ends in counted))
+    times = heapq.merge(*([call / rate + at for call in range(1, threshold + 1)] for at in counted))
     return next(itertools.islice(times, threshold - 1, None))
 
 
-def _failures(policy: TargetPolicy, outage: _Outage) -> list[tuple[float, tuple[ErrorCode, ...]]]:
+def _failures(policy: TargetPolicy, outage: _Outage) -> list[_Failure]:
     """
-    When, from the start of a call, its attempts fail in an *outage*, and of what; the last failure ends it.
+    The failed attempts of a call in an *outage*; the last one ends it.
 
-    An attempt that the deadline cuts is among them only if it is the first one: else it counts for nothing,
-    as it hasn't had its full timeout, were it by the moment that went by between two attempts.
+    An attempt that the deadline cuts is fairly judged only if it is the first one. Others haven't had their
+    full timeout, were it by the moment that goes by between two attempts.
     """
     retry = policy.retry if _retries(policy, outage.codes) else None
     deadline = math.inf if policy.deadline is None else policy.deadline
-    failures: list[tuple[float, tuple[ErrorCode, ...]]] = []
+    failures: list[_Failure] = []
     begins = 0.0
     for number in range(1 if retry is None else retry.max_attempts):
         ends = math.inf if outage.attempt is None else begins + outage.attempt
         if ends >= deadline - _GRAIN:
-            return failures or [(deadline, (ErrorCode.ERR_TIMEOUT_DEADLINE,))]
-        failures.append((ends, outage.codes))
+            return [*failures, _Failure(deadline, (ErrorCode.ERR_TIMEOUT_DEADLINE,), fair=not failures)]
+        failures.append(_Failure(ends, outage.codes))
         begins = ends + (retry.ceiling(number) if retry is not None else 0.0)
         if begins >= deadline - _GRAIN:
             break

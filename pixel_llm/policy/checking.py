@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixel_llm.errors import PolicyError, Problem, ProblemSeverity
+from pixel_llm.policy.inheritance import Sources
 from pixel_llm.policy.lint import RULES, Suppressions
-from pixel_llm.policy.loading import LoadedPolicy, load_policy_file
+from pixel_llm.policy.loading import LoadedPolicy, load_from
+from pixel_llm.policy.locating import neighbours
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,28 +35,34 @@ def check_files(
     *,
     overlays: Iterable[str | Path] | None = None,
     variables: Mapping[str, str] | None = None,
+    given: Mapping[Path, bytes] | None = None,
 ) -> CheckReport:
     """
     Check each of *files* with everything it extends.
 
-    A file that is wrong is not linted. What stands in a file that several others extend is reported once.
+    Those in *given* are not read; they hold what stands there. A file that is wrong is not linted. What stands in a
+    file that several others extend is reported once.
     """
     overlays = None if overlays is None else list(overlays)
+    given = given or {}
     problems: dict[Problem, None] = {}
     seen: set[Path] = set()
     suppressions = Suppressions(rule.id for rule in RULES)
     for file in files:
         try:
-            loaded = load_policy_file(file, overlays=overlays, variables=variables)
+            sources = Sources(neighbours(file))
+            if file in given:
+                sources.add(file, given[file])
+            loaded = load_from(sources, file, overlays=overlays, variables=variables)
         except PolicyError as error:
             problems.update(dict.fromkeys(error.problems))
             continue
         for source in loaded.sources:
             if source not in seen:
                 seen.add(source)
-                suppressions.read(source)
+                suppressions.read(source, given.get(source))
         problems.update(dict.fromkeys(lint(loaded)))
-    kept = [*suppressions.filter(problems), *suppressions.problems()]
+    kept = [*suppressions.filter(problems), *suppressions.problems(files)]
     return CheckReport(tuple(files), tuple(sorted(kept)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pixel_llm.errors import Problem
+from pixel_llm.errors import ErrorCategory, ErrorCode, Problem
 from pixel_llm.policy.durations import duration_complaint, parse_duration
 from pixel_llm.policy.nodes import Node, format_path
 from pixel_llm.policy.showing import show
@@ -20,6 +20,10 @@ _TYPES = {
     "object": "a mapping",
     "array": "a list",
 }
+
+
+#: Names that are right in themselves, be it at another place.
+_ERROR_NAMES = {*ErrorCategory, *ErrorCode}
 
 
 def complain(violation: Any, document: Node) -> Iterator[Problem]:
@@ -75,8 +79,9 @@ def _describe(violation: Any) -> str:
         case "maximum":
             return f"must be at most {limit}{got}"
         case "anyOf":
-            names = limit[0].get("enum", [])
-            return f"{_must_be(violation)}{got}{suggestion(str(value), names)}"
+            is_name = isinstance(value, str) and value in _ERROR_NAMES
+            hint = "" if is_name else suggestion(str(value), limit[0].get("enum", []))
+            return f"{_must_be(violation)}{got}{hint}"
         case "minItems" | "minLength":
             return "must not be empty"
         case _:

@@ -16,10 +16,11 @@ _FRACTION = r"(\.[0-9]{1,30})?"
 #: digits that waiting for so long would overflow the system's clocks, or so short that it would be nothing.
 DURATION_PATTERN = (
     rf"^(?=[0-9])([0-9]{{1,5}}{_FRACTION}h)?([0-9]{{1,7}}{_FRACTION}m)?"
-    rf"([0-9]{{1,9}}{_FRACTION}s)?([0-9]{{1,9}}{_FRACTION}ms)?$"
+    rf"([0-9]{{1,9}}{_FRACTION}s)?([0-9]{{1,12}}{_FRACTION}ms)?$"
 )
 
 _DURATION = re.compile(DURATION_PATTERN)
+_TOO_LONG = re.compile(r"([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?")
 _PART = re.compile(r"([0-9.]+)(ms|h|m|s)")
 
 
@@ -43,6 +44,8 @@ def duration_complaint(value: object) -> str:
     text = str(value)
     if not isinstance(value, bool) and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
         return f"{text} has no unit: write {text}s or {text}ms"
+    if text and _TOO_LONG.fullmatch(text):
+        return f"must be shorter than 100000h (got {show(value)})"
     return f"must be a duration such as 500ms, 30s, 2m or 1h30m (got {show(value)})"
 
 

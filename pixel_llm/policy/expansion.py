@@ -12,7 +12,7 @@ import dataclasses
 from pixel_llm.policy.merging import merge, without_nulls
 from pixel_llm.policy.nodes import Node
 from pixel_llm.policy.sections.document import POLICY
-from pixel_llm.policy.sections.target import SYSTEM_TARGETS, patterns_for
+from pixel_llm.policy.sections.target import SYSTEM_TARGETS, is_pattern, patterns_for
 from pixel_llm.policy.templates import Templates
 
 _TARGET = POLICY.child("defaults")
@@ -28,16 +28,15 @@ def expand(document: Node, templates: Templates) -> Node:
     """
     values = {key: child for key, child in document.value.items() if key not in _USED_UP}
     defaults = document.value.get("defaults")
-    if defaults is not None:
-        defaults = templates.apply(defaults, ("defaults",))
     section = values.get("targets")
     written = section.value if section is not None and isinstance(section.value, dict) else {}
-    targets = {name: templates.apply(target, ("targets", name)) for name, target in written.items()}
-    system = [name for name in SYSTEM_TARGETS if defaults is not None or patterns_for(name, targets)]
+    patterns = [name for name in written if is_pattern(name)]
+    system = [name for name in SYSTEM_TARGETS if defaults is not None or patterns_for(name, patterns)]
     expanded: dict[str, Node] = {}
-    for name in dict.fromkeys([*targets, *system]):
-        layers = [*([defaults] if defaults is not None else []), *(targets[p] for p in patterns_for(name, targets))]
-        expanded[name] = _merged([*layers, *([targets[name]] if name in targets else [])])
+    for name in dict.fromkeys([*written, *system]):
+        sources = [defaults, *(written[pattern] for pattern in patterns_for(name, patterns)), written.get(name)]
+        merged = _merged([source for source in sources if source is not None])
+        expanded[name] = templates.apply(merged, ("targets", name))
     place = section.place if section is not None else document.place
     keys = dict(section.keys) if section is not None else {}
     if expanded:

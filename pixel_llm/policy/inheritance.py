@@ -3,32 +3,46 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pixel_llm.errors import Place, PolicyError, Problem
 from pixel_llm.policy.locating import profiles_in, shipped_folder
 from pixel_llm.policy.merging import merge
 from pixel_llm.policy.nodes import Node
-from pixel_llm.policy.reading import read_file
+from pixel_llm.policy.reading import read_bytes, read_file
 from pixel_llm.policy.schema import check_source
-from pixel_llm.policy.sections.document import POLICY
+from pixel_llm.policy.sections.document import POLICY, PROFILE_PATTERN
 from pixel_llm.policy.suggestions import one_of, suggestion
 
 MAX_DEPTH = 20
 
 EXTENDS = "PL004"
 
+_NAME = re.compile(PROFILE_PATTERN)
+
 
 class Sources:
-    """Reads and checks policy files, each once, and merges them with their parents."""
+    """
+    Reads and checks policy files, each once, and merges them with their parents.
 
-    def __init__(self, profiles: Mapping[str, Path]) -> None:
+    Args:
+        profiles: What can be extended, by name.
+        read: How files are read, where they are not all on disk.
+    """
+
+    def __init__(self, profiles: Mapping[str, Path], *, read: Callable[[Path], Node] = read_file) -> None:
         self._profiles = profiles
+        self._read = read
         self.documents: dict[Path, Node] = {}
         self.problems: list[Problem] = []
         self._merged_files: dict[Path, Node] = {}
         self._heights: dict[Path, int] = {}
+
+    def add(self, path: Path, data: bytes) -> None:
+        """Take *data* for what the file at *path* holds, be it there or not."""
+        self._take(path, lambda: read_bytes(data, name=str(path)))
 
     def load(self, path: Path) -> Node:
         """The file at *path* merged over everything it extends. Problems are collected."""
@@ -45,14 +59,17 @@ class Sources:
 
     def _document(self, path: Path) -> Node:
         if path not in self.documents:
-            try:
-                document = read_file(path)
-                self.problems.extend(check_source(document))
-                self.documents[path] = document
-            except PolicyError as exc:  # go on with nothing in its place, to find what else is wrong
-                self.problems.extend(exc.problems)
-                self.documents[path] = Node({}, Place(str(path)))
+            self._take(path, lambda: self._read(path))
         return self.documents[path]
+
+    def _take(self, path: Path, read: Callable[[], Node]) -> None:
+        try:
+            document = read()
+            self.problems.extend(check_source(document))
+            self.documents[path] = document
+        except PolicyError as exc:  # go on with nothing in its place, to find what else is wrong
+            self.problems.extend(exc.problems)
+            self.documents[path] = Node({}, Place(str(path)))
 
     def _laid_over(self, document: Node, patch: Node) -> Node:
         if "extends" in patch.value:
@@ -104,7 +121,8 @@ def _parents(document: Node) -> list[tuple[str, Node]]:
     if extends is None:
         return []
     nodes = extends.value if isinstance(extends.value, list) else [extends]
-    return [(node.value, node) for node in nodes if isinstance(node.value, str)]
+    # What is no name at all has been reported by the schema.
+    return [(node.value, node) for node in nodes if isinstance(node.value, str) and _NAME.fullmatch(node.value)]
 
 
 def _without_extends(document: Node) -> Node:

@@ -70,6 +70,8 @@ class Interpolator:
                 f"{match.group()} is no reference: write ${{NAME}} or ${{NAME:-default}}, or $${{ for text"
             )
         name, default = inside.groups()
+        if default is not None and "${" in default:
+            raise _ReferenceError(f"the default of {name} holds another reference; variables have plain defaults")
         if _SECRET_NAME.fullmatch(name) and not kind.keeps_secrets:
             raise _ReferenceError(f"${{{name}}} is named like a secret; only lm_studio.api_key may take one")
         value = self._variables.get(name) or default

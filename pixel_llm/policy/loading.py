@@ -12,8 +12,8 @@ from pixel_llm.errors import Place, PolicyError
 from pixel_llm.policy.expansion import expand
 from pixel_llm.policy.inheritance import Sources
 from pixel_llm.policy.interpolation import Interpolator
-from pixel_llm.policy.locating import find_folder, profile_file, profiles_in
-from pixel_llm.policy.meaning import check_meaning
+from pixel_llm.policy.locating import find_folder, neighbours, profile_file
+from pixel_llm.policy.meaning import check_meaning, check_names, check_repeatable
 from pixel_llm.policy.nodes import Node, node_from
 from pixel_llm.policy.schema import check_effective
 from pixel_llm.policy.sections.document import POLICY, PolicyConfig
@@ -83,15 +83,27 @@ def load_policy_file(
     variables: Mapping[str, str] | None = None,
 ) -> LoadedPolicy:
     """Load the policy in one file; it may extend its neighbours and the shipped profiles. See :func:`load_policy`."""
+    sources = Sources(neighbours(path))
+    return load_from(sources, path, overlays=overlays, overrides=overrides, variables=variables)
+
+
+def load_from(
+    sources: Sources,
+    path: Path,
+    *,
+    overlays: Iterable[str | Path] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> LoadedPolicy:
+    """Load *path* out of *sources*, which may hold files that are nowhere else. See :func:`load_policy`."""
     variables = os.environ if variables is None else variables
-    sources = Sources(profiles_in(path.parent))
     document = sources.load(path)
     for overlay in _overlays(overlays, variables):
         document = sources.overlay(document, overlay)
     if overrides:
         document = sources.lay_over(document, node_from({"version": 1, **overrides}, Place("<overrides>")))
     if sources.problems:
-        raise PolicyError(sources.problems)
+        raise PolicyError([*sources.problems, *check_names(document)])
     return _finish(path, document, sources, variables)
 
 
@@ -106,12 +118,12 @@ def _finish(path: Path, written: Node, sources: Sources, variables: Mapping[str,
     document = POLICY.resolve(written, interpolator, ())
     templates = Templates(document)
     document = expand(document, templates)
-    problems = interpolator.problems + templates.problems
-    problems = problems or check_effective(document)
-    if problems:
+    unmet = interpolator.problems + templates.problems or check_effective(document)
+    problems = unmet + check_names(document) + check_repeatable(document)
+    if unmet:
         raise PolicyError(problems)
     config: PolicyConfig = POLICY.freeze(document.plain())
-    problems = check_meaning(config, document)
+    problems += check_meaning(config, document)
     if problems:
         raise PolicyError(problems)
     return LoadedPolicy(path.stem, path, config, document, written, dict(sources.documents), frozenset(templates.used))

@@ -14,6 +14,9 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 NOT_FOUND = "PL001"
 
+#: What standard input is called, as a file.
+STANDARD_INPUT = Path("<stdin>")
+
 #: Files that are read as policies.
 SUFFIXES = (".yaml", ".yml")
 
@@ -41,6 +44,8 @@ def find_folder(given: str | Path | None, variables: Mapping[str, str] | None = 
             raise PolicyError([Problem(Place(str(folder)), "", f"the folder of policies {what}{origin}", NOT_FOUND)])
         return folder
     local = Path("policies")
+    if local.exists() and not local.is_dir():
+        raise PolicyError([Problem(Place("policies"), "", "is not a folder of policies", NOT_FOUND)])
     return local if local.is_dir() else shipped_folder("policies")
 
 
@@ -60,6 +65,11 @@ def profiles_in(folder: Path) -> dict[str, Path]:
                 [Problem(Place(str(second)), "", f"is the profile {second.stem!r} too; {first} is another", NOT_FOUND)]
             )
     return {path.stem: path for path in [*policy_files(shipped_folder("policies")), *own]}
+
+
+def neighbours(file: Path) -> dict[str, Path]:
+    """The profiles that *file* can extend: those beside it; for standard input those of :func:`find_folder`."""
+    return profiles_in(find_folder(None) if file == STANDARD_INPUT else file.parent)
 
 
 def profile_file(folder: Path, name: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from pixel_llm.errors import Problem
 from pixel_llm.policy.durations import format_duration
@@ -12,14 +13,43 @@ from pixel_llm.policy.sections.target import SYSTEM_TARGETS, TargetPolicy, is_pa
 from pixel_llm.policy.suggestions import one_of, suggestion
 
 
+def check_names(document: Node) -> list[Problem]:
+    """The targets of *document* that the system does not have. Works on documents that are wrong otherwise, too."""
+    problems: list[Problem] = []
+    targets = document.find(["targets"])
+    for name in targets.value if "targets" in document.value and isinstance(targets.value, dict) else ():
+        covers_one = is_pattern(name) and any(target.startswith(name[:-1]) for target in SYSTEM_TARGETS)
+        if is_system_name(name) and name not in SYSTEM_TARGETS and not covers_one:
+            path = format_path(("targets", name))
+            problems.append(Problem(targets.place_of_key(name), path, unknown_system_target(name), "PL010"))
+    return problems
+
+
+def check_repeatable(document: Node) -> list[Problem]:
+    """The targets of an expanded *document* that retry without saying whether that is safe."""
+    problems: list[Problem] = []
+    targets = document.find(["targets"])
+    for name, target in targets.value.items() if "targets" in document.value else ():
+        layers = target.value if isinstance(target.value, dict) else {}
+        if "retry" in layers and "idempotent" not in layers and not is_system_name(name):
+            message = (
+                "a target of your own that retries must say `idempotent: true` (calling twice does no harm) "
+                "or `idempotent: false` (retry only what was never sent)"
+            )
+            path = format_path(("targets", name))
+            problems.append(Problem(target.place_of_key("retry"), path, message, "PL011"))
+    return problems
+
+
 def check_meaning(policy: PolicyConfig, document: Node) -> list[Problem]:
     """Every rule that *policy*, frozen from *document*, breaks."""
-    return [
+    problems = [
         problem
         for name, target in policy.targets.items()
-        for rule in (_known_target, _says_idempotent, _delays_in_order, _one_cache)
+        for rule in (_delays_in_order, _one_cache)
         for problem in rule(name, target, document)
     ]
+    return [*_usable_base_url(policy, document), *problems]
 
 
 def unknown_system_target(name: str) -> str:
@@ -28,21 +58,23 @@ def unknown_system_target(name: str) -> str:
     return f"the system has no target {name!r}{hint}"
 
 
-def _known_target(name: str, target: TargetPolicy, document: Node) -> Iterator[Problem]:
-    covers_one = is_pattern(name) and any(target_name.startswith(name[:-1]) for target_name in SYSTEM_TARGETS)
-    if is_system_name(name) and name not in SYSTEM_TARGETS and not covers_one:
-        place = document.find(["targets"]).place_of_key(name)
-        yield Problem(place, format_path(("targets", name)), unknown_system_target(name), "PL010")
+def _usable_base_url(policy: PolicyConfig, document: Node) -> Iterator[Problem]:
+    complaint = _complain_of_url(policy.lm_studio.base_url)
+    if complaint:
+        path = ("lm_studio", "base_url")
+        yield Problem(document.find(path).place, format_path(path), complaint, "PL014")
 
 
-def _says_idempotent(name: str, target: TargetPolicy, document: Node) -> Iterator[Problem]:
-    if target.retry is not None and target.idempotent is None and not is_system_name(name):
-        place = document.find(["targets", name]).place_of_key("retry")
-        message = (
-            "a target of your own that retries must say `idempotent: true` (calling twice does no harm) "
-            "or `idempotent: false` (retry only what was never sent)"
-        )
-        yield Problem(place, format_path(("targets", name)), message, "PL011")
+def _complain_of_url(url: str) -> str:
+    """What is wrong with *url*, which itself is not shown: it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "must have a port from 1 to 65535, and a host"
+    if not parts.hostname or port == 0:
+        return "must have a host, and a port from 1 to 65535"
+    return "must end with its path, such as /v1, without ? and #" if parts.query or parts.fragment else ""
 
 
 def _delays_in_order(name: str, target: TargetPolicy, document: Node) -> Iterator[Problem]:

@@ -38,8 +38,9 @@ class Node:
         """The node at *path*, or the deepest one on the way there."""
         node = self
         for part in path:
+            children: Any = node.value if isinstance(node.value, dict | list) else ()  # a text's parts are no nodes
             try:
-                node = node.value[part]
+                node = children[part]
             except (KeyError, IndexError, TypeError):
                 return node
         return node

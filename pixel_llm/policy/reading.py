@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -13,6 +14,7 @@ from pixel_llm.errors import Place, PolicyError, Problem
 from pixel_llm.policy.decoding import UNREADABLE, decode
 from pixel_llm.policy.nodes import Node
 from pixel_llm.policy.scalars import LookAlikeError, resolve_plain
+from pixel_llm.policy.syntax import explain
 
 LOOK_ALIKE = "PL002"
 
@@ -38,6 +40,8 @@ def read_file(path: FilePath, *, name: str | None = None) -> Node:
     """
     name = name or str(path)
     try:
+        if path.is_fifo():  # reading one could wait for ever
+            raise OSError(errno.EINVAL, "it is a pipe; give `-` for standard input")
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as exc:
@@ -50,21 +54,6 @@ def read_bytes(data: bytes, *, name: str) -> Node:
     if len(data) > MAX_BYTES:
         raise PolicyError([Problem(Place(name), "", f"is larger than {MAX_BYTES // 1024} KiB", UNREADABLE)])
     return _Reader(name).read(decode(data, name))
-
-
-#: What the parser says most often, and what it means to the person who wrote the file.
-_PLAIN_WORDS = (
-    ("cannot start any token", "nothing can begin with {char}; quote the text"),
-    ("mapping values are not allowed", "no colon is expected here; quote the text, or mend the indentation"),
-    ("did not find expected key", "nothing more is expected here; quote the text, or mend the indentation"),
-)
-
-
-def _in_plain_words(error: yaml.MarkedYAMLError, char: str) -> str:
-    said = " ".join(part for part in (error.context, error.problem) if part)
-    if char == "\t":
-        return "a tab can't indent; use spaces"
-    return next((words.format(char=char) for part, words in _PLAIN_WORDS if part in said), said)
 
 
 @dataclass(slots=True)
@@ -95,12 +84,9 @@ class _Reader:
         try:
             for event in yaml.parse(text, Loader=_Loader):
                 self._take(event)
-        except yaml.MarkedYAMLError as exc:
-            mark = exc.problem_mark or exc.context_mark
-            place, char = (self._place(mark), text[mark.index : mark.index + 1]) if mark else (Place(self._name), "")
-            self._report(place, f"is not YAML: {_in_plain_words(exc, char)}")
         except yaml.YAMLError as exc:
-            self._report(Place(self._name), f"is not YAML: {str(exc).splitlines()[0]}")
+            mark, what = explain(exc, text)
+            self._report(self._place(mark) if mark is not None else Place(self._name), f"is not YAML: {what}")
         if not self._problems and (self._root is None or not isinstance(self._root.value, dict)):
             place = self._root.place if self._root else Place(self._name)
             what = "is empty" if self._root is None or self._root.value is None else "must be a mapping of sections"

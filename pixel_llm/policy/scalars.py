@@ -33,7 +33,7 @@ _OLD_NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+|([-+]?[0-9]+\.[0-
 
 
 class LookAlikeError(ValueError):
-    """A plain scalar that YAML 1.1 and YAML 1.2 read differently."""
+    """A plain scalar that YAML 1.1 and YAML 1.2 read differently, or that is no number one can compute with."""
 
 
 def resolve_plain(text: str) -> object:
@@ -75,8 +75,9 @@ def _number_or_text(text: str) -> object:
     else:
         return text
     if not _OLD_NUMBER.fullmatch(text):
+        short = _short(text)
         raise LookAlikeError(
-            f'{text} is a text in YAML 1.1 and a number in YAML 1.2: write {_plainly(number)}, or "{text}"'
+            f'{short} is a text in YAML 1.1 and a number in YAML 1.2: write {_plainly(number)}, or "{short}"'
         )
     return number
 
@@ -89,13 +90,17 @@ def _plainly(number: float) -> str:
 
 def _bounded_integer(text: str, base: int) -> int:
     if len(text) > 40:
-        raise LookAlikeError(f"the number {text[:20]}… has {len(text)} digits")
+        raise LookAlikeError(f"the number {_short(text)} has {len(text)} digits")
     return int(text, base)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:37]}…"
 
 
 def _finite(number: float, text: str) -> float:
     if not math.isfinite(number):
-        raise LookAlikeError(f"{text} is not a finite number")
+        raise LookAlikeError(f"{_short(text)} is not a finite number")
     return number
 
 
@@ -109,4 +114,5 @@ def _refuse_old_number(text: str) -> None:
         (_OLD_DATE, "a date"),
     ):
         if pattern.fullmatch(text):
-            raise LookAlikeError(f'{text} is {what} in YAML 1.1 and not in YAML 1.2: write it plainly, or "{text}"')
+            short = _short(text)
+            raise LookAlikeError(f'{short} is {what} in YAML 1.1 and not in YAML 1.2: write it plainly, or "{short}"')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from pixel_llm.policy.kinds import ANYTHING, Interpolate, JSONSchema, Kind, SchemaBuilder, Setting
@@ -56,11 +57,19 @@ class Section(Kind):
 
     def fields(self) -> dict[str, dataclasses.Field[Any]]:
         """The dataclass fields that are settings, by name."""
-        return {field.name: field for field in dataclasses.fields(self.model) if "setting" in field.metadata}
+        return self._fields
 
     def settings(self) -> dict[str, Setting]:
         """Every setting that a source file may have, by key."""
-        own = {name: field.metadata["setting"] for name, field in self.fields().items()}
+        return self._settings
+
+    @cached_property
+    def _fields(self) -> dict[str, dataclasses.Field[Any]]:
+        return {field.name: field for field in dataclasses.fields(self.model) if "setting" in field.metadata}
+
+    @cached_property
+    def _settings(self) -> dict[str, Setting]:
+        own = {name: field.metadata["setting"] for name, field in self._fields.items()}
         return {**self.source_settings, **own}
 
     def freeze(self, value: Mapping[str, Any]) -> Any:

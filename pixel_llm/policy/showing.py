@@ -15,3 +15,8 @@ def show(value: Any) -> str:
     else:  # an override given in code can hold what no file can
         text = json.dumps(value) if value is None or isinstance(value, bool | int | float) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def count(number: int, noun: str) -> str:
+    """``1 attempt``, ``2 attempts``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

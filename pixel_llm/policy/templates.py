@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from pixel_llm.errors import Problem
+from pixel_llm.errors import Place, Problem
 from pixel_llm.policy.merging import merge
 from pixel_llm.policy.nodes import Node, Path, format_path
 from pixel_llm.policy.sections.document import POLICY, TEMPLATE_KINDS
@@ -24,6 +24,7 @@ class Templates:
         self._templates = {layer: _present(node) for layer, node in _present(section).items()}
         self.used: set[tuple[str, str]] = set()
         self.problems: list[Problem] = []
+        self._reported: set[Place] = set()
 
     def names(self, layer: str) -> list[str]:
         """The templates there are for *layer*."""
@@ -40,10 +41,16 @@ class Templates:
                 self.used.add((layer, name.value))
                 layers[layer] = _over(template, layers[layer], layer)
             else:
-                hint = suggestion(name.value, self.names(layer)) or f"; define it under templates.{layer}"
-                where = format_path((*path, layer))
-                self.problems.append(Problem(name.place, where, f"there is no template {name.value!r}{hint}", TEMPLATE))
+                self._report(name, layer, path)
         return dataclasses.replace(target, value=layers)
+
+    def _report(self, name: Node, layer: str, path: Path) -> None:
+        if name.place in self._reported:
+            return  # it stands in `defaults` or in a pattern, and was found in another target
+        self._reported.add(name.place)
+        hint = suggestion(name.value, self.names(layer)) or f"; define it under templates.{layer}"
+        message = f"there is no template {name.value!r}{hint}"
+        self.problems.append(Problem(name.place, format_path((*path, layer)), message, TEMPLATE))
 
 
 def _present(section: Node | None) -> dict[str, Node]:

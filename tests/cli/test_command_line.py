@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -12,23 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command import pixel_llm
 from PIL import Image
 from skimage import data
 
 from pixel_llm.testing import Answer, ScriptedLMStudio, Status
-
-
-def pixel_llm(*words: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PIXEL_LLM", "LM_STUDIO"))}
-    return subprocess.run(
-        [sys.executable, "-m", "pixel_llm", *words],
-        cwd=cwd,
-        env=environment | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
 
 
 @pytest.fixture
@@ -169,7 +156,7 @@ class TestCaption:
         done = pixel_llm("caption", "astronaut.jpg", "--base-url", "localhost:1234", cwd=photos)
 
         assert 1 == done.returncode
-        assert "lm_studio.base_url: must be an http or https address that ends in /v1" in done.stderr
+        assert "lm_studio.base_url: must be an http or https address such as http://127.0.0.1:1234/v1" in done.stderr
 
     def test_wrong_profile(self, photos):
         """A wrong profile name gets a suggestion."""
@@ -218,7 +205,7 @@ class TestPolicyValidate:
             "a.yaml:2:18: logging.level: must be DEBUG, INFO, WARNING, ERROR or CRITICAL (got 'loud')",
             f"a.yaml:3:28: targets.lm_studio.chat.tries: unknown key 'tries'; known here: {known}",
             "b.yaml:1:10: version: must be 1 (got 2)",
-            "2 policies: 3 problems",
+            "2 policies: 3 errors",
         ] == done.stdout.splitlines()
 
     def test_one_profile(self, tmp_path):

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import math
 import selectors
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,7 +29,17 @@ from pixel_llm.errors import (
     http_status,
 )
 from pixel_llm.events import CircuitStateChanged, RetryScheduled
-from pixel_llm.policy import CircuitBreakerConfig, Jitter, RetryConfig, RetryStrategy, TargetPolicy, TimeoutConfig
+from pixel_llm.policy import (
+    CircuitBreakerConfig,
+    Jitter,
+    PolicyConfig,
+    RetryConfig,
+    RetryStrategy,
+    TargetPolicy,
+    TimeoutConfig,
+    Vision,
+)
+from pixel_llm.policy.bounds import CHAT, GENERATE, INSIDE_GENERATE
 from pixel_llm.policy.sections.matching import COUNTED_BY_DEFAULT, NOTHING_SENT, RETRIED_BY_DEFAULT, ErrorMatcher
 from pixel_llm.resilience import Stack, current_limits, guard
 from pixel_llm.resilience.limits import NO_LIMITS
@@ -43,6 +53,13 @@ class OddAnswer(APIError):
 
 
 default_classifier.register(OddAnswer, ErrorCategory.UNKNOWN)
+
+
+class StrangeAnswer(APIError):
+    """An answer of a server that the program calls PERMANENT, whatever its status."""
+
+
+default_classifier.register(StrangeAnswer, ErrorCategory.PERMANENT)
 
 
 class OtherError(Exception):
@@ -99,7 +116,7 @@ def retries(draw: st.DrawFn) -> RetryConfig:
 @st.composite
 def breakers(draw: st.DrawFn) -> CircuitBreakerConfig:
     return CircuitBreakerConfig(
-        failure_threshold=draw(st.integers(1, 7)),
+        failure_threshold=draw(st.sampled_from([1, 1, 2, 2, 3, 7])),
         cooldown=draw(seconds(1, 30)),
         success_threshold=draw(st.integers(1, 2)),
         half_open_max_calls=draw(st.sampled_from([1, 1, 2])),
@@ -108,12 +125,12 @@ def breakers(draw: st.DrawFn) -> CircuitBreakerConfig:
 
 
 @st.composite
-def policies(draw: st.DrawFn, breaker: st.SearchStrategy[Any] | None = None) -> TargetPolicy:
+def policies(draw: st.DrawFn, *, has_breaker: bool = False) -> TargetPolicy:
     attempt = draw(st.none() | seconds(1 / 64, 8))
     return TargetPolicy(
         deadline=draw(st.none() | seconds(1 / 64, 8) | seconds(8, 40)),
         retry=draw(st.none() | retries() | retries()),
-        circuit_breaker=draw(breaker or st.none() | breakers()),
+        circuit_breaker=draw(breakers() if has_breaker else st.none() | breakers()),
         timeout=TimeoutConfig(attempt=attempt) if attempt is not None else None,
         idempotent=draw(st.sampled_from([None, True, False])),
     )
@@ -133,6 +150,9 @@ ANSWERS: dict[str, Callable[[float | None], Exception]] = {
     "500": _status(500, ErrorCode.ERR_API_SERVER_ERROR),
     "no JSON": lambda asked: APIError(error_code=ErrorCode.ERR_API_INVALID_RESPONSE, retry_after=asked),
     "401": _status(401, ErrorCode.ERR_API_UNAUTHORIZED),
+    "rate limit": lambda asked: APIError(error_code=ErrorCode.ERR_API_RATE_LIMIT, retry_after=asked),
+    "strange 503": lambda asked: StrangeAnswer(details={"status": 503}, retry_after=asked),
+    "strange 429": lambda asked: StrangeAnswer(details={"status": 429}, retry_after=asked),
     "odd": lambda asked: OddAnswer(error_code=ErrorCode.ERR_API_INVALID_RESPONSE, retry_after=asked),
 }
 ERRORS: dict[str, Callable[[float | None], Exception]] = {
@@ -179,15 +199,27 @@ class Step:
 
 
 class Play:
-    """Plays steps to the stack of a policy, each attempt one, the last one again and again."""
+    """
+    Plays steps to the stack of a policy, each attempt one, the last one again and again.
 
-    def __init__(self, policy: TargetPolicy, *steps: Step) -> None:
+    With *after_outage* the breaker has been open, and its cooldown has just passed.
+    """
+
+    def __init__(self, policy: TargetPolicy, *steps: Step, after_outage: bool = False) -> None:
         self.attempts = 0
         self.elapsed = 0.0
         self._steps = steps
         self._clock = VirtualClock(1024.0)
         self._clock.sleep = self._sleep  # type: ignore[method-assign]
         self._stack = Stack(TARGET, policy, clock=self._clock)
+        breaker = policy.circuit_breaker
+        if (
+            after_outage
+            and breaker is not None
+            and (names := [name for name in ERRORS if is_counted(policy, ERRORS[name](None))])
+        ):
+            self._call_others((names[0],) * breaker.failure_threshold)
+            self._clock.advance(breaker.cooldown)
 
     def run(self) -> Play:
         """Make one call."""
@@ -323,6 +355,75 @@ def _best(policy: TargetPolicy, asked: float | None) -> str | None:
     return next(iter(_answers(policy) if asked is not None else retried_errors(policy)), None)
 
 
+# One call of generate(), and what it calls
+
+
+class GeneratePlay:
+    """
+    Plays steps to the nested stacks of ``pixel_llm.generate``, wired as :class:`pixel_llm.HybridPixelLLM` does it.
+
+    Each target has its own steps, which begin anew whenever it is called.
+    """
+
+    def __init__(self, config: PolicyConfig, steps: Mapping[str, Sequence[Step]]) -> None:
+        self.attempts = dict.fromkeys((GENERATE, *INSIDE_GENERATE), 0)
+        self.elapsed = 0.0
+        self._steps = steps
+        self._clock = VirtualClock(1024.0)
+        self._jitter = 0.0
+        self._inner = [
+            self._guarded(config, name)
+            for name in INSIDE_GENERATE
+            if config.lm_studio.vision is not Vision.IMAGE or name == CHAT
+        ]
+        stack = Stack(GENERATE, config.targets.get(GENERATE, TargetPolicy()), clock=self._clock)
+        self._generate = guard(stack, self._ask, cooperative=True)
+
+    def run(self) -> GeneratePlay:
+        """Make one call."""
+        started = self._clock.monotonic()
+        uniform = mock.patch("random.uniform", lambda low, high: min(high, max(low, self._jitter)))
+        with uniform, contextlib.suppress(Exception):
+            self._generate()
+        self.elapsed = self._clock.monotonic() - started
+        return self
+
+    def _ask(self) -> None:
+        self.attempts[GENERATE] += 1
+        try:
+            for call in self._inner:
+                call()
+        finally:
+            self._jitter = self._steps[GENERATE][0].jitter
+
+    def _guarded(self, config: PolicyConfig, name: str) -> Callable[[], None]:
+        number = 0
+
+        def attempt() -> None:
+            nonlocal number
+            step = self._steps[name][min(number, len(self._steps[name]) - 1)]
+            number += 1
+            self.attempts[name] += 1
+            self._jitter = step.jitter
+            left = current_limits().remaining()
+            self._clock.advance(step.duration if left is None else min(step.duration, left))
+            if left is not None and step.duration > left:
+                raise TimeoutError
+            if step.error is not None:
+                raise ERRORS[step.error](step.asked)
+
+        guarded = guard(
+            Stack(name, config.targets.get(name, TargetPolicy()), clock=self._clock), attempt, cooperative=True
+        )
+
+        def call() -> None:
+            nonlocal number
+            number = 0
+            guarded()
+
+        return call
+
+
 # Many calls, in an outage
 
 
@@ -418,3 +519,17 @@ Nest = Callable[[LoopClock, Callable[[object], None], Callable[[], Awaitable[Non
 def alone(policy: TargetPolicy) -> Nest:
     """The stack of one target."""
     return lambda clock, emit, attempt: guard(Stack(TARGET, policy, clock=clock, emit=emit), attempt)
+
+
+def nested(config: PolicyConfig) -> Nest:
+    """The stack of ``pixel_llm.generate`` around that of the chat; the encoder takes no time."""
+
+    def nest(clock: LoopClock, emit: Any, attempt: Any) -> Any:
+        chat = guard(Stack(CHAT, config.targets[CHAT], clock=clock, emit=emit), attempt)
+
+        async def ask() -> None:
+            await chat()
+
+        return guard(Stack(GENERATE, config.targets[GENERATE], clock=clock, emit=emit), ask)
+
+    return nest

@@ -24,6 +24,7 @@ from pixel_llm.policy.schema import SCHEMA_FILE, check_source
 
 FOLDER = Path(__file__).parent.parent / "policies"
 
+
 def cases(kind: str) -> list[Path]:
     folder = FOLDER / kind
     return sorted(path for pattern in ("*.yaml", "*/policy.yaml") for path in folder.glob(pattern))

@@ -157,9 +157,9 @@ class TestProblems:
         last = names[-2]
 
         assert [] == problems(folder(**texts, **{names[-1]: ""}), names[1])
-        assert [
-            f"{last}.yaml:2:10: extends: more than 20 profiles extend each other: {' → '.join(names)}"
-        ] == problems(folder(**texts, **{names[-1]: ""}))
+        assert [f"{last}.yaml:2:10: extends: more than 20 profiles extend each other: {' → '.join(names)}"] == problems(
+            folder(**texts, **{names[-1]: ""})
+        )
 
     def test_too_many_generations_behind_a_short_cut(self, folder):
         """
@@ -169,7 +169,8 @@ class TestProblems:
         texts = {name: f"extends: {parent}" for name, parent in itertools.pairwise(names)}
         texts["child"] = "extends: [p10, p0]"
 
-        assert ["p9.yaml:2:10: extends: more than 20 profiles extend each other: child → " + " → ".join(names[1:12])] == (
+        line = " → ".join(["child", *names[1:12]])
+        assert [f"p9.yaml:2:10: extends: more than 20 profiles extend each other: {line}"] == (
             problems(folder(**texts, **{names[-1]: ""}))
         )
 

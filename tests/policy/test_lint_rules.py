@@ -1,11 +1,23 @@
 from __future__ import annotations
 
+import dataclasses
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from pixel_llm.errors import Problem, ProblemSeverity
-from pixel_llm.policy import policy_files, shipped_folder
+from pixel_llm.policy import (
+    PolicyConfig,
+    TargetPolicy,
+    TimeoutConfig,
+    load_policy_file,
+    policy_files,
+    shipped_folder,
+)
 from pixel_llm.policy.checking import check_files
 from pixel_llm.policy.lint import RULES, Rule, find_rule
 
@@ -16,8 +28,6 @@ OTHERS = {
     ("PL108", "bad"): {"PL202"},  # with jitter a wait may be 0, and every attempt begin
     ("PL108", "good"): {"PL202"},
     ("PL505", "bad"): {"PL102"},
-    ("PL603", "bad"): {"PL601"},  # a key is needed, and the sample must load in any environment
-    ("PL603", "good"): {"PL601"},
     ("PL903", "bad"): {"PL101"},
 }
 
@@ -138,7 +148,7 @@ MESSAGES = {
         'nothing of it; did you mean "lm_studio.chat"? [PL502]'
     ),
     "PL503": (
-        "policy.yaml:3:37: targets.billing.charge.timeout.attempt: note: line 2 of this file says the same already: "
+        "policy.yaml:3:37: targets.billing.charge.timeout: note: line 2 of this file says the same already: "
         "leave it out [PL503]"
     ),
     "PL504": "policy.yaml:3:20: logging.console: note: is the language's default anyway: leave it out [PL504]",
@@ -274,24 +284,47 @@ class TestSamples:
 
         assert expected == {problem.rule for problem in problems_of(tmp_path, rule.good)} - {"PL506"}
 
-    def test_messages(self, rule: Rule, tmp_path):
-        """
-        What the bad sample is told, with its place, word for word.
-        """
-        if rule.check is None and not rule.id.startswith("PL9"):
-            pytest.skip("tests/policies/invalid pins what loading finds")
 
+class TestMessages:
+    @pytest.mark.parametrize("rule", [rule for rule in RULES if rule.id in MESSAGES], ids=lambda rule: rule.id)
+    def test_word_for_word(self, rule: Rule, tmp_path):
+        """
+        What the bad sample is told, with its place.
+        """
         assert [MESSAGES[rule.id]] == found(tmp_path, rule.bad, rule.id)
+
+    def test_none_is_forgotten(self):
+        """
+        The messages of all rules are there, but for what loading finds: tests/policies/invalid pins that.
+        """
+        assert sorted(MESSAGES) == [rule.id for rule in RULES if not rule.id.startswith("PL0")]
 
 
 class TestShippedProfiles:
+    FILES = policy_files(shipped_folder("policies"))
+
     def test_are_clean(self):
         """
         Nothing is found in the five, and no ignore comment in them is idle.
         """
-        files = policy_files(shipped_folder("policies"))
+        assert [] == [str(problem) for problem in check_files(self.FILES, variables={}).problems]
 
-        assert [] == [str(problem) for problem in check_files(files, variables={}).problems]
+    @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+    def test_each_is_clean(self, file):
+        """
+        Nor is anything found in one of them alone, although it needs not all comments of its parent.
+        """
+        assert [] == [str(problem) for problem in check_files([file], variables={}).problems]
+
+    @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+    def test_can_be_extended(self, file, tmp_path):
+        """
+        Nothing is found, in any file, for a profile of one's own that extends one of them.
+        """
+        path = tmp_path / "captions.yaml"
+        path.write_text(f"version: 1\ndescription: Captions.\nextends: {file.stem}\n", "utf-8")
+
+        assert [] == [str(problem) for problem in check_files([path], variables={}).problems]
 
 
 class TestPlaces:
@@ -403,6 +436,13 @@ LEFT_ALONE = {
     "PL501 taken by defaults": "templates: {retry: {few: {max_attempts: 2}}}\ndefaults: {retry: few, idempotent: true}",
     "PL502 another word": "targets: {decoder.load: {timeout: 5s}, chat: {timeout: 5s}, billing.forward: {timeout: 5s}}",
     "PL503 another value between": "extends: development\ntargets: {lm_studio.chat: {timeout: {attempt: 60s}}}",
+    "PL503 a short form that drops the rest": "extends: production\ntargets: {lm_studio.chat: {timeout: 30s}}",
+    "PL503 the name of a template": "templates: {fallback: {sorry: [none]}}\n"
+    "defaults: {fallback: [none]}\ntargets: {a.b: {fallback: sorry}}",
+    "PL504 a template over other values": "extends: basic\ndefaults: {retry: {max_attempts: 5}}\n"
+    "templates: {retry: {few: {max_attempts: 3}}}\ntargets: {encoder.load: {retry: few}}",
+    "PL507 a template over other values": "defaults: {retry: {max_attempts: 5}}\n"
+    "templates: {retry: {few: {max_attempts: null}}}\ntargets: {encoder.load: {retry: few}}",
     "PL503 back to the default": "extends: low-latency\ntargets: {lm_studio.chat: {retry: {max_attempts: 3}}}",
     "PL503 another type": "defaults: {fallback: [{default_value: 1}]}\n"
     "targets: {a.b: {fallback: [{default_value: true}]}}",
@@ -420,7 +460,8 @@ LEFT_ALONE = {
     "PL509 two of one parent": "extends: [high-throughput, production]",
     "PL601 a variable": "lm_studio: {api_key: '${LM_STUDIO_API_KEY:-}'}",
     "PL602 an at sign in the path": "lm_studio: {base_url: 'https://lm.example/@me/v1'}",
-    "PL603 this machine": "lm_studio: {base_url: 'http://127.0.0.2:1234/v1', api_key: '${KEY:-k}'}",
+    "PL603 this machine": "lm_studio: {base_url: 'http://127.0.0.2:1234/v1', api_key: '${LM_KEY:-}'}",
+    "PL603 a parent that takes a key": "extends: basic\nlm_studio: {base_url: 'http://lm.example:1234/v1'}",
     "PL603 no key": "lm_studio: {base_url: 'http://lm.example:1234/v1'}",
     "PL605 a slash at the end": "lm_studio: {base_url: 'https://lm.example/openai/v1/'}",
     "PL606 what is inherited": "extends: basic\nlm_studio: {vision: image}",
@@ -575,11 +616,8 @@ ALSO_FOUND = [
     ),
     (
         "PL503",
-        "extends: production\ntargets: {lm_studio.chat: {timeout: 30s}}",
-        (
-            "policy.yaml:3:37: targets.lm_studio.chat.timeout.attempt: note: production says the same already: leave "
-            "it out [PL503]"
-        ),
+        "extends: basic\ntargets: {lm_studio.models: {timeout: 5s}}",
+        "policy.yaml:3:39: targets.lm_studio.models.timeout: note: basic says the same already: leave it out [PL503]",
     ),
     (
         "PL503",
@@ -723,10 +761,51 @@ class TestAlsoFound:
         """
         assert [
             (
-                "eu-prod.yaml:2:18: logging.level: warning: eu-prod logs at DEBUG, which writes a record for every call: "
-                "use INFO [PL701]"
+                "eu-prod.yaml:2:18: logging.level: warning: eu-prod logs at DEBUG, "
+                "which writes a record for every call: use INFO [PL701]"
             )
         ] == found(tmp_path, "logging: {level: DEBUG}", "PL701", file="eu-prod.yaml")
+
+
+#: What the rules about repetition say may be left out.
+LEFT_OUT = ("PL503", "PL504", "PL505", "PL507")
+
+TEXTS = [*LEFT_ALONE.values(), *(text for _, text, _ in ALSO_FOUND), *(rule.bad for rule in CHECKED)]
+
+
+def without(document: Any, path: Sequence[Any]) -> Any:
+    """*document* without what stands at *path*, or without the short form that stands for it."""
+    key, *rest = path
+    if rest and isinstance(document[key], dict):
+        return {**document, key: without(document[key], rest)}
+    return {other: child for other, child in document.items() if other != key}
+
+
+def meaning(config: PolicyConfig) -> PolicyConfig:
+    """*config* without layers and targets that are there but empty."""
+    targets = {
+        name: dataclasses.replace(target, timeout=None if target.timeout == TimeoutConfig() else target.timeout)
+        for name, target in config.targets.items()
+    }
+    guarded = {name: target for name, target in targets.items() if target != TargetPolicy()}
+    return dataclasses.replace(config, targets=guarded)
+
+
+class TestLeavingOut:
+    @pytest.mark.parametrize("text", TEXTS)
+    def test_changes_nothing(self, text, tmp_path):
+        """
+        A policy means the same when what is said to be of no effect is left out.
+        """
+        path = tmp_path / "policy.yaml"
+        path.write_text(f"version: 1\n{text}\n", "utf-8")
+        loaded = load_policy_file(path, variables={})
+        document = yaml.safe_load(path.read_text("utf-8"))
+        for rule in LEFT_OUT:
+            for finding in find_rule(rule).check(loaded):
+                path.write_text(json.dumps(without(document, finding.path)), "utf-8")
+
+                assert meaning(loaded.config) == meaning(load_policy_file(path, variables={}).config)
 
 
 class TestSecrets:
@@ -757,3 +836,15 @@ class TestSecrets:
         path.write_text("version: 1\ndescription: With a key.\nlm_studio: {api_key: '${LM_STUDIO_API_KEY}'}\n")
 
         assert () == check_files([path], variables={"LM_STUDIO_API_KEY": "sk-0123456789"}).problems
+
+    def test_sent_without_encryption_although_a_parent_takes_it(self, tmp_path):
+        """
+        With a key in the environment, an address in the own file that gives it away is found.
+        """
+        path = tmp_path / "policy.yaml"
+        path.write_text("version: 1\ndescription: A\nextends: basic\nlm_studio: {base_url: 'http://lm.example/v1'}\n")
+        problems = check_files([path], variables={"LM_STUDIO_API_KEY": "sk-0123456789"}).problems
+
+        assert [("PL603", str(path), 4)] == [
+            (problem.rule, problem.place.file, problem.place.line) for problem in problems
+        ]

@@ -258,7 +258,7 @@ class TestOverrides:
         """
         (line,) = problems("", logging={"file": value})
 
-        assert line.startswith("<overrides>: logging.file: must be a path ")
+        assert line.startswith("<overrides>: logging.file: must be the path of a file ")
         assert line.endswith(text)
 
     def test_extends(self, folder):

@@ -178,7 +178,7 @@ class TestLookAlikes:
         with pytest.raises(LookAlikeError) as caught:
             resolve_plain("9" * 41)
 
-        assert "the number 99999999999999999999… has 41 digits" == str(caught.value)
+        assert f"the number {'9' * 37}… has 41 digits" == str(caught.value)
 
     @pytest.mark.parametrize(
         "text", ["1" + "_" * 500_000 + "x", "1_" * 250_000 + "x", "0x" + "_" * 500_000 + "z", "1:1" * 200_000 + "x"]

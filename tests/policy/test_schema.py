@@ -60,9 +60,7 @@ def name_of(section: Section) -> str:
 
 SECTIONS = list({name_of(section): section for section in sections(POLICY)}.values())
 SETTINGS = [
-    pytest.param(section, name, id=f"{name_of(section)}.{name}")
-    for section in SECTIONS
-    for name in section.settings()
+    pytest.param(section, name, id=f"{name_of(section)}.{name}") for section in SECTIONS for name in section.settings()
 ]
 
 

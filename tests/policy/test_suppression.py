@@ -162,8 +162,8 @@ class TestComments:
         """
         assert [
             (
-                "policy.yaml:3:47: warning: the ignore comment: says no reason: write `# pixel-llm: ignore PL101 -- why` "
-                "[PL901]"
+                "policy.yaml:3:47: warning: the ignore comment: says no reason: "
+                "write `# pixel-llm: ignore PL101 -- why` [PL901]"
             )
         ] == check(tmp_path, f"{BROKEN}  # pixel-llm: ignore PL101")
 

@@ -280,6 +280,114 @@ class TestWrap:
         assert {threading.current_thread()} == set(threads)
 
 
+class TestPatterns:
+    @pytest.fixture
+    def policies(self, folder, load):
+        (folder / "shop.yaml").write_text(
+            "version: 1\n"
+            "defaults: {deadline: 60s, circuit_breaker: {failure_threshold: 1}}\n"
+            "targets:\n"
+            "  billing.*: {timeout: 9s, idempotent: true, retry: {strategy: immediate, max_attempts: 2}}\n"
+            "  billing.eu.*: {timeout: 5s}\n"
+            "  billing.eu.refund: {timeout: 1s}\n"
+            "  lm_studio.*: {deadline: 30s}\n"
+        )
+        return load()
+
+    @pytest.mark.parametrize(
+        ("target", "timeout"),
+        [("billing.charge", 9.0), ("billing.eu.charge", 5.0), ("billing.eu.de.x", 5.0), ("billing.eu.refund", 1.0)],
+    )
+    def test_cover_names_that_only_the_program_knows(self, policies, target, timeout):
+        """
+        A name that the policy does not have takes the most specific pattern that covers it.
+        """
+        layers = {layer.name: layer.settings for layer in policies.describe(target)}
+
+        assert (60.0, 2, timeout) == (
+            layers["deadline"]["deadline"],
+            layers["retry"]["max_attempts"],
+            layers["timeout"]["attempt"],
+        )
+
+    def test_give_each_name_a_stack_of_its_own(self, policies):
+        """
+        Targets of one pattern fail by themselves: each has its own breaker, shared by all that is wrapped for it.
+        """
+        with pytest.raises(ConnectionError):
+            policies.wrap("billing.charge", gone)()
+
+        assert CircuitState.OPEN is policies.breaker("billing.charge").state
+        assert CircuitState.CLOSED is policies.breaker("billing.refund").state
+        assert policies.breaker("billing.charge") is policies.breaker("billing.charge")
+        assert "billing.charge" == policies.wrap("billing.charge", gone).target
+
+    def test_compile_once_whoever_comes_first(self, policies):
+        """
+        Threads that wrap the same new name at once share one stack.
+        """
+        start = threading.Barrier(8)
+        breakers = []
+
+        def ask(turn):
+            start.wait()
+            breakers.append((turn, policies.breaker(f"billing.t{turn}")))
+
+        for turn in range(20):
+            threads = [threading.Thread(target=ask, args=(turn,)) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+        assert 160 == len(breakers)
+        assert 20 == len({id(breaker) for _, breaker in breakers})
+        assert 20 == len({(turn, id(breaker)) for turn, breaker in breakers})
+
+    @pytest.mark.parametrize(
+        "target",
+        [
+            "billing",
+            "billings.x",
+            "mail",
+            "billing.*",
+            "billing.eu.*",
+            "billing.",
+            "billing.Charge",
+            "billing. x",
+            "*",
+            "",
+        ],
+    )
+    def test_cover_nothing_else(self, policies, target):
+        """
+        Neither the prefix alone, nor a pattern, nor what is no name of a target.
+        """
+        with pytest.raises(PolicyError, match="this policy has no target"):
+            policies.wrap(target, gone)
+
+    def test_cover_no_misspelt_name_of_the_system_s(self, policies):
+        """
+        Under the system's prefixes every name is known: ``lm_studio.*`` is no licence for a slip.
+        """
+        with pytest.raises(PolicyError) as caught:
+            policies.wrap("lm_studio.chta", gone)
+
+        assert str(caught.value).endswith(
+            "this policy has no target 'lm_studio.chta'; did you mean \"lm_studio.chat\"?"
+        )
+        assert 30.0 == policies.describe("lm_studio.chat")[0].settings["deadline"]
+
+    def test_are_no_targets(self, policies):
+        """
+        What can be wrapped is listed without the patterns.
+        """
+        with pytest.raises(PolicyError) as caught:
+            policies.wrap("zzzzzz", gone)
+
+        assert ".*" not in str(caught.value)
+
+
 class TestGuard:
     def test_is_wrap_as_a_decorator(self, load):
         """

@@ -34,8 +34,7 @@ def error_codes_page() -> str:
 
 def _overview(rows: list[ErrorCodeInfo]) -> str:
     lines = ["| code | category | severity | retryable |", "|---|---|---|---|"]
-    for row in rows:
-        lines.append(f"| {link(row.code)} | {row.category} | {row.severity} | {_yes_or_no(row.retryable)} |")
+    lines += [f"| {link(row.code)} | {row.category} | {row.severity} | {_yes_or_no(row.retryable)} |" for row in rows]
     return "\n".join(lines)
 
 

@@ -34,8 +34,8 @@ def policy_page() -> str:
         "# Policy reference",
         paragraph(
             "Every section and setting that a policy file may have. A key that is not listed here is an error. "
-            "`<name>` stands for a name of your choice, `[]` for an item of a list. Editors show the same text while you "
-            "type: see [completion](../how-to/edit-policies-with-completion.md)."
+            "`<name>` stands for a name of your choice, `[]` for an item of a list. Editors show the same text "
+            "while you type: see [completion](../how-to/edit-policies-with-completion.md)."
         ),
         "\n".join(
             [
@@ -143,8 +143,8 @@ def _flow(value: Any) -> str:
 def _durations() -> str:
     return page(
         paragraph(
-            "A number with a unit, `ms`, `s`, `m` or `h`: `500ms`, `30s`, `2m`, `1.5h`. Several are written together, the "
-            "largest first: `1h30m`. A number alone is an error, since nobody can tell seconds from milliseconds."
+            "A number with a unit, `ms`, `s`, `m` or `h`: `500ms`, `30s`, `2m`, `1.5h`. Several are written together, "
+            "the largest first: `1h30m`. A number alone is an error, since nobody can tell seconds from milliseconds."
         )
     )
 
@@ -164,8 +164,8 @@ def _names_of_errors() -> str:
             ]
         ),
         paragraph(
-            "A list of names replaces the default, it does not add to it. `retry_on` takes no names of errors that trying "
-            "again can't mend, such as wrong input or an open breaker."
+            "A list of names replaces the default, it does not add to it. `retry_on` takes no names of errors that "
+            "trying again can't mend, such as wrong input or an open breaker."
         ),
     )
 
@@ -180,9 +180,9 @@ def _names_of_targets() -> str:
             "`policies.guard()`."
         ),
         paragraph(
-            "A pattern such as `billing.*` stands for every name below `billing.`. A target is made of `defaults`, then of "
-            "the patterns that cover it, the most specific last, then of its own section, setting by setting: see "
-            "[merging](../explanation/merging.md)."
+            "A pattern such as `billing.*` stands for every name below `billing.`. A target is made of `defaults`, "
+            "then of the patterns that cover it, the most specific last, then of its own section, setting by "
+            "setting: see [merging](../explanation/merging.md)."
         ),
     )
 
@@ -191,8 +191,9 @@ def _variables() -> str:
     return page(
         paragraph(
             "`${NAME}` takes a variable of the environment, `${NAME:-text}` gives a default for one that is not set or "
-            "empty, `$${` is a plain `${`. A variable can stand for any single value, or for a part of a text; not for a "
-            "section, and not under `version`, `extends` and in names. What it holds is read as the setting's type."
+            "empty, `$${` is a plain `${`. A variable can stand for any single value, or for a part of a text; not "
+            "for a section, and not under `version`, `extends` and in names. What it holds is read as the setting's "
+            "type."
         ),
         paragraph(
             "Names that end in `_KEY`, `_TOKEN`, `_SECRET` or `_PASSWORD`, in any case, are taken for secrets. Only "
@@ -204,7 +205,8 @@ def _variables() -> str:
 
 def _null() -> str:
     return paragraph(
-        "`null` removes what is inherited: from a parent, a pattern or `defaults`. A key with nothing after it is an error."
+        "`null` removes what is inherited: from a parent, a pattern or `defaults`. A key with nothing after it is an "
+        "error."
     )
 
 

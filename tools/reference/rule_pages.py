@@ -27,13 +27,13 @@ def rules_index() -> str:
         written_by_make_docs(_SOURCE),
         "# Rules",
         paragraph(
-            "What `pixel-llm policy validate` finds, each with an id that never changes its meaning. Errors are reported "
-            "with their place and message; warnings and notes name their rule at the end of the line."
+            "What `pixel-llm policy validate` finds, each with an id that never changes its meaning. Errors are "
+            "reported with their place and message; warnings and notes name their rule at the end of the line."
         ),
         "\n".join(bullet(f"**{severity}**: {text}") for severity, text in _SEVERITIES.items()),
         paragraph(
-            "Errors below PL100 are found whenever a policy is loaded, also by your program: such a policy never starts. All "
-            "other rules are the linter's."
+            "Errors below PL100 are found whenever a policy is loaded, also by your program: such a policy never "
+            "starts. All other rules are the linter's."
         ),
         "\n".join(["| rule | severity | what it finds |", "|---|---|---|", *rows]),
         "## Ignore a finding",
@@ -48,8 +48,8 @@ def rules_index() -> str:
             "    timeout: 10s",
         ),
         paragraph(
-            "Several rules are separated by commas. Warnings and notes can be ignored, errors can't. A comment without a "
-            "reason, without effect or with a rule that there is not is reported itself."
+            "Several rules are separated by commas. Warnings and notes can be ignored, errors can't. A comment without "
+            "a reason, without effect or with a rule that there is not is reported itself."
         ),
     )
 

@@ -64,6 +64,12 @@ class Project:
         text = text.replace(str(ROOT), "…").replace(str(self.folder), "…")
         return _LINE_OF_SHIPPED.sub(r"\1:…", text)
 
+    def take_photo(self) -> None:
+        """Make ``photo.jpg``, a plain picture."""
+        from PIL import Image
+
+        Image.new("RGB", (64, 48), "steelblue").save(self.folder / "photo.jpg")
+
     def close(self) -> None:
         """Remove it all."""
         self._temporary.cleanup()

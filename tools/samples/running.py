@@ -22,6 +22,9 @@ from tools.samples.project import Project
 from tools.samples.shell import Background, Shell
 from tools.samples.transcript import agrees, read_transcript
 
+#: Programs that make lasting things or need a network.
+_NOT_RUN = ("make", "pip", "pre-commit", "curl", "sudo")
+
 #: What ``python`` samples that need a server get from it, unless their page starts one.
 ANSWER = "An astronaut."
 
@@ -53,6 +56,7 @@ class _Run:
         stack.callback(self._project.close)
         self._shell: Shell | None = None
         self._background: Background | None = None
+        self._printed = ""
         self._handlers: dict[str, Callable[[Block], Iterator[Mismatch]]] = {
             "console": self._console,
             "yaml": self._yaml,
@@ -65,7 +69,7 @@ class _Run:
 
     def all(self) -> Iterator[Mismatch]:
         if "photo.jpg" in self._text:
-            self._take_a_photo()
+            self._project.take_photo()
         if "lm-studio-stub" not in self._text and any(block.language == "python" for block in self._blocks):
             self._stack.enter_context(ScriptedLMStudio(then=Answer(text=ANSWER), port=int(self._project.port)))
         for block in self._blocks:
@@ -93,6 +97,10 @@ class _Run:
             return
         parts = []
         wrong = False
+        for exchange in read_transcript(block.text):
+            if exchange.command.split()[0] in _NOT_RUN:
+                yield Mismatch(block, f"`{exchange.command}` is not run here: it belongs into a `sh` sample")
+                return
         for exchange in read_transcript(block.text):
             printed = self._project.outward(self._run(exchange.command))
             right = agrees(exchange.shown, printed)
@@ -122,21 +130,12 @@ class _Run:
             return
         text = f"version: 1\n{block.text}" if "fragment" in block.words else block.text
         path = self._project.folder / block.title if block.title else self._project.write("sample/policy.yaml", text)
-        errors = [str(problem) for problem in self._errors(path)]
+        problems = check_files([path], overlays=[], variables=self._project.environment).problems
+        errors = [problem for problem in problems if problem.severity is ProblemSeverity.ERROR]
         if "wrong" in block.words and not errors:
             yield Mismatch(block, "is called wrong, but there is nothing wrong with it")
-        if "wrong" not in block.words and errors:
-            yield Mismatch(block, "\n".join(["is wrong:", *errors]))
-
-    def _errors(self, path: Path) -> list[Problem]:
-        """The errors of a policy; variables that are not set are none, since readers set them."""
-        problems = check_files([path], overlays=[], variables=self._project.environment).problems
-        return [
-            problem
-            for problem in problems
-            if problem.severity is ProblemSeverity.ERROR
-            and not (problem.rule == VARIABLE and "is not set" in problem.message)
-        ]
+        if "wrong" not in block.words and any(map(_is_a_mistake, errors)):
+            yield Mismatch(block, "\n".join(["is wrong:", *map(str, errors)]))
 
     def _python(self, block: Block) -> Iterator[Mismatch]:
         if block.title is not None:
@@ -144,8 +143,9 @@ class _Run:
                 yield Mismatch(block, f"no command of the page runs `python {block.title}`")
             return
         self._project.write("sample/sample.py", block.text)
-        printed = self._run("python -W error sample/sample.py; echo $?")
-        if printed.splitlines()[-1:] != ["0"]:
+        printed, _, status = self._run("python -W error sample/sample.py; echo :$?").rpartition(":")
+        self._printed = self._project.outward(printed)
+        if status.strip() != "0":
             yield Mismatch(block, f"fails:\n{printed}")
 
     def _json(self, block: Block) -> Iterator[Mismatch]:
@@ -161,16 +161,18 @@ class _Run:
     def _plain(self, block: Block) -> Iterator[Mismatch]:
         if "background" in block.words:
             yield from self._shown_in_background(block, block.text)
-
-    def _take_a_photo(self) -> None:
-        from PIL import Image
-        from skimage import data
-
-        Image.fromarray(data.astronaut()).save(self._project.folder / "photo.jpg")
+        elif "output" in block.words and not agrees(block.text, self._printed):
+            printed = _trimmed(self._printed)
+            yield Mismatch(block, f"is not what the program above prints:\n{printed}", printed)
 
 
 def _is_policy(block: Block) -> bool:
     return re.search(r"^version:", block.text, re.MULTILINE) is not None
+
+
+def _is_a_mistake(error: Problem) -> bool:
+    """False for a variable that is not set: the reader sets it."""
+    return not (error.rule == VARIABLE and "is not set" in error.message)
 
 
 def _trimmed(printed: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -86,8 +87,9 @@ class Background:
 
     def close(self) -> None:
         """End it."""
-        _end(self._process)
+        _kill(self._process)
         self._reader.join()
+        _end(self._process)
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -95,7 +97,17 @@ class Background:
             self._printed.append(line)
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _kill(process: subprocess.Popen[str]) -> None:
+    """End *process*, unless it has ended, and what it has started."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """:func:`_kill`, and close its pipes."""
+    _kill(process)
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()

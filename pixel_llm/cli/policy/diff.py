@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 
-from pixel_llm.cli.policy.explain import seconds
-from pixel_llm.cli.policy.operand import loaded
-from pixel_llm.cli.policy.options import complete_profile, source_options, variables_from
-from pixel_llm.policy import LoadedPolicy, Secret
-from pixel_llm.policy.bounds import DEFAULT_RATE, Bounds, compute_bounds
+from pixel_llm.cli.policy.operand import load_operand
+from pixel_llm.cli.policy.options import complete_policy, source_options, variables_from
+from pixel_llm.cli.policy.words import compare_bounds
+from pixel_llm.cli.terminal import printable
+from pixel_llm.policy import PolicyConfig, Secret
+from pixel_llm.policy.bounds import DEFAULT_RATE, compute_bounds
 from pixel_llm.policy.sections.document import POLICY
-from pixel_llm.policy.sizes import format_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class Change:
 
 
 @click.command("diff")
-@click.argument("before", shell_complete=complete_profile)
-@click.argument("after", shell_complete=complete_profile)
+@click.argument("before", shell_complete=complete_policy)
+@click.argument("after", shell_complete=complete_policy)
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), default=DEFAULT_RATE, show_default=True,
               help="Calls per second at which the breaker's bounds are computed.")  # fmt: skip
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
@@ -43,57 +43,47 @@ def diff_command(
     """
     Compare two policies by what they mean, not by their lines.
 
-    BEFORE and AFTER are profiles, files, git:REV:PROFILE, or git:REV for the other one as it was then:
+    BEFORE and AFTER are profiles, files, - for standard input, git:REV:PROFILE, or git:REV for the other one as it
+    was then:
 
         pixel-llm policy diff git:main production
 
-    Exit 0, whether they differ or not.
+    First comes what a call can cost at worst, then the settings. Exit 0, whether they differ or not.
     """
+    if before == after == "-":
+        raise click.UsageError("standard input can be read once only")
     variables = variables_from(env_file)
-    with (
-        loaded(before, other=after, overlays=overlays, variables=variables) as first,
-        loaded(after, other=before, overlays=overlays, variables=variables) as second,
-    ):
-        changes = [*_bounds(first, second, rate), *_settings(first, second)]
+    first = load_operand(before, other=after, overlays=overlays, variables=variables).config
+    second = load_operand(after, other=before, overlays=overlays, variables=variables).config
+    changes = [*_bounds(first, second, rate), *_settings(first, second)]
     if style == "json":
         click.echo(json.dumps([asdict(change) for change in changes], indent=2, ensure_ascii=False))
     else:
-        click.echo(_as_text(changes) or f"{before} and {after} mean the same.")
+        click.echo(printable(_as_text(changes) or f"{before} and {after} mean the same.", keep_lines=True))
 
 
-def _bounds(first: LoadedPolicy, second: LoadedPolicy, rate: float) -> Iterator[Change]:
-    for target in dict.fromkeys([*first.config.targets, *second.config.targets]):
-        old = _in_words(compute_bounds(first.config, target, rate=rate)) if target in first.config.targets else {}
-        new = _in_words(compute_bounds(second.config, target, rate=rate)) if target in second.config.targets else {}
+def _bounds(first: PolicyConfig, second: PolicyConfig, rate: float) -> Iterator[Change]:
+    for target in dict.fromkeys([*first.targets, *second.targets]):
+        old, new = _bounds_of(first, target, rate), _bounds_of(second, target, rate)
         for what in dict.fromkeys([*old, *new]):
             if old.get(what) != new.get(what):
                 yield Change("bound", target, what, old.get(what), new.get(what))
 
 
-def _in_words(bounds: Bounds) -> dict[str, str]:
-    words = {
-        "worst case": seconds(bounds.worst_latency),
-        "attempts at worst": str(bounds.worst_attempts),
-        "requests to LM Studio at worst": str(bounds.worst_upstream_calls),
-    }
-    if bounds.opens_after is not None:
-        words["breaker opens after"] = seconds(bounds.opens_after)
-    if bounds.opens_after_silence is not None:
-        words["breaker opens after, without answers,"] = seconds(bounds.opens_after_silence)
-    if bounds.cache_bytes:
-        words["cache at most"] = format_size(bounds.cache_bytes)
-    return words
+def _bounds_of(config: PolicyConfig, target: str, rate: float) -> dict[str, str]:
+    policy = config.targets.get(target)
+    if policy is None:
+        return {}
+    return compare_bounds(compute_bounds(config, target, rate=rate), has_breaker=policy.circuit_breaker is not None)
 
 
-def _settings(first: LoadedPolicy, second: LoadedPolicy) -> Iterator[Change]:
-    old, new = _flat(POLICY.thaw(first.config)), _flat(POLICY.thaw(second.config))
-    old.pop(("description",), None)
-    new.pop(("description",), None)
+def _settings(first: PolicyConfig, second: PolicyConfig) -> Iterator[Change]:
+    old, new = _flat(POLICY.thaw(first)), _flat(POLICY.thaw(second))
     for path in dict.fromkeys([*old, *new]):
         before, after = old.get(path), new.get(path)
-        if before != after:
+        if before != after and path != ("description",):
             target, rest = (path[1], path[2:]) if path[0] == "targets" and len(path) > 2 else ("", path)
-            yield Change("setting", target, ".".join(rest), _hidden(before), _hidden(after))
+            yield Change("setting", target, ".".join(rest), *_without_secrets(before, after))
 
 
 def _flat(value: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
@@ -102,21 +92,31 @@ def _flat(value: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
     return {key: leaf for name, child in value.items() for key, leaf in _flat(child, (*path, name)).items()}
 
 
-def _hidden(value: Any) -> Any:
-    return f"*** ({value.fingerprint()})" if isinstance(value, Secret) else value
+def _without_secrets(before: Any, after: Any) -> tuple[Any, Any]:
+    old = "***" if isinstance(before, Secret) else before
+    if not isinstance(after, Secret):
+        return old, after
+    return old, "*** (another one)" if isinstance(before, Secret) else "***"
 
 
 def _as_text(changes: list[Change]) -> str:
     lines: list[str] = []
-    for target in dict.fromkeys(change.target for change in changes):
-        lines += ["", target or "the whole policy"]
-        for change in changes:
-            if change.target == target:
-                lines.append(f"  {change.what} {_show(change.before)} → {_show(change.after)}")
-    return "\n".join(lines).strip("\n")
+    for kind, title in (("bound", "What a call can cost"), ("setting", "Settings")):
+        some = [change for change in changes if change.kind == kind]
+        if not some:
+            continue
+        lines += [*([""] if lines else []), title]
+        for target in dict.fromkeys(change.target for change in some):
+            lines.append(f"  {target or 'the whole policy'}")
+            lines += [
+                f"    {change.what} {_show(change.before)} → {_show(change.after)}"
+                for change in some
+                if change.target == target
+            ]
+    return "\n".join(lines)
 
 
 def _show(value: Any) -> str:
     if value is None:
         return "(none)"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)

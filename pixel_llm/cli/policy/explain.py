@@ -9,21 +9,22 @@ from pathlib import Path
 
 import click
 
-from pixel_llm.cli.policy.operand import loaded
-from pixel_llm.cli.policy.options import complete_profile, source_options, variables_from
+from pixel_llm.cli.policy.operand import load_operand
+from pixel_llm.cli.policy.options import complete_policy, source_options, variables_from
+from pixel_llm.cli.policy.words import explain_bounds, origin
+from pixel_llm.cli.terminal import printable
 from pixel_llm.errors import Place, PolicyError, Problem
-from pixel_llm.policy import LoadedPolicy, format_duration
+from pixel_llm.policy import LoadedPolicy
 from pixel_llm.policy.bounds import DEFAULT_RATE, Bounds, compute_bounds
 from pixel_llm.policy.sections.target import TargetPolicy
-from pixel_llm.policy.sizes import format_size
 from pixel_llm.policy.suggestions import one_of, suggestion
 
 
 @click.command("explain")
-@click.argument("policy", required=False, shell_complete=complete_profile)
+@click.argument("policy", required=False, shell_complete=complete_policy)
 @click.option("--target", help="Explain this target only.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), default=DEFAULT_RATE, show_default=True,
-              help="Calls per second at which the breaker's bound is computed.")  # fmt: skip
+              help="Calls per second at which the breaker's bounds are computed.")  # fmt: skip
 @click.option("--format", "style", type=click.Choice(["text", "json", "mermaid"]), default="text", show_default=True)
 @source_options
 def explain_command(
@@ -32,11 +33,11 @@ def explain_command(
     """
     Show each target's layers, outermost first, and what a call can cost at worst.
 
-    POLICY is a profile, a file, or git:REV:PROFILE; by default $PIXEL_LLM_PROFILE, else basic.
+    POLICY is a profile, a file, - for standard input, or git:REV:PROFILE; by default $PIXEL_LLM_PROFILE, else basic.
     """
-    with loaded(policy, overlays=overlays, variables=variables_from(env_file)) as found:
-        targets = _targets(found, target)
-        bounds = {name: compute_bounds(found.config, name, rate=rate) for name in targets}
+    found = load_operand(policy, overlays=overlays, variables=variables_from(env_file))
+    targets = _targets(found, target)
+    bounds = {name: compute_bounds(found.config, name, rate=rate) for name in targets}
     if style == "json":
         click.echo(_as_json(found, targets, bounds))
     elif style == "mermaid":
@@ -50,37 +51,20 @@ def _targets(found: LoadedPolicy, only: str | None) -> Mapping[str, TargetPolicy
     if only is None:
         return targets
     if only not in targets:
-        hint = suggestion(only, targets) or f"; there are {one_of(targets)}"
+        hint = suggestion(only, targets) or (f"; there are {one_of(targets)}" if targets else "; there are none")
         raise PolicyError([Problem(Place(str(found.file)), "targets", f"there is no target {only!r}{hint}", "PL010")])
     return {only: targets[only]}
 
 
 def _as_text(found: LoadedPolicy, targets: Mapping[str, TargetPolicy], bounds: Mapping[str, Bounds]) -> str:
-    lines = [f"profile {found.profile}, from {found.file}"]
+    lines = [origin(found)]
     for name, target in targets.items():
+        words = explain_bounds(bounds[name], has_breaker=target.circuit_breaker is not None)
         lines += ["", name]
-        lines += [f"  {layer:<16} {words}".rstrip() for layer, words in target.layers_in_words()]
-        lines += [f"  {what:<16} {words}" for what, words in bounds_in_words(bounds[name])]
-    return "\n".join(lines)
-
-
-def bounds_in_words(bounds: Bounds) -> list[tuple[str, str]]:
-    """The bounds that say something, each with its name."""
-    rows = [("at worst", f"{seconds(bounds.worst_latency)}, {bounds.worst_attempts} attempts")]
-    if bounds.worst_upstream_calls != bounds.worst_attempts:
-        rows.append(("", f"{bounds.worst_upstream_calls} requests to LM Studio"))
-    if bounds.opens_after is not None or bounds.opens_after_silence is not None:
-        at = f"at {bounds.rate:g} calls a second"
-        rows.append(("breaker opens", f"{seconds(bounds.opens_after)} into an outage that fails at once, {at}"))
-        rows.append(("", f"{seconds(bounds.opens_after_silence)} into one that gives no answer"))
-    if bounds.cache_bytes:
-        rows.append(("cache", f"at most {format_size(bounds.cache_bytes)}"))
-    return rows
-
-
-def seconds(value: float | None) -> str:
-    """A duration in words; what has no bound is called so."""
-    return "without bound" if value is None else format_duration(round(value, 3))
+        lines += [f"  {what:<16} {meaning}".rstrip() for what, meaning in [*target.layers_in_words(), *words]]
+    if not targets:
+        lines += ["", "It names no targets: nothing is guarded."]
+    return printable("\n".join(lines), keep_lines=True)
 
 
 def _as_json(found: LoadedPolicy, targets: Mapping[str, TargetPolicy], bounds: Mapping[str, Bounds]) -> str:
@@ -100,10 +84,15 @@ def _as_mermaid(targets: Mapping[str, TargetPolicy]) -> str:
     lines = ["flowchart LR"]
     for number, (name, target) in enumerate(targets.items()):
         layers = target.layers_in_words()
-        lines.append(f'  subgraph t{number}["{name}"]')
+        lines.append(f'  subgraph t{number}["{_label(name)}"]')
         for index, (layer, words) in enumerate(layers):
-            label = f"<b>{layer}</b><br/>{words}" if words else f"<b>{layer}</b>"
-            lines.append(f'    t{number}_{index}["{label.replace(chr(34), "&quot;")}"]')
+            label = f"<b>{layer}</b><br/>{_label(words)}" if words else f"<b>{layer}</b>"
+            lines.append(f'    t{number}_{index}["{label}"]')
         lines.append("    " + " --> ".join(f"t{number}_{index}" for index in range(len(layers))))
         lines.append("  end")
     return "\n".join(lines)
+
+
+def _label(text: str) -> str:
+    """*text* with what means something to Mermaid or HTML as an entity, in Mermaid's notation."""
+    return "".join(f"#{ord(char)};" if char in '"#&;<>`\\' else char for char in printable(text))

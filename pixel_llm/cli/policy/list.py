@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from pixel_llm.cli.terminal import printable
 from pixel_llm.errors import PolicyError
 from pixel_llm.policy import find_folder, load_policy_file, profiles_in
+from pixel_llm.policy.showing import count
 
 
 @click.command("list")
@@ -26,16 +29,24 @@ def list_command(folder: Path | None, style: str) -> None:
     if style == "json":
         click.echo(json.dumps({"folder": str(found), "profiles": rows}, indent=2, ensure_ascii=False))
         return
+    click.echo(_as_table(rows))
+    click.echo(f"\nPolicies come from {printable(str(found))}; the shipped profiles can be extended from anywhere.")
+
+
+def _as_table(rows: list[dict[str, str]]) -> str:
     table = Table("profile", "description", "file", box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*row.values())
-    Console(width=None if Console().is_terminal else 200).print(table)
-    click.echo(f"\nPolicies come from {found}; the shipped profiles can be extended from anywhere.")
+        table.add_row(*(printable(text) for text in row.values()))
+    # Whoever reads from a pipe wants a line a profile.
+    width = None if sys.stdout.isatty() else 10_000
+    console = Console(width=width, markup=False, emoji=False, highlight=False)
+    with console.capture() as capture:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
 def _description(file: Path) -> str:
     try:
         return load_policy_file(file).config.description
     except PolicyError as error:
-        count = len(error.problems)
-        return f"({count} problem{'s' * (count > 1)}: see pixel-llm policy validate)"
+        return f"({count(len(error.problems), 'problem')}: see pixel-llm policy validate)"

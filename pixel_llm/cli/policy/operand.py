@@ -1,66 +1,71 @@
-"""What a command is told to look at: a profile, a file, or either at a git revision."""
+"""What a command is told to look at: a profile, a file, standard input, or a profile or file at a git revision."""
 
 from __future__ import annotations
 
-import subprocess
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import os
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pixel_llm.errors import Place, PolicyError, Problem
-from pixel_llm.policy import LoadedPolicy, find_folder, load_policy, load_policy_file
-from pixel_llm.policy.locating import NOT_FOUND, SUFFIXES
+from pixel_llm.cli.policy.revision import Revision
+from pixel_llm.policy import DEFAULT_PROFILE, LoadedPolicy, load_policy, load_policy_file, profiles_in, shipped_folder
+from pixel_llm.policy.inheritance import Sources
+from pixel_llm.policy.loading import load_from
+from pixel_llm.policy.locating import STANDARD_INPUT, SUFFIXES, neighbours
+from pixel_llm.policy.reading import MAX_BYTES
+from pixel_llm.policy.suggestions import one_of, suggestion
 
 _GIT = "git:"
 
 
-@contextmanager
-def loaded(
-    operand: str | None,
-    *,
-    other: str | None = None,
-    overlays: Sequence[Path] = (),
-    variables: Mapping[str, str] | None = None,
-) -> Iterator[LoadedPolicy]:
+def load_operand(
+    operand: str | None, *, other: str | None = None, overlays: Sequence[Path] = (), variables: Mapping[str, str]
+) -> LoadedPolicy:
     """
-    Load what *operand* names: a profile, a policy file, ``git:REV:OPERAND``, or ``git:REV`` for *other* as it was then.
+    Load what *operand* names: a profile, a policy file, ``-`` for standard input, or ``git:REV:NAME``.
 
-    Without an operand, the profile of ``$PIXEL_LLM_PROFILE`` or ``basic``.
+    ``git:REV`` stands for what *other* names, as it was then. Without an operand, the profile of
+    ``$PIXEL_LLM_PROFILE`` or ``basic``.
     """
     layers = list(overlays) or None
-    if operand is not None and operand.startswith(_GIT):
+    if operand is None or not (operand == "-" or operand.startswith(_GIT) or is_file(operand)):
+        return load_policy(None, operand, overlays=layers, variables=variables)
+    if operand == "-":
+        sources = Sources(neighbours(STANDARD_INPUT))
+        sources.add(STANDARD_INPUT, sys.stdin.buffer.read(MAX_BYTES + 1))
+        return load_from(sources, STANDARD_INPUT, overlays=layers, variables=variables)
+    if operand.startswith(_GIT):
         revision, _, name = operand.removeprefix(_GIT).partition(":")
-        with _checked_out(revision, name or other or "") as file:
-            yield load_policy_file(file, overlays=layers, variables=variables)
-    elif operand is not None and (operand.endswith(SUFFIXES) or "/" in operand):
-        yield load_policy_file(Path(operand), overlays=layers, variables=variables)
+        name = name or _name_of(other) or variables.get("PIXEL_LLM_PROFILE") or DEFAULT_PROFILE
+        sources, file = _at(Revision(revision), name, variables)
+        return load_from(sources, file, overlays=layers, variables=variables)
+    return load_policy_file(Path(operand), overlays=layers, variables=variables)
+
+
+def is_file(name: str) -> bool:
+    """True if *name* names a file rather than a profile."""
+    return name.endswith(SUFFIXES) or "/" in name or os.sep in name
+
+
+def _name_of(operand: str | None) -> str:
+    """The profile or file that *operand* is about, at whatever revision."""
+    if operand is None or operand == "-":
+        return ""
+    return operand.removeprefix(_GIT).partition(":")[2] if operand.startswith(_GIT) else operand
+
+
+def _at(revision: Revision, name: str, variables: Mapping[str, str]) -> tuple[Sources, Path]:
+    """What *name* was made of at *revision*, and where it is in there."""
+    # Where policies are looked for, be that folder still there or not.
+    folder = Path(name).parent if is_file(name) else Path(variables.get("PIXEL_LLM_POLICIES") or "policies")
+    files = [file for file in revision.files(folder) if file.suffix in SUFFIXES]
+    profiles = {**profiles_in(shipped_folder("policies")), **{file.stem: revision.path(file) for file in files}}
+    if is_file(name):
+        known = {str(file): revision.path(file) for file in files}
+        what, key = "file", str(Path(name))
     else:
-        yield load_policy(None, operand, overlays=layers, variables=variables)
-
-
-@contextmanager
-def _checked_out(revision: str, operand: str) -> Iterator[Path]:
-    """The file that *operand* named at *revision*, with its whole folder beside it."""
-    file = Path(operand) if operand.endswith(SUFFIXES) else _file_of(operand)
-    with tempfile.TemporaryDirectory(prefix="pixel-llm-git-") as temporary:
-        names = _git(file.parent, "ls-tree", "--name-only", revision, "./").splitlines()
-        for name in names:
-            if name.endswith(SUFFIXES):
-                (Path(temporary) / name).write_text(_git(file.parent, "show", f"{revision}:./{name}"), "utf-8")
-        yield Path(temporary) / file.name
-
-
-def _file_of(profile: str) -> Path:
-    folder = find_folder(None)
-    return next(
-        (path for suffix in SUFFIXES if (path := folder / f"{profile}{suffix}").exists()), folder / f"{profile}.yaml"
-    )
-
-
-def _git(folder: Path, *words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=folder or None, capture_output=True, text=True, check=False)  # noqa: S603, S607
-    if done.returncode != 0:
-        reason = done.stderr.strip().splitlines()[0] if done.stderr.strip() else "git failed"
-        raise PolicyError([Problem(Place(f"git:{words[-1]}"), "", reason, NOT_FOUND)])
-    return done.stdout
+        known, what, key = profiles, "profile", name
+    if key not in known:
+        hint = suggestion(key, known) or (f"; there are {one_of(known)}" if known else "")
+        raise revision.problem(f"there was no {what} {name!r}{hint}")
+    return Sources(profiles, read=revision.read), known[key]

@@ -8,16 +8,27 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
+from pixel_llm.errors import PolicyError
 from pixel_llm.policy import find_folder, profiles_in
 from pixel_llm.policy.env_file import read_env_file
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def complete_profile(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+def complete_profile(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The profiles that begin with *incomplete*, for the shell."""
-    return [name for name in profiles_in(find_folder(None)) if name.startswith(incomplete)]
+    try:
+        return [CompletionItem(name) for name in profiles_in(find_folder(None)) if name.startswith(incomplete)]
+    except PolicyError:  # a shell that completes is no place for complaints
+        return []
+
+
+def complete_policy(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The same where a file may be named, too; the shell knows those."""
+    names = complete_profile(context, parameter, incomplete)
+    return names if names and "/" not in incomplete else [CompletionItem(incomplete, type="file")]
 
 
 def source_options(command: F) -> F:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -14,10 +12,9 @@ from pixel_llm.cli.policy.options import complete_profile, source_options, varia
 from pixel_llm.cli.reports import REPORTS, render
 from pixel_llm.errors import Place, PolicyError, Problem
 from pixel_llm.policy import find_folder, policy_files
-from pixel_llm.policy.checking import check_files
-from pixel_llm.policy.locating import NOT_FOUND, profile_file
-
-_STANDARD_INPUT = Path("-")
+from pixel_llm.policy.checking import CheckReport, check_files
+from pixel_llm.policy.locating import NOT_FOUND, STANDARD_INPUT, profile_file
+from pixel_llm.policy.reading import MAX_BYTES
 
 
 @click.command("validate")
@@ -44,23 +41,22 @@ def validate_command(
     """
     if profile and len(paths) > 1:
         raise click.UsageError("--profile takes one folder at most")
-    with _standard_input(paths) as real_paths:
-        files = _files(real_paths, profile)
-        report = check_files(files, overlays=overlays or None, variables=variables_from(env_file))
-    click.echo(render(report, style))
+    try:
+        report = _check(paths, profile, overlays, env_file)
+    except PolicyError as error:
+        if style == "text":
+            raise
+        report = CheckReport((), error.problems)  # a program that reads the report hears of it there
+    if text := render(report, style):
+        click.echo(text)
     context.exit(1 if report.fails(strict=strict) else 0)
 
 
-@contextmanager
-def _standard_input(paths: Sequence[Path]) -> Iterator[list[Path]]:
-    """Put what comes on standard input into a file, where the working directory's policies can be extended."""
-    if _STANDARD_INPUT not in paths:
-        yield list(paths)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "stdin.yaml"
-        file.write_bytes(sys.stdin.buffer.read())
-        yield [file if path == _STANDARD_INPUT else path for path in paths]
+def _check(paths: Sequence[Path], profile: str | None, overlays: Sequence[Path], env_file: Path | None) -> CheckReport:
+    variables = variables_from(env_file)
+    files = _files(paths, profile)
+    given = {STANDARD_INPUT: sys.stdin.buffer.read(MAX_BYTES + 1)} if STANDARD_INPUT in files else {}
+    return check_files(files, overlays=overlays or None, variables=variables, given=given)
 
 
 def _files(paths: Sequence[Path], profile: str | None) -> list[Path]:
@@ -68,9 +64,10 @@ def _files(paths: Sequence[Path], profile: str | None) -> list[Path]:
         return [profile_file(find_folder(paths[0] if paths else None), profile)]
     files: list[Path] = []
     for path in paths or [find_folder(None)]:
+        path = STANDARD_INPUT if path == Path("-") else path
         found = policy_files(path) if path.is_dir() else [path]
         if not found:
             message = "this folder has no policy files (*.yaml)"
             raise PolicyError([Problem(Place(str(path)), "", message, NOT_FOUND)])
         files += found
-    return files
+    return list(dict.fromkeys(files))

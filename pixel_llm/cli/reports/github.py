@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pixel_llm.cli.reports.places import from_here
 from pixel_llm.errors import Problem, ProblemSeverity
 from pixel_llm.policy.checking import CheckReport
 
@@ -15,7 +16,7 @@ def as_github(report: CheckReport) -> str:
 
 def _annotation(problem: Problem) -> str:
     place = problem.place
-    properties = {"file": place.file, "title": f"pixel-llm {problem.rule}"}
+    properties = {"file": from_here(place.file), "title": f"pixel-llm {problem.rule}"}
     if place.line:
         properties |= {"line": str(place.line), "col": str(place.column)}
     listed = ",".join(f"{name}={_escape(value, ':,')}" for name, value in properties.items())

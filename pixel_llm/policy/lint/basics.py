@@ -90,6 +90,14 @@ RULES = (
         chat("retry: {initial_delay: 5s, max_delay: 10s}"),
     ),
     _basic(
+        "PL014",
+        "A base URL that can't be used",
+        "Its port or host is missing or impossible, or something follows the path.",
+        "Write it as `http://127.0.0.1:1234/v1`.",
+        "lm_studio: {base_url: 'http://127.0.0.1:70000/v1'}",
+        "lm_studio: {base_url: 'http://127.0.0.1:1234/v1'}",
+    ),
+    _basic(
         "PL013",
         "A second cache in a chain",
         "A target has one cache of results; a second step would read the same one.",

@@ -102,7 +102,7 @@ def _only_raises(loaded: LoadedPolicy) -> Iterator[Finding]:
         return
     parents, underneath = inherited(loaded), Underneath(loaded)
     for name in raising:
-        replaced = look_up(parents, ("targets", name, "fallback")) or look_up(underneath.of(name), ("fallback",))
+        replaced = look_up(parents, ("targets", name, "fallback")) or look_up(underneath.of(name).below, ("fallback",))
         if replaced is None:
             yield Finding(
                 ("targets", name, "fallback"),

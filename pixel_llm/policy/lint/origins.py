@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 from pathlib import Path as FilePath
 
 from pixel_llm.errors import Place
 from pixel_llm.policy.inheritance import Sources
-from pixel_llm.policy.lint.rule import is_written, look_up
+from pixel_llm.policy.lint.rule import deepest, is_written, look_up
 from pixel_llm.policy.loading import LoadedPolicy
-from pixel_llm.policy.locating import profiles_in, shipped_folder
+from pixel_llm.policy.locating import neighbours, shipped_folder
 from pixel_llm.policy.merging import merge
 from pixel_llm.policy.nodes import Node, Path
 from pixel_llm.policy.sections.document import POLICY
 from pixel_llm.policy.sections.target import is_pattern, patterns_for
-from pixel_llm.policy.templates import Templates
 
 TARGET = POLICY.child("defaults")
 
@@ -37,7 +37,7 @@ def nearest(loaded: LoadedPolicy, *paths: Path) -> Path:
 def is_in_own_section(loaded: LoadedPolicy, path: Path) -> bool:
     """True if what holds at *path* stands there itself, rather than in a pattern, a template or `defaults`."""
     node = look_up(loaded.document, path)
-    return node is not None and loaded.written.find(path).place == node.place
+    return node is not None and deepest(loaded.written, path).place == node.place
 
 
 def overrides(loaded: LoadedPolicy, place: Place, other: Place) -> bool:
@@ -83,55 +83,71 @@ def inherited(loaded: LoadedPolicy) -> Node | None:
     extends = own_source(loaded).value.get("extends")
     if extends is None or extends.value is None:
         return None
-    sources = Sources(profiles_in(loaded.file.parent))
+    sources = Sources(neighbours(loaded.file))
     # The files as they were read, but the profile says nothing by itself: what is left is inherited.
     sources.documents = {**loaded.sources, loaded.file: Node({"extends": extends}, extends.place)}
     return sources.load(loaded.file)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ground:
+    """
+    What one target stands on: what `defaults` and patterns say, and the templates that it names, by layer.
+
+    *shifting* are the layers of which no single value can be told, since templates or short forms meet there.
+    """
+
+    below: Node | None
+    templates: Node | None
+    shifting: frozenset[str]
 
 
 class Underneath:
     """What `defaults`, patterns and templates give to targets, before their own sections are laid over it."""
 
     def __init__(self, loaded: LoadedPolicy) -> None:
-        document = loaded.written
-        self._templates = Templates(document)
-        self._document = document
-        targets = document.find(["targets"]).value if "targets" in document.value else None
-        self._targets: dict[str, Node] = targets if isinstance(targets, dict) else {}
-        self._patterns = {name: node for name, node in self._targets.items() if is_pattern(name)}
-        defaults = document.value.get("defaults")
-        self._defaults = None if defaults is None else self._templates.apply(defaults, ("defaults",))
+        self._document = loaded.written
+        targets = look_up(self._document, ("targets",))
+        self._targets: dict[str, Node] = {} if targets is None else targets.value
+        self._patterns = [name for name in self._targets if is_pattern(name)]
+        self._defaults = look_up(self._document, ("defaults",))
 
-    def of(self, target: str) -> Node | None:
-        """What *target* would be without its own section, or None. Its templates count as underneath."""
-        below = self._defaults
-        for name in patterns_for(target, self._patterns):
-            below = merge(below, self._templates.apply(self._patterns[name], ("targets", name)), TARGET)
-        templates = self._only_templates(target)
-        if templates is not None:
-            below = merge(below, self._templates.apply(templates, ("targets", target)), TARGET)
-        return below
+    def of(self, target: str) -> Ground:
+        """The ground of *target*."""
+        patterns = [self._targets[name] for name in patterns_for(target, self._patterns)]
+        layers = [layer for layer in (self._defaults, *patterns) if layer is not None and isinstance(layer.value, dict)]
+        below: Node | None = None
+        for layer in layers:
+            below = merge(below, layer, TARGET)
+        return Ground(below, self._templates_of(target), frozenset(_shifting(layers)))
 
-    def _only_templates(self, target: str) -> Node | None:
-        """The section of *target* with nothing in it but the names of templates."""
+    def _templates_of(self, target: str) -> Node | None:
         node = self._targets.get(target)
         if node is None or not isinstance(node.value, dict):
             return None
-        named = dict(self._templates_in(node))
-        return Node(named, node.place) if named else None
+        found = {layer: look_up(self._document, ("templates", layer, name)) for layer, name in _named_in(node)}
+        return Node({layer: template for layer, template in found.items() if template is not None}, node.place)
 
-    def _templates_in(self, node: Node) -> Iterator[tuple[str, Node]]:
-        for layer, child in node.value.items():
-            if isinstance(child.value, str) and child.value in self._templates.names(layer):
-                yield layer, child
-                continue
-            name = look_up(child, ("template",))
-            if name is not None and name.value in self._templates.names(layer):
-                yield layer, Node({"template": name}, child.place)
+
+def _named_in(target: Node) -> Iterator[tuple[str, str]]:
+    """The layers of *target* that name a template, with its name."""
+    for layer, child in target.value.items():
+        if layer == "timeout":
+            continue
+        name = child if isinstance(child.value, str) else look_up(child, ("template",))
+        if name is not None:
+            yield layer, str(name.value)
+
+
+def _shifting(layers: Sequence[Node]) -> Iterator[str]:
+    for target in layers:
+        yield from (layer for layer, _ in _named_in(target))
+    if len(layers) > 1:
+        yield from (layer for target in layers for layer, child in target.value.items() if isinstance(child.value, str))
 
 
 def _distance(loaded: LoadedPolicy, path: Path) -> tuple[int, bool]:
-    return _rank(loaded, loaded.document.find(path).place.file), not is_in_own_section(loaded, path)
+    return _rank(loaded, deepest(loaded.document, path).place.file), not is_in_own_section(loaded, path)
 
 
 def _rank(loaded: LoadedPolicy, file: str) -> int:

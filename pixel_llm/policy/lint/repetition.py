@@ -1,8 +1,9 @@
 """
 Rules about what a file says without changing anything: values that hold anyway, empty maps, nulls.
 
-What would hold without a value is, in this order: what the file extends, templates, patterns and
-`defaults`, and the language's own default. Lists are taken whole, since they replace each other.
+What would hold without a value is what the file extends, else templates, patterns and `defaults`,
+else the language's own default. Lists are taken whole, since they replace each other. Where that
+can't be told for sure, nothing is reported.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pixel_llm.policy.lint.rule import Finding, Rule
 from pixel_llm.policy.loading import LoadedPolicy
 from pixel_llm.policy.nodes import Node, Path
 from pixel_llm.policy.sections.document import POLICY
-from pixel_llm.policy.sections.target import SYSTEM_TARGETS
+from pixel_llm.policy.sections.target import is_pattern, is_system_name
 from pixel_llm.policy.settings import Section
 
 #: Every file says these for itself.
@@ -42,20 +43,39 @@ class _Useless(Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Spot:
-    """A key of the profile's own file, with what is laid under it."""
+    """
+    A key of the profile's own file, with what is laid under it.
+
+    *is_short*: it is written in its short form. *shifts*: what would hold without it can't be told;
+    *shifting* are the keys below it of which that is so.
+    """
 
     path: Path
     kind: Kind
     own: Node
-    parent: Node | None
-    below: Node | None
+    is_short: bool = False
+    parent: Node | None = None
+    below: Node | None = None
+    template: Node | None = None
+    shifts: bool = False
+    shifting: frozenset[str] = frozenset()
     default: Any = _NO_DEFAULT
 
     @property
-    def base(self) -> Node | None:
-        """What holds without it, short of the language's default. What null has removed is not there."""
-        found = self.parent if self.parent is not None else self.below
-        return found if found is not None and found.value is not None else None
+    def bases(self) -> list[Node]:
+        """
+        What may hold without it, short of the language's default; a null among them if something was removed.
+
+        Templates and `defaults` may both have a say, so all of them must agree. A short form replaces whole maps.
+        """
+        if self.parent is not None and not self.is_short:
+            return [self.parent]
+        return [node for node in (self.parent, self.template, self.below) if node is not None]
+
+    @property
+    def replaces(self) -> bool:
+        """True if it is a short form over something: nothing of a map below it is left, as with any scalar."""
+        return self.is_short and bool(self.bases)
 
 
 class _Walk:
@@ -66,12 +86,14 @@ class _Walk:
         self._own = own_source(loaded)
         self._parents = inherited(loaded)
         self._underneath = Underneath(loaded)
+        #: What `defaults` and patterns say may lie over what a target's template says.
+        self._shared_shifts = bool(loaded.used_templates)
         #: A profile that extends nothing may spell everything out, for its readers.
         self._says_defaults = not parents_of(self._own)
 
     def findings(self) -> Iterator[tuple[_Useless, Finding]]:
         """Everything that is said without changing anything."""
-        for spot in self._children(_Spot((), POLICY, self._own, self._parents, None)):
+        for spot in self._children(_Spot((), POLICY, self._own, parent=self._parents)):
             if spot.path[0] not in _NOT_INHERITED:
                 yield from self._look_at(spot)
 
@@ -79,19 +101,20 @@ class _Walk:
         found = self._judge(spot)
         if found is not None:
             yield found, Finding(spot.path, self._message(found, spot), spot.own.place)
-        elif isinstance(spot.own.value, dict):
+        elif isinstance(spot.own.value, dict) and not spot.replaces:
             for child in self._children(spot):
                 yield from self._look_at(child)
 
     def _judge(self, spot: _Spot) -> _Useless | None:
-        value = spot.own.value
+        value, bases = spot.own.value, spot.bases
+        told = not spot.shifts or (spot.parent is not None and not spot.is_short)
         if value is None:
-            return _Useless.REMOVES_NOTHING if spot.base is None else None
-        if isinstance(value, dict):
+            return _Useless.REMOVES_NOTHING if told and all(base.value is None for base in bases) else None
+        if isinstance(value, dict) and not spot.replaces:
             return _Useless.EMPTY if not value and not _means_something(spot) else None
-        if spot.parent is not None or spot.below is not None:
-            return _Useless.REPEATS if spot.base is not None and _same(spot.kind, spot.own, spot.base) else None
-        if not self._says_defaults and _is_default(spot.kind, spot.own, spot.default):
+        if bases:
+            return _Useless.REPEATS if told and all(_same(spot.kind, spot.own, base) for base in bases) else None
+        if told and not self._says_defaults and _is_default(spot.kind, spot.own, spot.default):
             return _Useless.DEFAULT
         return None
 
@@ -99,22 +122,37 @@ class _Walk:
         fields = _fields(spot.kind)
         for key, child in spot.own.value.items():
             kind = spot.kind.child(key)
-            path = (*spot.path, key)
-            below = self._underneath.of(key) if spot.path == ("targets",) else _child(kind, spot.below, key)
-            yield _Spot(
-                path,
+            found = _Spot(
+                (*spot.path, key),
                 kind,
                 kind.long_form(child),
+                not isinstance(child.value, dict | None),
                 _child(kind, spot.parent, key),
-                below,
-                fields[key].default if key in fields else _NO_DEFAULT,
+                _child(kind, spot.below, key),
+                _child(kind, spot.template, key),
+                spot.shifts or key in spot.shifting,
+                default=fields[key].default if key in fields else _NO_DEFAULT,
             )
+            yield self._on_its_ground(found) if len(found.path) <= 2 else found
+
+    def _on_its_ground(self, spot: _Spot) -> _Spot:
+        match spot.path:
+            case ("templates",):
+                return dataclasses.replace(spot, shifts=True)  # laid over or under whatever its targets have
+            case ("defaults",):
+                return dataclasses.replace(spot, shifts=self._shared_shifts)
+            case ("targets", name):
+                ground = self._underneath.of(str(name))
+                shifts = self._shared_shifts and is_pattern(str(name))
+                return dataclasses.replace(
+                    spot, below=ground.below, template=ground.templates, shifts=shifts, shifting=ground.shifting
+                )
+        return spot
 
     def _message(self, found: _Useless, spot: _Spot) -> str:
         match found:
             case _Useless.REPEATS:
-                assert spot.base is not None  # noqa: S101 - it repeats something
-                place = spot.base.place
+                place = spot.bases[0].place
                 here = f"line {place.line} of this file" if place.file == self._file else FilePath(place.file).stem
                 return f"{here} says the same already: leave it out"
             case _Useless.DEFAULT:
@@ -138,13 +176,11 @@ def _fields(kind: Kind) -> dict[str, Any]:
 
 def _means_something(spot: _Spot) -> bool:
     """True if an empty map says something: a layer with its defaults, or a target that the program may wrap."""
-    if spot.base is not None:
-        return False
     match spot.path:
         case ("targets", name):
-            return name not in SYSTEM_TARGETS
-        case ("targets", _, layer) | ("defaults", layer) | ("templates", layer, _):
-            return layer in _LAYERS
+            return not is_system_name(str(name)) and (spot.parent is None or spot.parent.value is None)
+        case ("targets", _, layer) | ("defaults", layer) | ("templates", layer, _) if layer in _LAYERS:
+            return spot.shifts or not any(base.value is not None for base in spot.bases)
     return False
 
 
@@ -152,19 +188,23 @@ def _same(kind: Kind, own: Node, other: Node) -> bool:
     mine, theirs = own.plain(), other.plain()
     if repr(mine) == repr(theirs):  # repr, because to Python 1 is True
         return True
-    return _is_plain(mine) and _is_plain(theirs) and repr(kind.freeze(mine)) == repr(kind.freeze(theirs))
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        return list(mine) == list(theirs) and all(
+            _same(kind.child(key), own.value[key], other.value[key]) for key in mine
+        )
+    return _is_value(kind, mine) and _is_value(kind, theirs) and repr(kind.freeze(mine)) == repr(kind.freeze(theirs))
 
 
 def _is_default(kind: Kind, own: Node, default: Any) -> bool:
     value = own.plain()
-    return _is_plain(value) and bool(kind.freeze(value) == default)
+    return default is not None and _is_value(kind, value) and bool(kind.freeze(value) == default)
 
 
-def _is_plain(value: Any) -> bool:
-    """False if a variable may stand in it, or if it is no single value or list of names."""
+def _is_value(kind: Kind, value: Any) -> bool:
+    """True for a value or a list of names that is already what it will be: no variable, no name of a template."""
     if isinstance(value, list):
-        return all(_is_plain(item) and not isinstance(item, list) for item in value)
-    return not isinstance(value, dict) and "${" not in str(value)
+        return all(_is_value(kind, item) and not isinstance(item, list) for item in value)
+    return not isinstance(value, dict | None) and not isinstance(kind, TextOr) and "${" not in str(value)
 
 
 class _OneWalk:

@@ -78,11 +78,25 @@ def targets(loaded: LoadedPolicy) -> Iterator[tuple[str, TargetPolicy]]:
 def look_up(node: Node | None, path: Path) -> Node | None:
     """What stands at *path* below *node*; None if nothing does, or if null has removed it."""
     for part in path:
-        try:
-            node = node.value[part] if node is not None else None
-        except (KeyError, IndexError, TypeError):
-            return None
+        node = _child(node, part)
     return node if node is not None and node.value is not None else None
+
+
+def deepest(node: Node, path: Path) -> Node:
+    """What stands at *path* below *node*, or as far on the way there as there is something."""
+    for part in path:
+        child = _child(node, part)
+        if child is None:
+            return node
+        node = child
+    return node
+
+
+def _child(node: Node | None, part: str | int) -> Node | None:
+    value = None if node is None else node.value
+    if isinstance(value, dict):
+        return value.get(part)
+    return value[part] if isinstance(value, list) and isinstance(part, int) and part < len(value) else None
 
 
 def is_written(loaded: LoadedPolicy, path: Path) -> bool:
@@ -97,4 +111,4 @@ def key_place(document: Node, path: Path) -> Place:
 
 
 def _place_of(loaded: LoadedPolicy, path: Path) -> Place:
-    return loaded.document.find(path).place
+    return deepest(loaded.document, path).place

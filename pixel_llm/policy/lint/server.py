@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from urllib.parse import SplitResult, urlsplit
 
 from pixel_llm.errors import ProblemSeverity
-from pixel_llm.policy.lint.origins import nearest, own_source
+from pixel_llm.policy.lint.origins import is_own, nearest, own_source
 from pixel_llm.policy.lint.rule import Finding, Rule, is_written, key_place, look_up
 from pixel_llm.policy.loading import LoadedPolicy
 from pixel_llm.policy.sections.lm_studio import Vision
@@ -62,9 +62,11 @@ def _address(loaded: LoadedPolicy) -> SplitResult | None:
 
 
 def _key_without_encryption(loaded: LoadedPolicy) -> Iterator[Finding]:
-    address = _address(loaded)
-    if address is None or loaded.config.lm_studio.api_key is None:
+    address, written = _address(loaded), look_up(loaded.document, _KEY)
+    if address is None or written is None:
         return
+    if loaded.config.lm_studio.api_key is None and not is_own(loaded, written.place):
+        return  # a parent would take a key, but there is none; who writes it here means to have one
     if address.scheme == "http" and address.hostname and not _is_this_machine(address.hostname):
         yield Finding(
             nearest(loaded, _URL, _KEY),
@@ -153,8 +155,8 @@ RULES = (
         "no matter.",
         mend="Use https, for instance through a proxy in front of LM Studio; or a tunnel, and its local end as "
         "`base_url`.",
-        bad="lm_studio: {base_url: 'http://10.0.0.5:1234/v1', api_key: '${LM_STUDIO_API_KEY:-lm-studio}'}",
-        good="lm_studio: {base_url: 'https://10.0.0.5:1234/v1', api_key: '${LM_STUDIO_API_KEY:-lm-studio}'}",
+        bad="lm_studio: {base_url: 'http://10.0.0.5:1234/v1', api_key: '${LM_STUDIO_API_KEY:-}'}",
+        good="lm_studio: {base_url: 'https://10.0.0.5:1234/v1', api_key: '${LM_STUDIO_API_KEY:-}'}",
         check=_key_without_encryption,
     ),
     Rule(

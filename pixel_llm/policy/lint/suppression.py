@@ -45,9 +45,10 @@ class Suppressions:
         self._by_line: dict[tuple[str, int], list[Suppression]] = {}
         self._problems: list[Problem] = []
 
-    def read(self, file: Path) -> None:
-        """Take in the comments of *file*."""
-        lines = file.read_text("utf-8-sig", errors="replace").splitlines()
+    def read(self, file: Path, data: bytes | None = None) -> None:
+        """Take in the comments of *file*, which holds *data*, if that is not to be read."""
+        data = file.read_bytes() if data is None else data
+        lines = data.decode("utf-8-sig", errors="replace").splitlines()
         for number, line in enumerate(lines, 1):
             if (match := _COMMENT.match(line)) is not None:
                 place = Place(str(file), number, len(match["before"]) + 1)

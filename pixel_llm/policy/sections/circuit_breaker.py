@@ -8,6 +8,7 @@ from pixel_llm.policy.durations import format_duration
 from pixel_llm.policy.kinds import Duration, Integer
 from pixel_llm.policy.sections.matching import COUNTED_BY_DEFAULT, ERROR_NAMES, ErrorMatcher
 from pixel_llm.policy.settings import setting
+from pixel_llm.policy.showing import count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,7 @@ class CircuitBreakerConfig:
         """What it means, in a few words."""
         counted = "" if self.count == COUNTED_BY_DEFAULT else f" of {', '.join(self.count.names())}"
         return (
-            f"opens after {self.failure_threshold} failures in a row{counted}, for {format_duration(self.cooldown)}; "
-            f"closes after {self.success_threshold} trial calls, {self.half_open_max_calls} at once"
+            f"opens after {count(self.failure_threshold, 'failure')} in a row{counted}, "
+            f"for {format_duration(self.cooldown)}; "
+            f"closes after {count(self.success_threshold, 'trial call')}, {self.half_open_max_calls} at once"
         )

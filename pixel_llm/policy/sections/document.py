@@ -76,15 +76,17 @@ class PolicyConfig:
         metadata={
             "setting": Setting(
                 TARGETS,
-                "One stack of layers for each thing that is called, by its name. A pattern such as billing.* stands for every "
-                "name below it; the most specific one wins, setting by setting.",
+                "One stack of layers for each thing that is called, by its name. A pattern such as billing.* stands "
+                "for every name below it; the most specific one wins, setting by setting.",
                 {"lm_studio.chat": {"timeout": "30s"}},
             )
         },
     )
 
 
-_PROFILE_NAME = Name("the name of a profile", r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+PROFILE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+
+_PROFILE_NAME = Name("the name of a profile such as basic, without a folder", PROFILE_PATTERN)
 
 POLICY = Section(
     PolicyConfig,

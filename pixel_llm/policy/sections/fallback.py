@@ -61,8 +61,9 @@ class FallbackStep:
         """What it means, in a few words."""
         text = self.strategy.value
         if self.cache is not None:
-            size = format_size(self.cache.max_bytes)
-            text = f"cache for {format_duration(self.cache.ttl)}, {self.cache.max_entries} entries, {size}"
+            number, size = self.cache.max_entries, format_size(self.cache.max_bytes)
+            entries = "1 entry" if number == 1 else f"{number} entries"
+            text = f"cache for {format_duration(self.cache.ttl)}, {entries}, {size}"
         elif self.strategy is FallbackStrategy.DEFAULT_VALUE:
             text = f"default value {show(self.value)}"
         return text if self.when == SERVED_BY_DEFAULT else f"{text} (for {', '.join(self.when.names())})"

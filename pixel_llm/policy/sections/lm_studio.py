@@ -45,7 +45,7 @@ class LMStudioConfig:
     """The LM Studio server, or any other OpenAI-compatible one. Immutable, safe to share between threads."""
 
     base_url: str = setting(
-        Text("an http or https address that ends in /v1", r"^https?://[^\s/]+(/\S*)?$"),
+        Text("an http or https address such as http://127.0.0.1:1234/v1", r"^https?://[^\s/]+(/\S*)?$"),
         "Where the server's API starts. 127.0.0.1 is faster than localhost.",
         default="http://127.0.0.1:1234/v1",
         example="http://127.0.0.1:1234/v1",

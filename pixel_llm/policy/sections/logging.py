@@ -32,7 +32,7 @@ class LoggingConfig:
         Choice(LogLevel), "Records below this level are not written.", default=LogLevel.INFO, example="INFO"
     )
     file: str | None = setting(
-        Text("a path", may_be_empty=False),
+        Text("the path of a file", r"[^/]$"),
         "A file that records are appended to; its folder is made if need be. Relative to the working directory.",
         default=None,
         example="logs/pixel_llm.log",

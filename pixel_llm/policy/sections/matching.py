@@ -71,12 +71,13 @@ class ErrorName(Kind):
     definition: str = "error_name"
     categories: tuple[ErrorCategory, ...] = tuple(ErrorCategory)
     codes: tuple[ErrorCode, ...] = tuple(ErrorCode)
+    must_be: str = "an error category, an error code, or an HTTP status such as 503 or 5xx"
 
     def schema(self, build: SchemaBuilder) -> JSONSchema:
         """A text or, for a single status, a number."""
         names = [name.value for name in (*self.categories, *self.codes)]
         schema = {
-            "title": "an error category, an error code, or an HTTP status such as 503 or 5xx",
+            "title": self.must_be,
             "anyOf": [
                 {"enum": names},
                 {"type": "string", "pattern": STATUS_PATTERN + r"(?!\n)"},
@@ -123,5 +124,7 @@ RETRYABLE_ERROR_NAMES = ErrorNames(
         "retryable_error_name",
         (ErrorCategory.TRANSIENT, ErrorCategory.THROTTLED, ErrorCategory.UNKNOWN),
         tuple(code for code in ErrorCode if code not in NEVER_RETRIED),
+        "an error that can be retried: TRANSIENT, THROTTLED, UNKNOWN, an error code, "
+        "or an HTTP status such as 503 or 5xx",
     )
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container
 from dataclasses import dataclass
 
 from pixel_llm.policy.durations import format_duration
@@ -45,10 +45,11 @@ def is_pattern(target: str) -> bool:
     return target.endswith(".*")
 
 
-def patterns_for(target: str, names: Iterable[str]) -> list[str]:
+def patterns_for(target: str, names: Container[str]) -> list[str]:
     """Those of *names* that are patterns which cover *target*, the least specific first."""
-    covering = [name for name in names if is_pattern(name) and name != target and target.startswith(name[:-1])]
-    return sorted(covering, key=len)
+    parts = target.split(".")
+    patterns = (f"{'.'.join(parts[:length])}.*" for length in range(1, len(parts)))
+    return [pattern for pattern in patterns if pattern != target and pattern in names]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
