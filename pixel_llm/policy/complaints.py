@@ -33,9 +33,9 @@ def complain(violation: Any, document: Node) -> Iterator[Problem]:
     match violation.validator:
         case "additionalProperties":
             yield from _unknown_keys(violation, node, path)
-        case "propertyNames" | "pattern" if violation.schema_path and "propertyNames" in violation.schema_path:
+        case "pattern" | "maxLength" if "propertyNames" in violation.schema_path:
             name = violation.instance
-            yield Problem(node.place_of_key(name), format_path((*path, name)), f"{_must_be(violation)} (got {name!r})")
+            yield Problem(node.place_of_key(name), format_path((*path, name)), _describe(violation))
         case "oneOf" if isinstance(violation.instance, dict) and _unknown_in(violation):
             pass  # a misspelt step is told by its key
         case "required":
@@ -84,6 +84,10 @@ def _describe(violation: Any) -> str:
             return f"{_must_be(violation)}{got}{hint}"
         case "minItems" | "minLength":
             return "must not be empty"
+        case "maxLength":
+            return f"must have at most {limit} characters (got {len(value)})"
+        case "maxItems":
+            return f"must have at most {limit} entries (got {len(value)})"
         case _:
             return f"{_must_be(violation)}{got}"
 

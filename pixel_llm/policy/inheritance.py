@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pixel_llm.errors import Place, PolicyError, Problem
+from pixel_llm.policy.kinds import MAX_ITEMS
 from pixel_llm.policy.locating import profiles_in, shipped_folder
 from pixel_llm.policy.merging import merge
 from pixel_llm.policy.nodes import Node
@@ -129,7 +130,7 @@ def _parents(document: Node) -> list[tuple[str, Node]]:
     extends = document.value.get("extends")
     if extends is None:
         return []
-    nodes = extends.value if isinstance(extends.value, list) else [extends]
+    nodes = extends.value[:MAX_ITEMS] if isinstance(extends.value, list) else [extends]
     # What is no name at all has been reported by the schema.
     return [(node.value, node) for node in nodes if isinstance(node.value, str) and _NAME.fullmatch(node.value)]
 

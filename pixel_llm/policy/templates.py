@@ -13,6 +13,9 @@ from pixel_llm.policy.suggestions import suggestion
 
 TEMPLATE = "PL006"
 
+#: Looking for what was meant takes time, and after so many problems nobody reads on.
+_ENOUGH = 100
+
 _TARGET = POLICY.child("defaults")
 
 
@@ -48,7 +51,8 @@ class Templates:
         if name.place in self._reported:
             return  # it stands in `defaults` or in a pattern, and was found in another target
         self._reported.add(name.place)
-        hint = suggestion(name.value, self.names(layer)) or f"; define it under templates.{layer}"
+        close = suggestion(name.value, self.names(layer)) if len(self.problems) < _ENOUGH else ""
+        hint = close or f"; define it under templates.{layer}"
         message = f"there is no template {name.value!r}{hint}"
         self.problems.append(Problem(name.place, format_path((*path, layer)), message, TEMPLATE))
 

@@ -6,6 +6,7 @@ import json
 import socket
 import ssl
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import httpcore
 import httpx
@@ -25,6 +26,7 @@ from pixel_llm.errors import (
     classify_error,
     default_classifier,
     get_recovery_suggestion,
+    http_status,
     is_retryable,
     root_classification,
 )
@@ -363,6 +365,59 @@ class TestRootClassification:
         one.__cause__, other.__cause__ = other, one
 
         assert ErrorCategory.DEGRADATION == root_classification(one).category
+
+
+class TestHttpStatus:
+    @pytest.mark.parametrize(
+        ("error", "status"),
+        [
+            (APIError("no", details={"status": 503}), 503),
+            (APIError("no"), None),
+            (APIError("no", details={"status": "503"}), None),
+            (KeyError("no"), None),
+            (httpx.HTTPStatusError("no", request=httpx.Request("GET", "http://x"), response=httpx.Response(429)), 429),
+            (httpx.ReadTimeout("no"), None),
+        ],
+        ids=repr,
+    )
+    def test_of_ours_and_of_others(self, error, status):
+        """
+        Ours keep the status in their details, others in their response.
+        """
+        assert status == http_status(error)
+
+    def test_of_ours_with_a_response(self):
+        """
+        An error of ours may have a response as others do; its details come first.
+        """
+
+        class ResponseError(APIError):
+            response = httpx.Response(500)
+
+        assert 500 == http_status(ResponseError("no"))
+        assert 503 == http_status(ResponseError("no", details={"status": 503}))
+
+    @pytest.mark.parametrize("status", ["503", None, 503.0, b"503"])
+    def test_that_is_no_number(self, status):
+        """
+        What is no whole number is no status.
+        """
+        error = KeyError("no")
+        error.response = SimpleNamespace(status_code=status)
+
+        assert http_status(error) is None
+
+    def test_that_can_not_be_looked_at(self):
+        """
+        Somebody else's property may raise what it likes.
+        """
+
+        class ShyError(Exception):
+            @property
+            def response(self):
+                raise RuntimeError("not yet")
+
+        assert http_status(ShyError()) is None
 
 
 class TestConveniences:

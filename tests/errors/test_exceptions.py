@@ -21,6 +21,7 @@ from pixel_llm.errors import (
     Place,
     PolicyError,
     Problem,
+    ProblemSeverity,
     RetryExhausted,
 )
 
@@ -335,3 +336,33 @@ class TestProblem:
         The text is one line of printable characters, as editors and CI systems read it.
         """
         assert text == str(problem)
+
+    def test_what_is_no_error_says_so(self):
+        """
+        A warning or a note names its severity and its rule; an error, which is the rule, does not.
+        """
+        place = Place("p.yaml", 1, 2)
+
+        assert "p.yaml:1:2: a: is wrong" == str(Problem(place, "a", "is wrong", "PL101"))
+        assert "p.yaml:1:2: a: warning: is odd [PL101]" == str(
+            Problem(place, "a", "is odd", "PL101", ProblemSeverity.WARNING)
+        )
+        assert "p.yaml:1:2: note: is odd [PL101]" == str(Problem(place, "", "is odd", "PL101", ProblemSeverity.NOTE))
+
+    def test_shows_no_file_in_full(self):
+        """
+        Path and message are bounded: a key may be as long as its file.
+        """
+        problem = Problem(Place("p.yaml"), "p" * 5000, "m" * 5000)
+
+        assert (1000, 1000) == (len(problem.path), len(problem.message))
+        assert problem.path.endswith("p…")
+        assert "m" * 1000 == Problem(Place("p.yaml"), "", "m" * 1000).message
+
+    def test_sorts_by_place(self):
+        """
+        Lines and columns sort as numbers, files as texts.
+        """
+        places = [Place("a.yaml", 9, 10), Place("a.yaml", 10, 9), Place("a.yaml", 10, 10), Place("b.yaml")]
+
+        assert places == [problem.place for problem in sorted(Problem(place, "", "x") for place in reversed(places))]

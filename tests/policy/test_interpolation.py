@@ -165,6 +165,25 @@ class TestProblems:
 
         assert expected == problem(f"text {reference}")
 
+    @pytest.mark.parametrize("text", ["${UNSET:-${NAME}}", "${NAME:-${UNSET:-x}}", "${UNSET:-a${NAME}"])
+    def test_a_reference_in_a_default(self, text):
+        """
+        A default is plain text: another reference in it used to be taken for text, in part.
+        """
+        name = text[2:].partition(":")[0]
+        expected = f"the default of {name} holds another reference; variables have plain defaults"
+
+        assert expected == problem(text)
+
+    def test_a_variable_that_is_no_text(self):
+        """
+        What the environment holds may be any bytes; half of them can't be sent anywhere.
+        """
+        interpolator = Interpolator({"BYTES": b"caf\xe9".decode(errors="surrogateescape")})
+        interpolator(Node("${BYTES}", PLACE), Text(), ("a",))
+
+        assert ["the variable BYTES is not UTF-8 text"] == [problem.message for problem in interpolator.problems]
+
     def test_each_setting_has_its_own(self):
         """
         Problems of several settings are collected.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pixel_llm.errors import PolicyError
+from pixel_llm.errors import PolicyError, ProblemSeverity
 from pixel_llm.policy import (
     FallbackStep,
     FallbackStrategy,
@@ -16,8 +16,13 @@ from pixel_llm.policy import (
     TimeoutConfig,
     load_policy,
     load_policy_file,
+    profiles_in,
     shipped_folder,
 )
+from pixel_llm.policy.inheritance import Sources
+from pixel_llm.policy.lint import find_rule
+from pixel_llm.policy.loading import load_from
+from pixel_llm.policy.sections.document import POLICY
 
 
 @pytest.fixture
@@ -114,6 +119,110 @@ class TestLoadPolicyFile:
         Path("policy.txt").write_text("version: 1\nextends: basic\n")
 
         assert "policy" == load_policy_file(Path("policy.txt"), variables={}).profile
+
+
+class TestLoadFrom:
+    def test_what_is_in_no_file(self, folder):
+        """
+        A policy may come from anywhere: what its file holds is handed over, and places name the file.
+        """
+        path = Path("standard-input")
+        sources = Sources(profiles_in(folder))
+        sources.add(path, b"version: 1\nextends: production\ndescription: From a pipe.\n")
+        loaded = load_from(sources, path, variables={})
+
+        assert ("standard-input", "From a pipe.") == (loaded.profile, loaded.config.description)
+        assert "standard-input:3:14" == str(loaded.document.find(["description"]).place)
+
+    def test_problems(self, folder):
+        """
+        What is wrong in it is a problem like any other.
+        """
+        sources = Sources(profiles_in(folder))
+        sources.add(Path("-"), b"version: 1\n\tx")
+        with pytest.raises(PolicyError) as caught:
+            load_from(sources, Path("-"), variables={})
+
+        assert "-:2:1: is not YAML: a tab can't indent; use spaces" == str(caught.value)
+
+
+class TestLoadedPolicy:
+    TEXT = (
+        "version: 1\nextends: parent\ndefaults: {deadline: 9s}\n"
+        "templates: {retry: {patient: {max_attempts: 5}, unused: {}}}\n"
+        "targets: {lm_studio.*: {retry: patient}, mail: {timeout: '${T}'}}\n"
+    )
+
+    @pytest.fixture
+    def loaded(self, folder):
+        Path("parent.yaml").write_text("version: 1\ndescription: ${D}\n")
+        Path("p.yaml").write_text(self.TEXT)
+        return load_policy_file(Path("p.yaml"), variables={"T": "3s", "D": "d"})
+
+    def test_document_is_what_holds(self, loaded):
+        """
+        The document is the effective policy, each value with its place: nothing is left to work out.
+        """
+        document = loaded.document.plain()
+
+        assert {"version", "description", "targets"} == set(document)
+        assert {"deadline": "9s", "timeout": {"attempt": "3s"}} == document["targets"]["mail"]
+        assert {"deadline": "9s", "retry": {"max_attempts": 5}} == document["targets"]["lm_studio.models"]
+        assert "parent.yaml:2:14" == str(loaded.document.find(["description"]).place)
+        assert loaded.config == POLICY.freeze(document)
+
+    def test_written_is_what_was_merged(self, loaded):
+        """
+        What was written is the merged files, before anything is worked out.
+        """
+        written = loaded.written.plain()
+
+        assert ("${D}", {"timeout": "${T}"}) == (written["description"], written["targets"]["mail"])
+        assert {"defaults", "templates"} < set(written)
+
+    def test_sources_are_the_files(self, loaded):
+        """
+        Every file that was read is there as it was written.
+        """
+        assert {Path("p.yaml"), Path("parent.yaml")} == set(loaded.sources)
+        assert "parent" == loaded.sources[Path("p.yaml")].plain()["extends"]
+
+    def test_used_templates(self, loaded):
+        """
+        The templates that a target took, those of patterns and `defaults` included.
+        """
+        assert {("retry", "patient")} == loaded.used_templates
+
+
+class TestRules:
+    @pytest.mark.parametrize(
+        ("text", "rule"),
+        [
+            ("\t", "PL001"),
+            ("a: 1\na: 1", "PL001"),
+            ("description: yes", "PL002"),
+            ("colour: red", "PL003"),
+            ("extends: mars", "PL004"),
+            ("description: ${UNSET}", "PL005"),
+            ("targets: {lm_studio.chat: {retry: patient}}", "PL006"),
+            ("targets: {lm_studio.chta: {}}", "PL010"),
+            ("targets: {a: {retry: {}}}", "PL011"),
+            ("targets: {lm_studio.chat: {retry: {max_delay: 1ms}}}", "PL012"),
+            ("targets: {a: {fallback: [cache: {}, cache: {}]}}", "PL013"),
+            ("lm_studio: {base_url: 'http://h:99999/v1'}", "PL014"),
+        ],
+    )
+    def test_each_problem_names_its_own(self, folder, text, rule):
+        """
+        Every problem carries the id of the rule that it breaks, and is an error.
+        """
+        with pytest.raises(PolicyError) as caught:
+            load(text)
+
+        assert {(rule, ProblemSeverity.ERROR)} == {
+            (problem.rule, problem.severity) for problem in caught.value.problems
+        }
+        assert find_rule(rule).severity is ProblemSeverity.ERROR
 
 
 class TestFreezing:

@@ -21,7 +21,7 @@ class MapOf(Kind):
     must_be: str
 
     def schema(self, build: SchemaBuilder) -> JSONSchema:
-        names = {"pattern": to_the_end(self.pattern), "title": self.must_be}
+        names = {"pattern": to_the_end(self.pattern), "maxLength": LONGEST_NAME, "title": self.must_be}
         return build.collection(
             {"type": "object", "propertyNames": names, "additionalProperties": self.kind.schema(build)}
         )
@@ -42,14 +42,22 @@ class MapOf(Kind):
         return dataclasses.replace(node, value=children)
 
 
+#: No list of a policy is longer.
+MAX_ITEMS = 100
+
+#: No name that a policy gives is longer, in characters; names are labels of logs and metrics.
+LONGEST_NAME = 200
+
+
 @dataclasses.dataclass(frozen=True)
 class ListOf(Kind):
-    """A list, not empty, of values of one kind; in the model a tuple."""
+    """A list, neither empty nor endless, of values of one kind; in the model a tuple."""
 
     kind: Kind
 
     def schema(self, build: SchemaBuilder) -> JSONSchema:
-        return build.collection({"type": "array", "minItems": 1, "items": self.kind.schema(build)})
+        items = self.kind.schema(build)
+        return build.collection({"type": "array", "minItems": 1, "maxItems": MAX_ITEMS, "items": items})
 
     def freeze(self, value: list[Any]) -> tuple[Any, ...]:
         return tuple(self.kind.freeze(child) for child in value)

@@ -7,7 +7,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 
 from pixel_llm.policy.durations import format_duration
-from pixel_llm.policy.kinds import Duration, Flag, MapOf, Setting, Text, TextOr
+from pixel_llm.policy.kinds import LONGEST_NAME, Duration, Flag, MapOf, Setting, Text, TextOr
 from pixel_llm.policy.sections.circuit_breaker import CircuitBreakerConfig
 from pixel_llm.policy.sections.fallback import FALLBACK_CHAIN, FallbackStep
 from pixel_llm.policy.sections.retry import RetryConfig
@@ -20,8 +20,8 @@ SYSTEM_TARGETS = ("pixel_llm.generate", "encoder.load", "encoder.forward", "lm_s
 #: Names below these prefixes belong to the system.
 SYSTEM_PREFIXES = ("pixel_llm.", "encoder.", "lm_studio.")
 
-#: The name of a target, or a pattern for all names below a prefix. Names are labels of logs and metrics: they end.
-TARGET_PATTERN = r"^(?=.{1,200}$)[a-z][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)*(\.\*)?$"
+#: The name of a target, or a pattern for all names below a prefix.
+TARGET_PATTERN = r"^[a-z][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)*(\.\*)?$"
 TEMPLATE_PATTERN = r"^[a-z][a-z0-9_-]*$"
 TEMPLATE_NAME = Text("the name of a template", TEMPLATE_PATTERN)
 
@@ -32,7 +32,7 @@ _TEMPLATE = {
 
 def is_target_name(text: str) -> bool:
     """True if *text* has the form of a target's name, and is no pattern."""
-    return re.fullmatch(TARGET_PATTERN, text) is not None and not is_pattern(text)
+    return len(text) <= LONGEST_NAME and re.fullmatch(TARGET_PATTERN, text) is not None and not is_pattern(text)
 
 
 def is_system_name(target: str) -> bool:
