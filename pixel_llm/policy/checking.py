@@ -11,6 +11,7 @@ from pixel_llm.policy.inheritance import Sources
 from pixel_llm.policy.lint import RULES, Suppressions
 from pixel_llm.policy.loading import LoadedPolicy, load_from
 from pixel_llm.policy.locating import neighbours
+from pixel_llm.policy.nodes import Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,12 @@ def check_files(
     overlays = None if overlays is None else list(overlays)
     given = given or {}
     problems: dict[Problem, None] = {}
+    taken: dict[Path, tuple[Node, list[Problem]]] = {}
     seen: set[Path] = set()
     suppressions = Suppressions(rule.id for rule in RULES)
     for file in files:
         try:
-            sources = Sources(neighbours(file))
+            sources = Sources(neighbours(file), taken=taken)
             if file in given:
                 sources.add(file, given[file])
             loaded = load_from(sources, file, overlays=overlays, variables=variables)

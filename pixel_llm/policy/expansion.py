@@ -30,7 +30,7 @@ def expand(document: Node, templates: Templates) -> Node:
     defaults = document.value.get("defaults")
     section = values.get("targets")
     written = section.value if section is not None and isinstance(section.value, dict) else {}
-    patterns = [name for name in written if is_pattern(name)]
+    patterns = {name for name in written if is_pattern(name)}
     system = [name for name in SYSTEM_TARGETS if defaults is not None or patterns_for(name, patterns)]
     expanded: dict[str, Node] = {}
     for name in dict.fromkeys([*written, *system]):

@@ -30,11 +30,19 @@ class Sources:
     Args:
         profiles: What can be extended, by name.
         read: How files are read, where they are not all on disk.
+        taken: The files that were read and checked before, by other sources that share them, with their problems.
     """
 
-    def __init__(self, profiles: Mapping[str, Path], *, read: Callable[[Path], Node] = read_file) -> None:
+    def __init__(
+        self,
+        profiles: Mapping[str, Path],
+        *,
+        read: Callable[[Path], Node] = read_file,
+        taken: dict[Path, tuple[Node, list[Problem]]] | None = None,
+    ) -> None:
         self._profiles = profiles
         self._read = read
+        self._taken = {} if taken is None else taken
         self.documents: dict[Path, Node] = {}
         self.problems: list[Problem] = []
         self._merged_files: dict[Path, Node] = {}
@@ -63,13 +71,14 @@ class Sources:
         return self.documents[path]
 
     def _take(self, path: Path, read: Callable[[], Node]) -> None:
-        try:
-            document = read()
-            self.problems.extend(check_source(document))
-            self.documents[path] = document
-        except PolicyError as exc:  # go on with nothing in its place, to find what else is wrong
-            self.problems.extend(exc.problems)
-            self.documents[path] = Node({}, Place(str(path)))
+        if path not in self._taken:
+            try:
+                document = read()
+                self._taken[path] = document, check_source(document)
+            except PolicyError as exc:  # go on with nothing in its place, to find what else is wrong
+                self._taken[path] = Node({}, Place(str(path))), list(exc.problems)
+        self.documents[path], problems = self._taken[path]
+        self.problems.extend(problems)
 
     def _laid_over(self, document: Node, patch: Node) -> Node:
         if "extends" in patch.value:

@@ -57,12 +57,14 @@ class TestPolicyDiff:
         assert (0, "before.yaml and after.yaml mean the same.\n") == (done.returncode, done.stdout)
 
     def test_json(self, tmp_path):
-        """One object a change, bounds first."""
+        """One object a change, bounds first, as numbers: seconds, counts, bytes."""
         changes = json.loads(policy("diff", "basic", "low-latency", "--format", "json", cwd=tmp_path).stdout)
         kinds = [change["kind"] for change in changes]
 
         assert {"kind", "target", "what", "before", "after"} == set(changes[0])
         assert kinds == sorted(kinds)
+        latency = {"target": "lm_studio.chat", "what": "worst_latency", "before": 190.0, "after": 5.0}
+        assert {"kind": "bound", **latency} in changes
         assert {"bound", "setting"} == set(kinds)
 
     def test_secrets(self, tmp_path):

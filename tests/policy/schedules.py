@@ -6,14 +6,11 @@ All durations are multiples of 1/64 s, so that sums of floats are exact and boun
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import math
-import selectors
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 from unittest import mock
 
 from hypothesis import strategies as st
@@ -28,7 +25,6 @@ from pixel_llm.errors import (
     default_classifier,
     http_status,
 )
-from pixel_llm.events import CircuitStateChanged, RetryScheduled
 from pixel_llm.policy import (
     CircuitBreakerConfig,
     Jitter,
@@ -422,114 +418,3 @@ class GeneratePlay:
             guarded()
 
         return call
-
-
-# Many calls, in an outage
-
-
-class LoopClock(VirtualClock):
-    """The clock of a :class:`VirtualLoop`: sleeping is the loop's business."""
-
-    async def sleep_async(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time is a virtual clock's: it jumps to the next timer."""
-
-    def __init__(self, clock: VirtualClock) -> None:
-        self._virtual = clock
-        super().__init__(_Jumping(clock))
-
-    def time(self) -> float:
-        return self._virtual.monotonic()
-
-
-class _Jumping(selectors.SelectSelector):
-    def __init__(self, clock: VirtualClock) -> None:
-        super().__init__()
-        self._clock = clock
-
-    def select(self, timeout: float | None = None) -> Any:
-        assert timeout is not None, "nothing will ever happen"
-        self._clock.advance(timeout)
-        return super().select(0)
-
-
-@dataclass
-class Outage:
-    """
-    Calls come at *rate* a second, the first one *phase* of the time between two after the outage has begun.
-
-    Attributes:
-        silent: No attempt gets an answer; else connections are refused.
-        jitter: Which part of the largest jitter each wait has.
-        overhead: Seconds that go by between the end of an attempt and the decision about it.
-    """
-
-    rate: float
-    silent: bool
-    phase: float = 1.0
-    jitter: float = 1.0
-    overhead: float = 0.0
-
-    def opens_after(self, calls: int, nest: Nest) -> float | None:
-        """When the breaker opens, in seconds from the outage's beginning; None if *calls* calls don't open it."""
-        clock = LoopClock(1024.0)
-        loop = VirtualLoop(clock)
-        try:
-            with mock.patch("random.uniform", lambda low, high: low + self.jitter * (high - low)):
-                return loop.run_until_complete(self._opens_after(calls, nest, clock))
-        finally:
-            loop.close()
-
-    async def _opens_after(self, calls: int, nest: Nest, clock: LoopClock) -> float | None:
-        opened: list[float] = []
-
-        def emit(event: object) -> None:
-            if isinstance(event, CircuitStateChanged) and event.new_state == "open":
-                opened.append(clock.monotonic() - 1024.0)
-            elif isinstance(event, RetryScheduled):
-                clock.advance(self.overhead)
-
-        async def attempt() -> None:
-            if self.silent:
-                await asyncio.get_running_loop().create_future()
-            raise ConnectionRefusedError
-
-        call = nest(clock, emit, attempt)
-
-        async def arrive(number: int) -> None:
-            await asyncio.sleep((number + self.phase) / self.rate)
-            with contextlib.suppress(Exception):
-                await call()
-
-        tasks = [asyncio.ensure_future(arrive(number)) for number in range(calls)]
-        await asyncio.wait(tasks, timeout=10_000)
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        return opened[0] if opened else None
-
-
-#: Puts the stacks around an attempt: clock, listener, attempt in; a coroutine function out.
-Nest = Callable[[LoopClock, Callable[[object], None], Callable[[], Awaitable[None]]], Callable[[], Awaitable[Any]]]
-
-
-def alone(policy: TargetPolicy) -> Nest:
-    """The stack of one target."""
-    return lambda clock, emit, attempt: guard(Stack(TARGET, policy, clock=clock, emit=emit), attempt)
-
-
-def nested(config: PolicyConfig) -> Nest:
-    """The stack of ``pixel_llm.generate`` around that of the chat; the encoder takes no time."""
-
-    def nest(clock: LoopClock, emit: Any, attempt: Any) -> Any:
-        chat = guard(Stack(CHAT, config.targets[CHAT], clock=clock, emit=emit), attempt)
-
-        async def ask() -> None:
-            await chat()
-
-        return guard(Stack(GENERATE, config.targets[GENERATE], clock=clock, emit=emit), ask)
-
-    return nest

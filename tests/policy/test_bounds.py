@@ -8,22 +8,20 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from outages import Outage, alone, nested
 from schedules import (
     ANSWERS,
     ERRORS,
     TARGET,
     GeneratePlay,
-    Outage,
     Play,
     Step,
     adversaries,
-    alone,
     fastest,
     is_counted,
     longest,
-    nested,
     policies,
     retried_errors,
     seconds,
@@ -48,7 +46,7 @@ from pixel_llm.policy.bounds import CHAT, GENERATE, INSIDE_GENERATE, Bounds, all
 from pixel_llm.policy.sections.matching import ErrorMatcher
 from pixel_llm.resilience.cache import ResultCache
 
-EXAMPLES = settings(max_examples=400, deadline=None)
+EXAMPLES = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def bounds_of(policy: TargetPolicy, rate: float = 1.0) -> Bounds:

@@ -55,26 +55,27 @@ def diff_command(
     variables = variables_from(env_file)
     first = load_operand(before, other=after, overlays=overlays, variables=variables).config
     second = load_operand(after, other=before, overlays=overlays, variables=variables).config
-    changes = [*_bounds(first, second, rate), *_settings(first, second)]
+    changes = [*_bounds(first, second, rate, in_words=style == "text"), *_settings(first, second)]
     if style == "json":
         click.echo(json.dumps([asdict(change) for change in changes], indent=2, ensure_ascii=False))
     else:
         click.echo(printable(_as_text(changes) or f"{before} and {after} mean the same.", keep_lines=True))
 
 
-def _bounds(first: PolicyConfig, second: PolicyConfig, rate: float) -> Iterator[Change]:
+def _bounds(first: PolicyConfig, second: PolicyConfig, rate: float, *, in_words: bool) -> Iterator[Change]:
     for target in dict.fromkeys([*first.targets, *second.targets]):
-        old, new = _bounds_of(first, target, rate), _bounds_of(second, target, rate)
+        old, new = (_bounds_of(config, target, rate, in_words=in_words) for config in (first, second))
         for what in dict.fromkeys([*old, *new]):
             if old.get(what) != new.get(what):
                 yield Change("bound", target, what, old.get(what), new.get(what))
 
 
-def _bounds_of(config: PolicyConfig, target: str, rate: float) -> dict[str, str]:
+def _bounds_of(config: PolicyConfig, target: str, rate: float, *, in_words: bool) -> dict[str, Any]:
     policy = config.targets.get(target)
     if policy is None:
         return {}
-    return compare_bounds(compute_bounds(config, target, rate=rate), has_breaker=policy.circuit_breaker is not None)
+    bounds = compute_bounds(config, target, rate=rate)
+    return compare_bounds(bounds, has_breaker=policy.circuit_breaker is not None) if in_words else asdict(bounds)
 
 
 def _settings(first: PolicyConfig, second: PolicyConfig) -> Iterator[Change]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from pixel_llm.cli.reports.github import as_github
-from pixel_llm.cli.reports.plain import as_json, as_text
-from pixel_llm.cli.reports.sarif import as_sarif
+import importlib
+
 from pixel_llm.policy.checking import CheckReport
 
-_RENDER = {"text": as_text, "json": as_json, "github": as_github, "sarif": as_sarif}
+#: Where each is written. Only the one that is asked for is imported: the check itself takes less time than some.
+_WRITERS = {
+    "text": ("plain", "as_text"),
+    "json": ("plain", "as_json"),
+    "github": ("github", "as_github"),
+    "sarif": ("sarif", "as_sarif"),
+}
 
-REPORTS = tuple(_RENDER)
+REPORTS = tuple(_WRITERS)
 
 
 def render(report: CheckReport, style: str) -> str:
     """*report* in one of :data:`REPORTS`."""
-    return _RENDER[style](report)
+    module, function = _WRITERS[style]
+    return str(getattr(importlib.import_module(f"{__name__}.{module}"), function)(report))

@@ -20,8 +20,8 @@ SYSTEM_TARGETS = ("pixel_llm.generate", "encoder.load", "encoder.forward", "lm_s
 #: Names below these prefixes belong to the system.
 SYSTEM_PREFIXES = ("pixel_llm.", "encoder.", "lm_studio.")
 
-#: The name of a target, or a pattern for all names below a prefix.
-TARGET_PATTERN = r"^[a-z][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)*(\.\*)?$"
+#: The name of a target, or a pattern for all names below a prefix. Names are labels of logs and metrics: they end.
+TARGET_PATTERN = r"^(?=.{1,200}$)[a-z][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)*(\.\*)?$"
 TEMPLATE_PATTERN = r"^[a-z][a-z0-9_-]*$"
 TEMPLATE_NAME = Text("the name of a template", TEMPLATE_PATTERN)
 
