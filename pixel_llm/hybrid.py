@@ -167,7 +167,7 @@ class HybridPixelLLM:
         prompt = _check_prompt(prompt)
         picture = _picture_tools().load_image(image)
         reading = time.monotonic() - started
-        return _result(self._answer.outcome(picture, prompt), reading)
+        return self._served(prompt, _result(self._answer.outcome(picture, prompt), reading))
 
     async def generate_async(self, image: ImageSource, prompt: str | None = None) -> CaptionResult:
         """:meth:`generate` for event loops. Decoding and encoding run in a thread, so the loop is never blocked."""
@@ -175,7 +175,7 @@ class HybridPixelLLM:
         prompt = _check_prompt(prompt)
         picture = await asyncio.to_thread(_picture_tools().load_image, image)
         reading = time.monotonic() - started
-        return _result(await self._answer_async.outcome(picture, prompt), reading)
+        return self._served(prompt, _result(await self._answer_async.outcome(picture, prompt), reading))
 
     def close(self) -> None:
         """Close the connections and, if they were loaded here, the policies' log. A later call opens what it needs."""
@@ -196,6 +196,10 @@ class HybridPixelLLM:
 
     def __repr__(self) -> str:
         return f"<HybridPixelLLM {self.policies.profile!r} at {self.client.base_url}>"
+
+    def _served(self, prompt: str, result: CaptionResult) -> CaptionResult:
+        self.policies.log_content("pixel_llm.generate", prompt=prompt, caption=result.text)
+        return result
 
     def _ask(self, picture: Picture, prompt: str) -> _Answer:
         return _Answer(self._chat.outcome(self._request(picture, prompt)))

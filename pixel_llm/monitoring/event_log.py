@@ -25,7 +25,7 @@ from pixel_llm.events import (
     FallbackSkipped,
     RetryScheduled,
 )
-from pixel_llm.policy import LoggingConfig
+from pixel_llm.policy import LogContent, LoggingConfig
 
 #: How much each event matters to someone who reads the log.
 LEVELS: dict[type[Event], str] = {
@@ -61,6 +61,7 @@ class EventLog:
 
     def __init__(self, config: LoggingConfig, *, profile: str) -> None:
         self._profile = profile
+        self._writes_content = config.log_content is LogContent.FULL
         # A logger of our own, not a registered one: two policies with different sinks must not
         # write into each other's. What it does not keep to itself it hands to "pixel_llm".
         self._stdlib = logging.Logger(f"{LOGGER_NAME}.events", config.level.value)
@@ -89,6 +90,12 @@ class EventLog:
         extra = {name: round(value, 6) if isinstance(value, float) else value for name, value in fields.items()}
         log = getattr(self._logger, LEVELS[type(event)])
         log(event.name, context=context, error_code=code, extra=extra)
+
+    def content(self, target: str, **content: str) -> None:
+        """Write down what was asked and answered, if the policy says ``log_content: full``."""
+        if self._writes_content:
+            context = {"profile": self._profile, "target": target}
+            self._logger.info("content", context=context, error_code=None, extra=content)
 
     def close(self) -> None:
         """Close the sinks. Later records go to the application's handlers only."""

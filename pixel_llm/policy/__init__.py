@@ -10,7 +10,7 @@ from pixel_llm.policy.sections.document import PolicyConfig
 from pixel_llm.policy.sections.encoder import Device, EncoderConfig, EncoderType
 from pixel_llm.policy.sections.fallback import CacheConfig, FallbackStep, FallbackStrategy
 from pixel_llm.policy.sections.lm_studio import GenerationConfig, LMStudioConfig, Vision
-from pixel_llm.policy.sections.logging import LoggingConfig, LogLevel
+from pixel_llm.policy.sections.logging import LogContent, LoggingConfig, LogLevel
 from pixel_llm.policy.sections.retry import Jitter, RetryConfig, RetryStrategy
 from pixel_llm.policy.sections.target import SYSTEM_TARGETS, TargetPolicy
 from pixel_llm.policy.sections.timeout import TimeoutConfig
@@ -29,6 +29,7 @@ __all__ = [
     "Jitter",
     "LMStudioConfig",
     "LoadedPolicy",
+    "LogContent",
     "LogLevel",
     "LoggingConfig",
     "PolicyConfig",

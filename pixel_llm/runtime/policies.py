@@ -141,6 +141,10 @@ class Policies:
         """Tell *listener* about every event from now on."""
         self._listeners.add(listener)
 
+    def log_content(self, target: str, **content: str) -> None:
+        """Write down what was asked and answered, if the policy says ``log_content: full``; else nothing."""
+        self._log.content(target, **content)
+
     def close(self) -> None:
         """Close the log. Calls through the stacks still work."""
         self._log.close()

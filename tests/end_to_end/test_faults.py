@@ -345,3 +345,15 @@ class TestLog:
         stage(Answer()).ask()
 
         assert not Path("logs/pixel_llm.log").exists()
+
+    def test_holds_prompt_and_caption_only_if_the_policy_says_so(self, stage):
+        """With `log_content: full` each prompt and its caption is a record, of a success too; the picture never is."""
+        made = stage(Answer(text="A red square."), overrides={"logging": {"log_content": "full", "file": "all.log"}})
+        made.ask(prompt="What is it?")
+
+        (line,) = Path("all.log").read_text().splitlines()
+        record = json.loads(line)
+        assert ("content", {"prompt": "What is it?", "caption": "A red square."}) == (
+            record["message"],
+            record["extra"],
+        )

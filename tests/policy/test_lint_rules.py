@@ -197,8 +197,12 @@ MESSAGES = {
         "takes the likeliest word: leave one of them out [PL607]"
     ),
     "PL701": (
-        "policy.yaml:3:18: logging.level: warning: policy builds on production but logs at DEBUG, which writes a "
-        "record for every call: use INFO [PL701]"
+        "policy.yaml:3:18: logging.level: warning: policy builds on production but logs at DEBUG, which buries what "
+        "matters: use INFO [PL701]"
+    ),
+    "PL702": (
+        "policy.yaml:3:24: logging.log_content: policy builds on production but writes every prompt and caption into "
+        "the log: use redacted"
     ),
     "PL901": (
         "policy.yaml:2:47: warning: the ignore comment: says no reason: write `# pixel-llm: ignore PL101 -- why` "
@@ -762,7 +766,7 @@ class TestAlsoFound:
         assert [
             (
                 "eu-prod.yaml:2:18: logging.level: warning: eu-prod logs at DEBUG, "
-                "which writes a record for every call: use INFO [PL701]"
+                "which buries what matters: use INFO [PL701]"
             )
         ] == found(tmp_path, "logging: {level: DEBUG}", "PL701", file="eu-prod.yaml")
 

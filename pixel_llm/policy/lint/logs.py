@@ -9,22 +9,30 @@ from pixel_llm.errors import ProblemSeverity
 from pixel_llm.policy.lint.origins import lineage
 from pixel_llm.policy.lint.rule import Finding, Rule
 from pixel_llm.policy.loading import LoadedPolicy
-from pixel_llm.policy.sections.logging import LogLevel
+from pixel_llm.policy.sections.logging import LogContent, LogLevel
 
 _PRODUCTION = re.compile(r"(?<![a-z])prod(uction)?(?![a-z])", re.IGNORECASE)
 
 
 def _debug_in_production(loaded: LoadedPolicy) -> Iterator[Finding]:
-    if loaded.config.logging.level is not LogLevel.DEBUG:
-        return
+    if loaded.config.logging.level is LogLevel.DEBUG and (name := _in_production(loaded)):
+        message = f"{name} logs at DEBUG, which buries what matters: use INFO"
+        yield Finding(("logging", "level"), message)
+
+
+def _content_in_production(loaded: LoadedPolicy) -> Iterator[Finding]:
+    if loaded.config.logging.log_content is LogContent.FULL and (name := _in_production(loaded)):
+        message = f"{name} writes every prompt and caption into the log: use redacted"
+        yield Finding(("logging", "log_content"), message)
+
+
+def _in_production(loaded: LoadedPolicy) -> str | None:
+    """What the profile is called in messages if it, or one that it builds on, is for production."""
     names = [loaded.profile, *sorted(file.stem for file in lineage(loaded, loaded.file))]
     production = next((name for name in names if _PRODUCTION.search(name)), None)
-    if production is not None:
-        builds_on = "" if production == loaded.profile else f"builds on {production} but "
-        yield Finding(
-            ("logging", "level"),
-            f"{loaded.profile} {builds_on}logs at DEBUG, which writes a record for every call: use INFO",
-        )
+    if production is None:
+        return None
+    return loaded.profile if production == loaded.profile else f"{loaded.profile} builds on {production} but"
 
 
 RULES = (
@@ -32,11 +40,20 @@ RULES = (
         id="PL701",
         name="Log level DEBUG in production",
         severity=ProblemSeverity.WARNING,
-        why="DEBUG writes a record for every single call, which costs time and disk where there are many, and buries "
-        "what matters.",
+        why="DEBUG adds what only matters while somebody looks for a fault, and buries the rest.",
         mend="Use INFO or WARNING. For a short look, lay an overlay with DEBUG over the profile.",
         bad="extends: production\nlogging: {level: DEBUG}",
         good="extends: production\nlogging: {level: WARNING}",
         check=_debug_in_production,
+    ),
+    Rule(
+        id="PL702",
+        name="Content logging in production",
+        severity=ProblemSeverity.ERROR,
+        why="What people ask, and what their pictures show, would lie in a file that many may read and nobody deletes.",
+        mend="Use `log_content: redacted`. To look into a fault, use `full` in a profile for development.",
+        bad="extends: production\nlogging: {log_content: full}",
+        good="extends: development\nlogging: {log_content: full}",
+        check=_content_in_production,
     ),
 )

@@ -19,6 +19,13 @@ class LogLevel(StrEnum):
     CRITICAL = "CRITICAL"
 
 
+class LogContent(StrEnum):
+    """Whether what people ask and get is written down."""
+
+    REDACTED = "redacted"
+    FULL = "full"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggingConfig:
     """
@@ -38,3 +45,10 @@ class LoggingConfig:
         example="logs/pixel_llm.log",
     )
     console: bool = setting(Flag(), "Whether records are written to standard error.", default=False, example=True)
+    log_content: LogContent = setting(
+        Choice(LogContent),
+        "full writes each prompt and its caption down, at INFO; redacted writes neither. Pictures and keys are never "
+        "written.",
+        default=LogContent.REDACTED,
+        example="redacted",
+    )
