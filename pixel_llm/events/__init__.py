@@ -2,22 +2,27 @@
 
 from pixel_llm.events.listeners import Listener, Listeners
 from pixel_llm.events.types import (
+    AbandonedThreadEnded,
     AttemptFailed,
     CallFailed,
     CallRecovered,
     CallRefused,
+    ChaosInjected,
     CircuitStateChanged,
     Event,
     FallbackServed,
     FallbackSkipped,
     RetryScheduled,
+    ThreadAbandoned,
 )
 
 __all__ = [
+    "AbandonedThreadEnded",
     "AttemptFailed",
     "CallFailed",
     "CallRecovered",
     "CallRefused",
+    "ChaosInjected",
     "CircuitStateChanged",
     "Event",
     "FallbackServed",
@@ -25,4 +30,5 @@ __all__ = [
     "Listener",
     "Listeners",
     "RetryScheduled",
+    "ThreadAbandoned",
 ]

@@ -102,3 +102,37 @@ class FallbackSkipped(Event):
     name = "fallback_skipped"
     step: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadAbandoned(Event):
+    """
+    A caller left a plain sync function that was not done in time, *elapsed* after the attempt began.
+
+    *running* of the target's threads, this one included, run on by now; at *limit* calls are refused.
+    """
+
+    name = "thread_abandoned"
+    elapsed: float
+    running: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class AbandonedThreadEnded(Event):
+    """An abandoned thread ended after all, *late* after its caller had left; *running* others run on."""
+
+    name = "abandoned_thread_ended"
+    late: float
+    running: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChaosInjected(Event):
+    """Chaos was injected into an attempt: a ``delay``, an ``error`` or a ``result``. *delay* is 0 but for a delay."""
+
+    name = "chaos_injected"
+    injected: str
+    error_code: ErrorCode | None
+    delay: float

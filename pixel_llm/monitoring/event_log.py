@@ -15,15 +15,18 @@ from typing import Any
 import structlog
 
 from pixel_llm.events import (
+    AbandonedThreadEnded,
     AttemptFailed,
     CallFailed,
     CallRecovered,
     CallRefused,
+    ChaosInjected,
     CircuitStateChanged,
     Event,
     FallbackServed,
     FallbackSkipped,
     RetryScheduled,
+    ThreadAbandoned,
 )
 from pixel_llm.policy import LogContent, LoggingConfig
 
@@ -37,6 +40,9 @@ LEVELS: dict[type[Event], str] = {
     CircuitStateChanged: "warning",
     FallbackServed: "warning",
     FallbackSkipped: "debug",
+    ThreadAbandoned: "warning",
+    AbandonedThreadEnded: "info",
+    ChaosInjected: "info",
 }
 
 #: Application-wide logger that every record also passes through on its way to the root.

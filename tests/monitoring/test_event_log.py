@@ -11,15 +11,18 @@ import structlog
 
 from pixel_llm.errors import ErrorCode
 from pixel_llm.events import (
+    AbandonedThreadEnded,
     AttemptFailed,
     CallFailed,
     CallRecovered,
     CallRefused,
+    ChaosInjected,
     CircuitStateChanged,
     Event,
     FallbackServed,
     FallbackSkipped,
     RetryScheduled,
+    ThreadAbandoned,
 )
 from pixel_llm.monitoring import EventLog
 from pixel_llm.monitoring.event_log import LEVELS
@@ -37,6 +40,9 @@ EVENTS = [
     CircuitStateChanged("shop.pay", "closed", "open", 5, LOST),
     FallbackServed("shop.pay", "cache", LOST, 60.0),
     FallbackSkipped("shop.pay", "cache", "holds no fresh result of this request"),
+    ThreadAbandoned("shop.pay", 30.0, 3, 16),
+    AbandonedThreadEnded("shop.pay", 12.5, 2, 16),
+    ChaosInjected("shop.pay", "error", LOST, 0.0),
 ]
 
 
@@ -200,7 +206,7 @@ class TestLevels:
             (LogLevel.INFO, {event.name for event in EVENTS} - {"fallback_skipped"}),
             (
                 LogLevel.WARNING,
-                {"attempt_failed", "call_refused", "call_failed", "circuit_state_changed", "fallback_served"},
+                {event.name for event in EVENTS if LEVELS[type(event)] in ("warning", "error")},
             ),
             (LogLevel.ERROR, {"call_failed"}),
             (LogLevel.CRITICAL, set()),
@@ -290,7 +296,7 @@ class TestFile:
             for event in EVENTS:
                 log(event)
 
-        assert 8 == len(read(tmp_path / "first.log"))
+        assert len(EVENTS) == len(read(tmp_path / "first.log"))
         assert {"first"} == {record["context"]["profile"] for record in read(tmp_path / "first.log")}
         assert ["second"] == [record["context"]["profile"] for record in read(tmp_path / "second.log")]
 
