@@ -14,6 +14,7 @@ from pixel_llm.policy import (
 from pixel_llm.resilience.breaker import CircuitBreaker, CircuitState
 from pixel_llm.resilience.cache import CachedResult, ResultCache
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock, SystemClock
+from pixel_llm.resilience.counters import Histogram, StackStats
 from pixel_llm.resilience.guard import Guarded, guard
 from pixel_llm.resilience.limits import Limits, current_limits
 from pixel_llm.resilience.outcome import Outcome, SkippedStep
@@ -30,6 +31,7 @@ __all__ = [
     "FallbackStep",
     "FallbackStrategy",
     "Guarded",
+    "Histogram",
     "Jitter",
     "Layer",
     "Limits",
@@ -39,6 +41,7 @@ __all__ = [
     "RetryStrategy",
     "SkippedStep",
     "Stack",
+    "StackStats",
     "SystemClock",
     "TargetPolicy",
     "TimeoutConfig",

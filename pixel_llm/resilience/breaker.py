@@ -77,7 +77,10 @@ class CircuitBreaker:
         # A permit is the number of the period between two changes in which it was given, so
         # that a call admitted before a change can't settle anything after it.
         self._period = 0
-        self._closed_period = 0
+        #: The permit of every call while the breaker is closed; else below 0, and :meth:`acquire` must be asked.
+        self.closed_period = 0
+        #: True if a success must be told: there are failures to forget, or trials to count.
+        self.eventful = False
         self._opened_at = 0.0
         self._failures_at_opening = 0
         self._last_code: ErrorCode | None = None
@@ -111,7 +114,7 @@ class CircuitBreaker:
         Raises:
             CircuitBreakerOpen: If the call is refused.
         """
-        period = self._closed_period
+        period = self.closed_period
         return period if period != _NOT_CLOSED else self._acquire_trial()
 
     def allow_request(self) -> bool:
@@ -122,24 +125,26 @@ class CircuitBreaker:
             return False
         return True
 
-    def record_success(self, permit: int | None = None) -> None:
+    def record_success(self, permit: int | None = None, elapsed: float = 0.0) -> None:
         """Settle: the call succeeded."""
-        if self._closed_period != _NOT_CLOSED and not self._storage.counter:
+        if not self.eventful:
             return  # closed, and no failure to forget: the road of nearly every call
         with self._lock:
             if not self._return_permit(permit):
                 return
             self._storage.reset_counter()
             self._engine.state.on_success()
+            self.eventful = self.closed_period == _NOT_CLOSED
         self._tell()
 
-    def record_failure(self, permit: int | None = None, error: Exception | None = None) -> None:
+    def record_failure(self, permit: int | None = None, error: Exception | None = None, elapsed: float = 0.0) -> None:
         """Settle: the call failed in a way that counts."""
         with self._lock:
             if not self._return_permit(permit):
                 return
             self._last_code = classify_error(error).error_code if error is not None else None
             self._storage.increment_counter()
+            self.eventful = True
             error = error or Exception("failure")
             traceback = error.__traceback__
             try:
@@ -154,7 +159,7 @@ class CircuitBreaker:
 
     def release(self, permit: int | None = None) -> None:
         """Settle: the call proved nothing, neither success nor failure."""
-        if self._closed_period == _NOT_CLOSED:
+        if self.closed_period == _NOT_CLOSED:
             with self._lock:
                 self._return_permit(permit)
 
@@ -164,6 +169,7 @@ class CircuitBreaker:
             self._storage.reset_counter()
             if self.state is not CircuitState.CLOSED:
                 self._engine.close()
+            self.eventful = False
         self._tell()
 
     def _acquire_trial(self) -> int:
@@ -207,7 +213,7 @@ class CircuitBreaker:
     def _changed(self, old: CircuitState, new: CircuitState) -> None:
         """Pybreaker's word that the state has changed. Called with the lock held."""
         self._period += 1
-        self._closed_period = self._period if new is CircuitState.CLOSED else _NOT_CLOSED
+        self.closed_period = self._period if new is CircuitState.CLOSED else _NOT_CLOSED
         self._trials = 0
         if new is CircuitState.OPEN:
             self._opened_at = self._clock.monotonic()
@@ -222,6 +228,32 @@ class CircuitBreaker:
                 return
             if self._on_change is not None:
                 self._on_change(*change)
+
+
+class NoBreaker:
+    """What stands in a breaker's place where there is none: it lets everything through and counts nothing."""
+
+    closed_period = 0
+    eventful = False
+
+    def check(self) -> None:
+        """Refuse nobody."""
+
+    def acquire(self) -> int:
+        """Let everybody in."""
+        return 0
+
+    def record_success(self, permit: int, elapsed: float) -> None:
+        """Count nothing."""
+
+    def record_failure(self, permit: int, error: Exception, elapsed: float) -> None:
+        """Count nothing."""
+
+    def release(self, permit: int) -> None:
+        """Count nothing."""
+
+
+NO_BREAKER = NoBreaker()
 
 
 class _Changes(pybreaker.CircuitBreakerListener):

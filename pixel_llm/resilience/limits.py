@@ -7,8 +7,10 @@ and sockets read them before every single read and write.
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass
+from math import inf
+from typing import Any
 
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
 
@@ -48,12 +50,52 @@ class Limits:
 
 NO_LIMITS = Limits()
 
-_current: ContextVar[Limits] = ContextVar("pixel_llm_limits", default=NO_LIMITS)
 
-#: Read and set by the stacks on their hot path; everyone else calls :func:`current_limits`.
-limits_variable = _current
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The part of the limits that is the same for every call of a stack; see :class:`Limits`."""
+
+    clock: Clock = SYSTEM_CLOCK
+    connect: float | None = None
+    inherited: bool = False
+
+
+NO_TERMS = Terms()
+
+#: The limits as stacks publish them: the moment the attempt ends, the moment of the deadline (inf: no limit), and
+#: the rest. Each attempt publishes a list of its own. When it has succeeded, the list is *lifted* in place: whoever
+#: still has it, such as a background task that the callable has started, is no longer bound by a call that is over.
+#: What was cut short, or failed, stays bound: work that was left behind shall end.
+Published = list[Any]
+
+_current: ContextVar[Published] = ContextVar("pixel_llm_limits", default=[inf, inf, NO_TERMS])  # noqa: B039 - never lifted
+
+#: Read, set and reset by the stacks on their hot path; everyone else calls :func:`current_limits`.
+get_published = _current.get
+set_published = _current.set
+reset_published = _current.reset
+
+
+def lift(limits: Published) -> None:
+    """Let *limits* bind nobody any more."""
+    limits[0] = limits[1] = inf
+    limits[2] = NO_TERMS
 
 
 def current_limits() -> Limits:
     """The limits of the call under way in this thread or task; without one, no limits."""
-    return _current.get()
+    ends, deadline, terms = _current.get()
+    return Limits(
+        terms.clock,
+        None if deadline == inf else deadline,
+        None if ends == deadline else ends,
+        terms.connect,
+        terms.inherited,
+    )
+
+
+def publish(limits: Limits) -> Token[Published]:
+    """Make *limits* the current ones, until :func:`reset_published` gets the token."""
+    deadline = inf if limits.deadline is None else limits.deadline
+    ends = deadline if limits.ends is None else limits.ends
+    return _current.set([ends, deadline, Terms(limits.clock, limits.connect, limits.inherited)])

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from math import inf
 from typing import Any
 
-from pixel_llm.errors import (
-    AttemptRecord,
-    ErrorCode,
-    PixelLMError,
-    classify_error,
-)
+from pixel_llm.errors import AttemptRecord, CircuitBreakerOpen, ErrorCode, PixelLMError, classify_error
 from pixel_llm.events import (
     AttemptFailed,
     CallFailed,
@@ -20,8 +16,9 @@ from pixel_llm.events import (
     FallbackSkipped,
     RetryScheduled,
 )
+from pixel_llm.resilience.call import Call
 from pixel_llm.resilience.limits import Limits
-from pixel_llm.resilience.outcome import SERVED_BY_CALL, Outcome
+from pixel_llm.resilience.retry import RetrySequence
 from pixel_llm.resilience.stack import Stack
 
 
@@ -32,87 +29,90 @@ class Recovery:
     The guards own the loop (they sleep and call); this class says what comes next.
     """
 
-    def __init__(self, stack: Stack, limits: Limits, started: float) -> None:
-        self.attempt_started = started
+    __slots__ = ("_call", "_history", "_last_error", "_reason", "_sequence", "_stack")
+
+    def __init__(self, stack: Stack, call: Call) -> None:
         self._stack = stack
-        self._limits = limits
-        self._started = started
-        self._attempts = 0
+        self._call = call
         self._history: list[AttemptRecord] = []
-        self._sequence = stack.retry.begin(limits) if stack.retry is not None else None
+        self._sequence: RetrySequence | None = None
         self._reason = "the target does not retry"
         self._last_error: Exception | None = None
 
-    def next_wait(self, error: Exception) -> float | None:
+    def after_refusal(self, error: Exception) -> float | None:
+        """
+        Take note that a layer kept an attempt from beginning.
+
+        Returns:
+            Seconds to wait before the call asks again, or None if it has failed for good.
+        """
+        error.__cause__ = self._last_error  # what the attempts before the refusal failed of
+        by_breaker = isinstance(error, CircuitBreakerOpen)
+        self._reason = "the circuit breaker refused" if by_breaker else "the deadline has passed"
+        layer = "circuit_breaker" if by_breaker else "deadline"
+        retry_after = error.retry_after if isinstance(error, PixelLMError) else None
+        self._stack.report(CallRefused, layer, _code(error), retry_after)
+        return None
+
+    def after_failure(self, error: Exception) -> float | None:
         """
         Take note of a failed attempt.
 
         Returns:
             Seconds to wait before the next one, or None if the call has failed for good.
         """
-        layer = self._stack.refused_by(error)
-        if layer is not None:
-            error.__cause__ = self._last_error  # what the attempts before the refusal failed of
-            self._refused(layer, error)
-            return None
-        self._attempts += 1
         self._last_error = error
         wait = self._decide(error)
         self._note(error, wait or 0.0)
         if wait is not None:
-            self._stack.emit(RetryScheduled(self._stack.target, self._attempts, wait, _code(error)))
+            self._stack.report(RetryScheduled, self._call.attempts, wait, _code(error))
         return wait
 
-    def begin_attempt(self) -> None:
-        """Take the time before another attempt."""
-        self.attempt_started = self._stack.clock.monotonic()
-
-    def recovered(self, value: Any) -> Outcome[Any]:
-        """The outcome of a call that succeeded after all."""
+    def recovered(self) -> None:
+        """The call has succeeded after all."""
         self._last_error = None
         elapsed = self._elapsed()
-        self._stack.emit(CallRecovered(self._stack.target, self._attempts + 1, elapsed))
-        return Outcome(
-            value=value, served_by=SERVED_BY_CALL, degraded=False, attempts=self._attempts + 1, elapsed=elapsed
-        )
+        self._stack.counters.record_success(elapsed)
+        self._stack.report(CallRecovered, self._call.attempts, elapsed)
 
-    def finish(self, error: Exception, key: Any) -> Outcome[Any]:
+    def finish(self, error: Exception) -> Any:
         """
-        End a call that has failed for good. *key* names it in the fallback's cache.
+        End a call that has failed for good.
 
         Returns:
-            What a fallback served.
+            What a fallback served; the call knows who did.
 
         Raises:
             Exception: *error* itself, with ``attempts`` and ``history``, where none did.
         """
-        target, emit = self._stack.target, self._stack.emit
+        stack, call = self._stack, self._call
         self._last_error = None  # its traceback leads back here: a cycle
         self._mark(error)
-        emit(CallFailed(target, self._attempts, _code(error), _text(error), self._elapsed(), self._reason))
-        fallback = self._stack.fallback
-        served, skipped = fallback.serve(error, key) if fallback is not None else (None, [])
-        for step in skipped:
-            emit(FallbackSkipped(target, step.step, step.reason))
-        if served is None:
+        stack.report(CallFailed, call.attempts, _code(error), _text(error), self._elapsed(), self._reason)
+        if stack.fallback is None:
             try:
                 raise error
             finally:
                 del error  # its traceback holds this frame: a cycle
-        emit(FallbackServed(target, served.by, _code(error), served.age))
-        return Outcome(
-            value=served.value,
-            served_by=served.by,
-            degraded=True,
-            attempts=self._attempts,
-            elapsed=self._elapsed(),
-            error=error,
-            skipped=tuple(skipped),
-        )
+        served, skipped = stack.fallback.serve(error, call.key)
+        for step in skipped:
+            stack.report(FallbackSkipped, step.step, step.reason)
+        if served is None:
+            try:
+                raise error
+            finally:
+                del error
+        stack.report(FallbackServed, served.by, _code(error), served.age)
+        call.served_by, call.error, call.skipped = served.by, error, tuple(skipped)
+        return served.value
 
     def _decide(self, error: Exception) -> float | None:
-        if self._sequence is None:
+        retry = self._stack.retry
+        if retry is None:
             return None
+        if self._sequence is None:
+            deadline = self._call.deadline
+            self._sequence = retry.begin(Limits(self._stack.clock, None if deadline == inf else deadline))
         wait = self._sequence.after_failure(error)
         if wait is None:
             self._reason = self._sequence.reason
@@ -121,34 +121,31 @@ class Recovery:
             return None
         return wait
 
-    def _refused(self, layer: str, error: Exception) -> None:
-        self._reason = "the circuit breaker refused" if layer == "circuit_breaker" else "the deadline has passed"
-        retry_after = error.retry_after if isinstance(error, PixelLMError) else None
-        self._stack.emit(CallRefused(self._stack.target, layer, _code(error), retry_after))
-
     def _note(self, error: Exception, waited: float) -> None:
-        elapsed = self._stack.clock.monotonic() - self.attempt_started
-        self._history.append(AttemptRecord(self._attempts, _text(error), _code(error), elapsed, waited))
-        self._stack.emit(AttemptFailed(self._stack.target, self._attempts, _code(error), _text(error), elapsed))
+        attempt, code, text = self._call.attempts, _code(error), _text(error)
+        elapsed = self._stack.clock.monotonic() - self._call.attempt_started
+        self._history.append(AttemptRecord(attempt, text, code, elapsed, waited))
+        self._stack.report(AttemptFailed, attempt, code, text, elapsed)
 
     def _mark(self, error: Exception) -> None:
         """Write into *error* what the call went through, unless an inner target has already."""
         if getattr(error, "attempts", None) is not None:
             return
+        attempts = self._call.attempts
         if isinstance(error, PixelLMError):
             error.target = error.target or self._stack.target
-            error.attempt = error.attempt or self._attempts
-        note = f"gave up after {self._attempts} attempts in {self._elapsed():.1f} s: {self._reason}"
+            error.attempt = error.attempt or attempts
         # An exception of somebody else's may refuse attributes and notes; it is raised all the same.
         with contextlib.suppress(Exception):
-            error.attempts = self._attempts  # type: ignore[attr-defined]
+            error.attempts = attempts  # type: ignore[attr-defined]
             error.history = tuple(self._history)  # type: ignore[attr-defined]
-        with contextlib.suppress(Exception):
-            if self._attempts > 1:
+        if attempts > 1:
+            note = f"gave up after {attempts} attempts in {self._elapsed():.1f} s: {self._reason}"
+            with contextlib.suppress(Exception):
                 error.add_note(f"{self._stack.target}: {note}")
 
     def _elapsed(self) -> float:
-        return self._stack.clock.monotonic() - self._started
+        return self._stack.clock.monotonic() - self._call.started
 
 
 def _code(error: Exception) -> ErrorCode | None:

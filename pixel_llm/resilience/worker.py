@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from pixel_llm.resilience.limits import current_limits
+from pixel_llm.resilience.limits import current_limits, get_published
 from pixel_llm.resilience.stack import Stack
 
 
@@ -25,7 +25,7 @@ def in_worker(stack: Stack, function: Callable[..., Any]) -> Callable[..., Any]:
         context = contextvars.copy_context()
         threading.Thread(target=context.run, args=(job.run,), name=f"pixel-llm {stack.target}", daemon=True).start()
         if not job.wait():
-            raise stack.cut(current_limits())
+            raise stack.cut(get_published())
         return job.result()
 
     return call

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pixel_llm.lm_studio import ChatRequest, LMStudioClient
-from pixel_llm.resilience.limits import Limits, limits_variable
+from pixel_llm.resilience.limits import Limits, publish, reset_published
 
 Handler = Callable[[socket.socket], object]
 
@@ -171,10 +171,10 @@ def limited() -> Callable[..., contextlib.AbstractContextManager[Limits]]:
         if within is not None:
             fields["attempt_ends"] = time.monotonic() + within
         limits = Limits(**fields)
-        token = limits_variable.set(limits)
+        token = publish(limits)
         try:
             yield limits
         finally:
-            limits_variable.reset(token)
+            reset_published(token)
 
     return limit

@@ -38,7 +38,6 @@ from pixel_llm.policy import (
 from pixel_llm.policy.bounds import CHAT, GENERATE, INSIDE_GENERATE
 from pixel_llm.policy.sections.matching import COUNTED_BY_DEFAULT, NOTHING_SENT, RETRIED_BY_DEFAULT, ErrorMatcher
 from pixel_llm.resilience import Stack, current_limits, guard
-from pixel_llm.resilience.limits import NO_LIMITS
 from pixel_llm.testing import VirtualClock
 
 TARGET = "shop.pay"
@@ -147,6 +146,7 @@ ANSWERS: dict[str, Callable[[float | None], Exception]] = {
     "no JSON": lambda asked: APIError(error_code=ErrorCode.ERR_API_INVALID_RESPONSE, retry_after=asked),
     "401": _status(401, ErrorCode.ERR_API_UNAUTHORIZED),
     "rate limit": lambda asked: APIError(error_code=ErrorCode.ERR_API_RATE_LIMIT, retry_after=asked),
+    "overloaded": lambda asked: APIError(error_code=ErrorCode.ERR_API_OVERLOAD, retry_after=asked),
     "strange 503": lambda asked: StrangeAnswer(details={"status": 503}, retry_after=asked),
     "strange 429": lambda asked: StrangeAnswer(details={"status": 429}, retry_after=asked),
     "odd": lambda asked: OddAnswer(error_code=ErrorCode.ERR_API_INVALID_RESPONSE, retry_after=asked),
@@ -253,11 +253,13 @@ class Play:
     def _call_others(self, results: tuple[str, ...]) -> None:
         for result in results:
             with contextlib.suppress(PixelLMError):
-                permit = self._stack.admit(NO_LIMITS)
+                call = self._stack.begin((), {}, None, self._clock.monotonic())
+                call.deadline = math.inf
+                permit = self._stack.enter(call)
                 if result == "ok":
-                    self._stack.succeed(permit)
+                    self._stack.gate.record_success(permit, 0.0)
                 else:
-                    self._stack.settle(permit, ERRORS[result](None), NO_LIMITS, first=True)
+                    self._stack.settle(call, permit, ERRORS[result](None))
 
 
 OTHERS = st.tuples(*[st.lists(st.sampled_from(["ok", "ok", "refused", "503", "429"]), max_size=3).map(tuple)] * 4)

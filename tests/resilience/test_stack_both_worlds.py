@@ -35,8 +35,8 @@ from pixel_llm.policy import (
     TargetPolicy,
     TimeoutConfig,
 )
-from pixel_llm.resilience import CircuitState, Layer, Stack, guard
-from pixel_llm.resilience.limits import limits_variable
+from pixel_llm.resilience import CircuitState, Layer, Stack, current_limits, guard
+from pixel_llm.resilience.limits import reset_published, set_published
 
 REFUSED, LOST = ErrorCode.ERR_CONN_REFUSED, ErrorCode.ERR_CONN_LOST
 
@@ -406,7 +406,7 @@ class TestDeadline:
         An inner target with more time of its own has only what its caller has left.
         """
         left = []
-        inner = both_worlds(lambda: left.append(limits_variable.get().remaining()), deadline=60.0)
+        inner = both_worlds(lambda: left.append(current_limits().remaining()), deadline=60.0)
         for seconds in (0.0, 4.0):
             outer = world.calling(inner.guarded, before=lambda seconds=seconds: clock.advance(seconds))
             world.run(guard(make_stack("shop.order", deadline=10.0), outer))
@@ -418,7 +418,7 @@ class TestDeadline:
         A caller with more time does not lengthen the deadline of what it calls.
         """
         left = []
-        inner = both_worlds(lambda: left.append(limits_variable.get().remaining()), deadline=3.0)
+        inner = both_worlds(lambda: left.append(current_limits().remaining()), deadline=3.0)
         world.run(guard(make_stack("shop.order", deadline=10.0), world.calling(inner.guarded)))
 
         assert [3.0] == pytest.approx(left)
@@ -428,7 +428,7 @@ class TestDeadline:
         What an attempt of the caller has left is what the inner target has, all its retries included.
         """
         left = []
-        inner = both_worlds(lambda: left.append(limits_variable.get().remaining()), deadline=60.0)
+        inner = both_worlds(lambda: left.append(current_limits().remaining()), deadline=60.0)
         outer = make_stack("shop.order", deadline=100.0, timeout=TimeoutConfig(attempt=7.0))
         world.run(guard(outer, world.calling(inner.guarded), cooperative=True))
 
@@ -943,12 +943,11 @@ class TestAsync:
         """
         inner_stack = Stack("shop.pay", TargetPolicy(deadline=60.0, circuit_breaker=breaker()))
         outer_stack = Stack("shop.order", TargetPolicy(deadline=5.0))
-        limits = outer_stack.attempt_limits(outer_stack.open_limits(0.0), 0.0)
-        token = limits_variable.set(limits)
+        token = set_published(outer_stack.limits_of(outer_stack.begin((), {}, None, 0.0)))
         try:
-            inner = inner_stack.open_limits(0.0)
+            inner = inner_stack.limits_of(inner_stack.begin((), {}, None, 0.0))
         finally:
-            limits_variable.reset(token)
+            reset_published(token)
 
         assert "shop.pay: the caller's deadline has passed" == str(inner_stack.cut(inner))
 

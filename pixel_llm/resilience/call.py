@@ -1,0 +1,78 @@
+"""One call through a stack, from its beginning to its end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pixel_llm.resilience.limits import Terms
+from pixel_llm.resilience.outcome import SERVED_BY_CALL, Outcome, SkippedStep
+
+
+class Call:
+    """
+    What the layers must know of one call. Belongs to one thread or task.
+
+    Moments are float seconds on the stack's clock.
+
+    Attributes:
+        args: The positional arguments.
+        kwargs: The keyword arguments.
+        key: What names the call in caches, if anything does.
+        started: The moment at which it began.
+        deadline: The moment at which it must be over; inf without one.
+        terms: Its limits, but for the moments.
+        attempts: How often the callable was called so far.
+        attempt_started: The moment at which the last attempt began; a wait in a queue comes before it.
+        queued: Whether that attempt had to wait in a queue.
+        served_by: Who gave the value, as :class:`Outcome` has it.
+        error: What a fallback stands in for.
+        skipped: The fallback steps that did not serve.
+    """
+
+    __slots__ = (
+        "args",
+        "attempt_started",
+        "attempts",
+        "deadline",
+        "error",
+        "key",
+        "kwargs",
+        "queued",
+        "served_by",
+        "skipped",
+        "started",
+        "terms",
+    )
+
+    def __init__(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        key: Any,
+        started: float,
+        deadline: float,
+        terms: Terms,
+    ) -> None:
+        self.args = args
+        self.kwargs = kwargs
+        self.key = key
+        self.started = self.attempt_started = started
+        self.deadline = deadline
+        self.terms = terms
+        self.attempts = 0
+        self.queued = False
+        self.served_by = SERVED_BY_CALL
+        self.error: Exception | None = None
+        self.skipped: tuple[SkippedStep, ...] = ()
+
+    def outcome(self, value: Any, ended: float) -> Outcome[Any]:
+        """Its outcome, when it has ended with *value*."""
+        return Outcome(
+            value=value,
+            served_by=self.served_by,
+            degraded=self.error is not None,
+            attempts=self.attempts,
+            elapsed=ended - self.started,
+            error=self.error,
+            skipped=self.skipped,
+        )

@@ -1,0 +1,71 @@
+"""
+Awaiting within a time limit that costs nothing while nothing has to be waited for.
+
+A coroutine's first step runs in the task that is running already, and a good many end with it: what they
+need is in a cache, a buffer, a connection that is open. So a limit is only set up when a coroutine suspends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+from pixel_llm.resilience.watchdog import Watch
+
+#: What :func:`next` gives for a step that was the last one.
+DONE: Any = object()
+
+Step = Generator[Any, Any, None]
+
+
+@types.coroutine
+def into(box: list[Any], coroutine: Coroutine[Any, Any, Any]) -> Step:
+    """
+    Run *coroutine* and put its value into *box*.
+
+    ``next(into(box, coroutine), DONE)`` takes the first step. ``coroutine.send(None)`` would do so as well,
+    but gives the value by an exception, whose traceback alone costs as much as all the rest.
+    """
+    box.append((yield from coroutine))
+
+
+@types.coroutine
+def rest(step: Step, suspended: Any) -> Step:
+    """Go on with *step*, which has taken its first step and *suspended* with it."""
+    while True:
+        try:
+            yield suspended
+        except BaseException as error:  # noqa: BLE001 - cancellation, mostly; what it means is the coroutine's business
+            try:
+                suspended = step.throw(error)
+            except StopIteration:
+                return
+        else:
+            yield from step
+            return
+
+
+async def rest_within(step: Step, suspended: Any, remaining: float, cut: Callable[[], Exception]) -> None:
+    """
+    Go on with *step* like :func:`rest`, but cancel it after *remaining* seconds.
+
+    Raises:
+        Exception: What *cut* gives, if it was cancelled for that and nothing else happened.
+    """
+    try:
+        watch = Watch(remaining)
+    except BaseException:
+        step.close()
+        raise
+    try:
+        await rest(step, suspended)
+    except asyncio.CancelledError as error:
+        if watch.stop():
+            raise cut() from error
+        raise
+    except BaseException:
+        watch.stop()
+        raise
+    watch.stop()
