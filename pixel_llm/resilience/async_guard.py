@@ -12,10 +12,10 @@ from typing import Any
 
 from pixel_llm.errors import PixelLMError
 from pixel_llm.resilience.call import Call
-from pixel_llm.resilience.limits import NO_TERMS, Published, lift, reset_published, set_published
+from pixel_llm.resilience.limits import NO_TERMS, Published, lift, reset_published, set_published, take_back
 from pixel_llm.resilience.options import GuardOptions
 from pixel_llm.resilience.outcome import Outcome
-from pixel_llm.resilience.recovery import Recovery
+from pixel_llm.resilience.recovery import Recovery, refuse
 from pixel_llm.resilience.stack import Stack
 from pixel_llm.resilience.stepping import DONE, Step, into, rest, rest_within
 
@@ -41,13 +41,14 @@ def guard_async(stack: Stack, function: Callable[..., Awaitable[Any]], options: 
             if suspended is not DONE:
                 await _wait(stack, step, suspended, limits)
         except Exception as error:
+            reset_published(token)
             stack.settle(call, permit, error)
             raise
         except BaseException:
+            take_back(token)
             gate.release(permit)
             raise
-        finally:
-            reset_published(token)
+        reset_published(token)
         lift(limits)
         value = box[0]
         if gate.eventful:
@@ -66,6 +67,9 @@ def guard_async(stack: Stack, function: Callable[..., Awaitable[Any]], options: 
                     try:
                         permit = stack.enter(call)
                     except PixelLMError as refusal:
+                        if recovery is None and stack.refusal_is_final:
+                            refuse(stack, call, refusal)
+                            raise
                         failure, refused = refusal, True
                     else:
                         try:
@@ -140,7 +144,7 @@ def _lean(
         permit = gate.closed_period
         if permit < 0:
             return await the_long_road(args, kwargs, started)
-        limits = [started + ends_after, started + deadline, terms]
+        limits = [started + ends_after, started + deadline, terms, 0]
         token = set_published(limits)
         if token.old_value is not _NOBODY and token.old_value[2] is not NO_TERMS:
             reset_published(token)
@@ -155,7 +159,7 @@ def _lean(
             reset_published(token)
             failure = error
         except BaseException:
-            reset_published(token)
+            take_back(token)
             gate.release(permit)
             raise
         else:
@@ -180,7 +184,7 @@ async def _wait(stack: Stack, step: Step, suspended: Any, limits: Published) -> 
         await rest(step, suspended)
     else:
         remaining = limits[0] - stack.clock.monotonic()
-        await rest_within(step, suspended, remaining, functools.partial(stack.cut, limits))
+        await rest_within(step, suspended, remaining, limits[3], functools.partial(stack.cut, limits))
 
 
 def _coroutine_function(function: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:

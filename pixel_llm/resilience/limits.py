@@ -7,6 +7,7 @@ and sockets read them before every single read and write.
 
 from __future__ import annotations
 
+import contextlib
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from math import inf
@@ -62,13 +63,13 @@ class Terms:
 
 NO_TERMS = Terms()
 
-#: The limits as stacks publish them: the moment the attempt ends, the moment of the deadline (inf: no limit), and
-#: the rest. Each attempt publishes a list of its own. When it has succeeded, the list is *lifted* in place: whoever
-#: still has it, such as a background task that the callable has started, is no longer bound by a call that is over.
-#: What was cut short, or failed, stays bound: work that was left behind shall end.
+#: The limits as stacks publish them: the moment the attempt ends, the moment of the deadline (inf: no limit), the
+#: rest, and how many guarded calls it lies in. Each attempt publishes a list of its own. When it has succeeded, the
+#: list is *lifted* in place: whoever still has it, such as a background task that the callable has started, is no
+#: longer bound by a call that is over. What failed, or was cut short, stays bound: work that was left behind shall end.
 Published = list[Any]
 
-_current: ContextVar[Published] = ContextVar("pixel_llm_limits", default=[inf, inf, NO_TERMS])  # noqa: B039 - never lifted
+_current: ContextVar[Published] = ContextVar("pixel_llm_limits", default=[inf, inf, NO_TERMS, 0])  # noqa: B039 - never lifted
 
 #: Read, set and reset by the stacks on their hot path; everyone else calls :func:`current_limits`.
 get_published = _current.get
@@ -82,9 +83,16 @@ def lift(limits: Published) -> None:
     limits[2] = NO_TERMS
 
 
+def take_back(token: Token[Published]) -> None:
+    """Unpublish what :data:`set_published` gave *token* for, when the call is broken off."""
+    # A coroutine that nobody awaits any more is closed in another context, in which there is nothing to take back.
+    with contextlib.suppress(ValueError):
+        reset_published(token)
+
+
 def current_limits() -> Limits:
     """The limits of the call under way in this thread or task; without one, no limits."""
-    ends, deadline, terms = _current.get()
+    ends, deadline, terms, _ = _current.get()
     return Limits(
         terms.clock,
         None if deadline == inf else deadline,
@@ -98,4 +106,4 @@ def publish(limits: Limits) -> Token[Published]:
     """Make *limits* the current ones, until :func:`reset_published` gets the token."""
     deadline = inf if limits.deadline is None else limits.deadline
     ends = deadline if limits.ends is None else limits.ends
-    return _current.set([ends, deadline, Terms(limits.clock, limits.connect, limits.inherited)])
+    return _current.set([ends, deadline, Terms(limits.clock, limits.connect, limits.inherited), 0])

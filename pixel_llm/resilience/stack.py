@@ -67,13 +67,16 @@ class Stack:
             self.fallback = FallbackChain(policy.fallback, clock=clock)
         #: The breaker, or what lets everything through.
         self.gate = self.breaker or NO_BREAKER
+        #: Whether a refused call has failed: nothing serves in its place.
+        self.refusal_is_final = self.fallback is None
         self.attempt_timeout = policy.timeout.attempt if policy.timeout else None
         #: Seconds; inf without one.
         self.deadline = inf if policy.deadline is None else policy.deadline
         connect = policy.timeout.connect if policy.timeout else None
         #: The limits of a call on its own time, and on its caller's.
         self.terms, self._inherited_terms = Terms(clock, connect), Terms(clock, connect, inherited=True)
-        self._emit = emit
+        #: Takes the events, if anybody does.
+        self.listener = emit
 
     def describe(self) -> tuple[Layer, ...]:
         """The layers that are there, outermost first, the call itself last."""
@@ -99,8 +102,8 @@ class Stack:
     def report(self, kind: type[Event], *values: Any) -> None:
         """Count an event and tell it to whoever listens. *values* are its fields after the target."""
         self.counters.count(kind.name)
-        if self._emit is not None:
-            self._emit(kind(self.target, *values))
+        if self.listener is not None:
+            self.listener(kind(self.target, *values))
 
     def begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], key: Any, started: float) -> Call:
         """A call that begins at the moment *started*: it has its own deadline, or what is left to its caller."""
@@ -114,7 +117,7 @@ class Stack:
         ends = call.deadline
         if self.attempt_timeout is not None:
             ends = min(ends, call.attempt_started + self.attempt_timeout)
-        return [ends, call.deadline, call.terms]
+        return [ends, call.deadline, call.terms, get_published()[3] + 1]
 
     def enter(self, call: Call) -> int:
         """
@@ -151,7 +154,7 @@ class Stack:
 
     def cut(self, limits: Published) -> TimeoutError:
         """The error of an attempt that was cut short: by its timeout if that was nearer, else by the deadline."""
-        ends, deadline, terms = limits
+        ends, deadline, terms, _ = limits
         if ends == deadline:
             return self.out_of_time(terms)
         text = f"the attempt took longer than its timeout of {self.attempt_timeout:g} s"

@@ -47,15 +47,17 @@ def rest(step: Step, suspended: Any) -> Step:
             return
 
 
-async def rest_within(step: Step, suspended: Any, remaining: float, cut: Callable[[], Exception]) -> None:
+async def rest_within(step: Step, suspended: Any, remaining: float, depth: int, cut: Callable[[], Exception]) -> None:
     """
     Go on with *step* like :func:`rest`, but cancel it after *remaining* seconds.
+
+    *depth* tells how many guarded calls it lies in: the innermost one is ended first.
 
     Raises:
         Exception: What *cut* gives, if it was cancelled for that and nothing else happened.
     """
     try:
-        watch = Watch(remaining)
+        watch = Watch(remaining, depth)
     except BaseException:
         step.close()
         raise

@@ -14,7 +14,7 @@ from pixel_llm.resilience.call import Call
 from pixel_llm.resilience.limits import NO_TERMS, lift, reset_published, set_published
 from pixel_llm.resilience.options import GuardOptions
 from pixel_llm.resilience.outcome import Outcome
-from pixel_llm.resilience.recovery import Recovery
+from pixel_llm.resilience.recovery import Recovery, refuse
 from pixel_llm.resilience.stack import Stack
 from pixel_llm.resilience.worker import in_worker
 
@@ -77,6 +77,9 @@ def guard_sync(stack: Stack, function: Callable[..., Any], options: GuardOptions
                     try:
                         permit = stack.enter(call)
                     except PixelLMError as refusal:
+                        if recovery is None and stack.refusal_is_final:
+                            refuse(stack, call, refusal)
+                            raise
                         failure, refused = refusal, True
                     else:
                         try:
@@ -154,7 +157,7 @@ def _lean(stack: Stack, function: Callable[..., Any], run: Callable[..., Any]) -
         permit = gate.closed_period
         if permit < 0:
             return the_long_road(args, kwargs, started)
-        limits = [started + ends_after, started + deadline, terms]
+        limits = [started + ends_after, started + deadline, terms, 0]
         token = set_published(limits)
         if token.old_value is not _NOBODY and token.old_value[2] is not NO_TERMS:
             reset_published(token)

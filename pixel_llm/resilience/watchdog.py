@@ -17,6 +17,9 @@ from typing import Any
 #: The heap is swept when more than this many, and more than half, of its entries are done.
 _SWEEP = 64
 
+#: Seconds within which calls end together.
+_MOMENT = 1e-4
+
 _numbers = itertools.count()
 
 
@@ -25,13 +28,14 @@ class Watch:
     The end of one call in one task. Belongs to that task.
 
     Attributes:
+        depth: How many guarded calls it lies in.
         task: The task, until the call is over.
         expired: True once the time was up and the task was cancelled for it.
     """
 
-    __slots__ = ("_cancelling", "_dog", "expired", "task")
+    __slots__ = ("_cancelling", "_dog", "depth", "expired", "task")
 
-    def __init__(self, remaining: float) -> None:
+    def __init__(self, remaining: float, depth: int = 0) -> None:
         """Watch the current task, which has *remaining* seconds of its loop's time left."""
         task = asyncio.current_task()
         if task is None:
@@ -39,6 +43,7 @@ class Watch:
         loop = task.get_loop()
         self.task: asyncio.Task[Any] | None = task
         self.expired = False
+        self.depth = depth
         self._cancelling = task.cancelling()
         self._dog = _watchdog_of(loop)
         self._dog.add(loop.time() + remaining, self)
@@ -87,8 +92,10 @@ class Watchdog:
         self._timer = self.loop.call_at(when, self._fire)
 
     def _fire(self) -> None:
-        # The timer may fire early, by as much as the loop's clock is coarse.
+        # The timer may fire early, by as much as the loop's clock is coarse. And what ends at the same moment by
+        # the stacks' clock may be microseconds apart by the loop's.
         due = self.loop.time() if self._timer is None else max(self.loop.time(), self._timer.when())
+        due += _MOMENT
         self._timer = None
         ends = []
         while self._ends and self._ends[0][0] <= due:
@@ -100,7 +107,7 @@ class Watchdog:
         # The innermost call first. Its caller, if it has the same task and the same end, gets a turn of the
         # loop to take what the inner one's fallback serves; only then it is ended as well.
         ended: set[asyncio.Task[Any] | None] = set()
-        for end in sorted(ends, key=_youngest_first):
+        for end in sorted(ends, key=_innermost_first):
             task = end[2].task
             if task in ended:
                 heapq.heappush(self._ends, end)
@@ -112,8 +119,8 @@ class Watchdog:
             self._set_timer(self._ends[0][0])
 
 
-def _youngest_first(end: tuple[float, int, Watch]) -> int:
-    return -end[1]
+def _innermost_first(end: tuple[float, int, Watch]) -> int:
+    return -end[2].depth
 
 
 # Weak in both directions: a loop that is dropped with calls under way takes its watchdog along.
