@@ -27,6 +27,7 @@ from pixel_llm.errors.exceptions import (
     ValidationError,
 )
 from pixel_llm.errors.problem import Place, Problem, ProblemSeverity
+from pixel_llm.errors.retry_header import parse_retry_after, retry_after
 
 __all__ = [
     "ERROR_CODES",
@@ -57,6 +58,8 @@ __all__ = [
     "get_recovery_suggestion",
     "http_status",
     "is_retryable",
+    "parse_retry_after",
+    "retry_after",
     "root_cause",
     "root_classification",
 ]

@@ -176,9 +176,21 @@ class CircuitBreakerOpen(PixelLMError):
 
 
 class RetryExhausted(PixelLMError):
-    """Retries on results are used up, or the retry budget is empty. Retried errors are raised themselves."""
+    """
+    Retries on results are used up, or the retry budget is empty. Retried errors are raised themselves.
+
+    Attributes:
+        last_result: The result that was rejected last, else None. It stays in this process: it is neither pickled
+            nor part of any text, since results may hold what nobody else should read.
+    """
 
     default_code = ErrorCode.ERR_RETRY_EXHAUSTED
+    last_result: Any = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        restore, (cls, state) = super().__reduce__()
+        state.pop("last_result", None)
+        return restore, (cls, state)
 
 
 class LimitExceeded(PixelLMError):

@@ -7,16 +7,12 @@ Pure functions, shared by the sync and the async client.
 from __future__ import annotations
 
 import json
-import math
 import re
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
 
-from pixel_llm.errors import APIError, ErrorCode
+from pixel_llm.errors import APIError, ErrorCode, parse_retry_after
 from pixel_llm.lm_studio.known_errors import diagnose
 
 #: So much of the server's text goes into ``details["body"]`` …
@@ -148,32 +144,6 @@ def read_models(reply: RawReply) -> ModelList:
     return ModelList(ids)
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """
-    Seconds that the server asks to wait, at least 0, or None if it does not say.
-
-    A date is taken relative to the server's own ``Date``, so that clocks need not agree.
-    """
-    value = headers.get("retry-after", "").strip()
-    try:
-        seconds = float(value)
-    except ValueError:
-        moment = _moment(value)
-        if moment is None:
-            return None
-        now = _moment(headers.get("date", ""))
-        seconds = moment - (time.time() if now is None else now)
-    return max(0.0, seconds) if math.isfinite(seconds) else None
-
-
-def _moment(http_date: str) -> float | None:
-    try:
-        moment = parsedate_to_datetime(http_date)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return (moment if moment.tzinfo else datetime.combine(moment.date(), moment.time(), UTC)).timestamp()
-
-
 def _read_document(reply: RawReply, **details: Any) -> dict[str, Any]:
     """Parse the body; raise what it reports."""
     try:
@@ -206,7 +176,7 @@ def _report(reply: RawReply, document: Any, details: dict[str, Any]) -> NoReturn
         message,
         error_code=diagnosis.error_code,
         details=_facts(reply) | details | dict(diagnosis.details),
-        retry_after=retry_after(reply.headers),
+        retry_after=parse_retry_after(reply.headers),
     )
 
 

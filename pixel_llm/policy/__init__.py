@@ -12,6 +12,7 @@ from pixel_llm.policy.sections.fallback import CacheConfig, FallbackStep, Fallba
 from pixel_llm.policy.sections.lm_studio import GenerationConfig, LMStudioConfig, Vision
 from pixel_llm.policy.sections.logging import LogContent, LoggingConfig, LogLevel
 from pixel_llm.policy.sections.retry import Jitter, RetryConfig, RetryStrategy
+from pixel_llm.policy.sections.retry_budget import RetryBudgetConfig
 from pixel_llm.policy.sections.target import SYSTEM_TARGETS, TargetPolicy
 from pixel_llm.policy.sections.timeout import TimeoutConfig
 
@@ -33,6 +34,7 @@ __all__ = [
     "LogLevel",
     "LoggingConfig",
     "PolicyConfig",
+    "RetryBudgetConfig",
     "RetryConfig",
     "RetryStrategy",
     "Secret",

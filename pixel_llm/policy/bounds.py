@@ -20,7 +20,7 @@ from pixel_llm.policy.sections.document import PolicyConfig
 from pixel_llm.policy.sections.fallback import FallbackStrategy
 from pixel_llm.policy.sections.lm_studio import Vision
 from pixel_llm.policy.sections.matching import NOTHING_SENT, ErrorMatcher
-from pixel_llm.policy.sections.retry import Jitter, RetryConfig
+from pixel_llm.policy.sections.retry import RetryConfig
 from pixel_llm.policy.sections.target import TargetPolicy
 
 #: The target that calls others, and those it calls one after the other.
@@ -104,13 +104,13 @@ def has_step(policy: TargetPolicy, *strategies: FallbackStrategy) -> bool:
 
 def shortest_wait(retry: RetryConfig, number: int) -> float:
     """The shortest wait in seconds after attempt *number*, counted from 0."""
-    return 0.0 if retry.jitter is Jitter.FULL else retry.ceiling(number)
+    return retry.floor(number)
 
 
 def longest_wait(retry: RetryConfig, number: int, *, asked: float = 0.0) -> float:
     """The longest wait in seconds after attempt *number*, counted from 0, if the server asks for *asked* at most."""
-    ceiling = retry.ceiling(number)
-    return asked + ceiling if retry.jitter is Jitter.FULL else max(asked, ceiling)
+    chance = retry.ceiling(number) - retry.floor(number)
+    return max(asked, retry.floor(number)) + chance
 
 
 def longest_retry_after(target: str, policy: TargetPolicy) -> float:

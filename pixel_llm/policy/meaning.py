@@ -49,7 +49,7 @@ def check_meaning(policy: PolicyConfig, document: Node) -> list[Problem]:
         for rule in (_delays_in_order, _one_cache)
         for problem in rule(name, target, document)
     ]
-    return [*_usable_base_url(policy, document), *problems]
+    return [*_usable_base_url(policy, document), *_known_budgets(policy, document), *problems]
 
 
 def unknown_system_target(name: str) -> str:
@@ -84,6 +84,16 @@ def _delays_in_order(name: str, target: TargetPolicy, document: Node) -> Iterato
         first, cap = format_duration(retry.initial_delay), format_duration(retry.max_delay)
         message = f"must be at least initial_delay, {first} (got {cap})"
         yield Problem(document.find(path).place, format_path(path), message, "PL012")
+
+
+def _known_budgets(policy: PolicyConfig, document: Node) -> Iterator[Problem]:
+    for name, target in policy.targets.items():
+        budget = target.retry.budget if target.retry is not None else None
+        if isinstance(budget, str) and budget not in policy.retry_budgets:
+            path = ("targets", name, "retry", "budget")
+            hint = suggestion(budget, policy.retry_budgets) or "; define it under retry_budgets"
+            message = f"there is no retry budget {budget!r}{hint}"
+            yield Problem(document.find(path).place, format_path(path), message, "PL015")
 
 
 def _one_cache(name: str, target: TargetPolicy, document: Node) -> Iterator[Problem]:

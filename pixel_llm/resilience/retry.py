@@ -9,11 +9,13 @@ with that attempt already counted, and serves sync and async callers alike.
 from __future__ import annotations
 
 import math
+from functools import cache
+from typing import NoReturn
 
 import tenacity
 
-from pixel_llm.errors import PixelLMError, classify_error, http_status
-from pixel_llm.policy import Jitter, RetryConfig
+from pixel_llm.errors import ErrorClassification, ErrorFamily, classify_error, http_status, retry_after
+from pixel_llm.policy import RetryConfig
 from pixel_llm.policy.sections.matching import NOTHING_SENT
 from pixel_llm.resilience.limits import Limits
 
@@ -28,50 +30,15 @@ class Retry:
             prove that nothing was sent are retried.
     """
 
+    __slots__ = ("config", "idempotent")
+
     def __init__(self, config: RetryConfig, *, idempotent: bool = True) -> None:
         self.config = config
-        self._idempotent = idempotent
-        self._attempts_used_up = tenacity.stop_after_attempt(config.max_attempts)
-        self._retrying = tenacity.Retrying(
-            retry=self._should_retry, wait=self._wait, stop=self._should_stop, reraise=True
-        )
+        self.idempotent = idempotent
 
     def begin(self, limits: Limits) -> RetrySequence:
         """Start the sequence of one call, after its first attempt has failed, within *limits*."""
-        return RetrySequence(self._retrying, limits)
-
-    def _should_retry(self, state: tenacity.RetryCallState) -> bool:
-        sequence, error = _look_into(state)
-        classification = classify_error(error)
-        if not self.config.retry_on.retries(classification, http_status(error)):
-            sequence.reason = "this error is not retried"
-        elif not self._idempotent and classification.error_code not in NOTHING_SENT:
-            sequence.reason = "the target is not idempotent and something may have been sent"
-        elif (_retry_after(error) or 0.0) > self.config.retry_after_max:
-            sequence.reason = f"the server asks to wait {_retry_after(error):g} s, longer than retry_after_max"
-        else:
-            return True
-        return False
-
-    def _wait(self, state: tenacity.RetryCallState) -> float:
-        delay = self.config.calculate_delay(state.attempt_number - 1)
-        floor = _retry_after(_look_into(state)[1])
-        if floor is None:
-            return delay
-        # Jitter only adds to what the server asked for, or all its clients would return at once.
-        return floor + delay if self.config.jitter is Jitter.FULL else max(floor, delay)
-
-    def _should_stop(self, state: tenacity.RetryCallState) -> bool:
-        sequence, _ = _look_into(state)
-        if self._attempts_used_up(state):
-            sequence.reason = "all attempts are used up"
-        elif sequence.time_left() <= 0:
-            sequence.reason = "the deadline has passed"
-        elif state.upcoming_sleep >= sequence.time_left():
-            sequence.reason = f"the next wait, {state.upcoming_sleep:.1f} s, would outlive the deadline"
-        else:
-            return False
-        return True
+        return RetrySequence(self, limits)
 
 
 class RetrySequence:
@@ -82,26 +49,33 @@ class RetrySequence:
         reason: Why the call is not tried again, once :meth:`after_failure` has answered None.
     """
 
-    def __init__(self, retrying: tenacity.Retrying, limits: Limits) -> None:
+    __slots__ = ("_engine", "_limits", "_previous", "_retry", "_state", "reason")
+
+    def __init__(self, retry: Retry, limits: Limits) -> None:
         self.reason = ""
         self._limits = limits
-        self._retrying = retrying
-        self._state = tenacity.RetryCallState(retrying, None, (self,), {})
+        self._retry = retry
+        self._previous: float | None = None
+        self._engine = _engine(retry.config.max_attempts)
+        self._state = tenacity.RetryCallState(self._engine, None, (), {})
 
     def after_failure(self, error: Exception) -> float | None:
         """The seconds to wait before the next attempt, or None if there shall be none."""
-        # tenacity keeps its statistics by thread; a task may come back in a thread that has none.
-        self._retrying.begin()
-        self._state.set_exception((type(error), error, error.__traceback__))
+        failure = _Failure(error)
+        if not self._engine.statistics:
+            self._engine.begin()  # tenacity keeps them by thread, and a sequence may go on in another one
+        self._state.outcome = failure  # type: ignore[assignment]  # as much of a tenacity.Future as is asked for
+        self._state.args = (self,)
         traceback = error.__traceback__
         try:
-            self._retrying.iter(self._state)
+            self._engine.iter(self._state)
         except Exception as raised:
             if raised is not error:
                 raise
             return None
         finally:
             error.with_traceback(traceback)  # without tenacity's frames: it gives up by raising the error
+            self._state.args = ()  # else the two hold each other
             self._state.prepare_for_next_attempt()  # forgets the error, whose traceback leads back here: a cycle
         return self._state.upcoming_sleep
 
@@ -111,14 +85,98 @@ class RetrySequence:
             return math.inf
         return self._limits.deadline - self._limits.clock.monotonic()
 
+    def is_retried(self, failure: _Failure) -> bool:
+        """True if an attempt that ended so may be repeated."""
+        retry, asked = self._retry, failure.asked
+        if not retry.config.retry_on.retries(failure.classification, failure.status):
+            self.reason = "this error is not retried"
+        elif not retry.idempotent and failure.classification.error_code not in NOTHING_SENT:
+            self.reason = "the target is not idempotent and something may have been sent"
+        elif asked is not None and asked > retry.config.retry_after_max:
+            self.reason = f"the server asks to wait {asked:g} s, longer than retry_after_max"
+        else:
+            return True
+        return False
 
-def _look_into(state: tenacity.RetryCallState) -> tuple[RetrySequence, BaseException]:
-    outcome = state.outcome
-    error = outcome.exception() if outcome is not None else None
-    if error is None:  # it is only ever asked after a failure
-        raise RuntimeError("a retry sequence was asked without an error")
-    return state.args[0], error
+    def next_wait(self, number: int, asked: float | None) -> float:
+        """
+        The wait in seconds after attempt *number*, counted from 0, if the server asks for *asked*.
+
+        Of a wait, jitter leaves one part to chance and another not. What the server asks for stands for the latter
+        where it is longer, and chance only adds to it, or all clients that were told the same would return at once.
+        """
+        config = self._retry.config
+        delay = self._previous = config.draw(number, self._previous)
+        if asked is None:
+            return delay
+        least = config.floor(number)
+        return max(asked, least) + (delay - least)
+
+    def is_too_late(self, wait: float) -> bool:
+        """True if the deadline has passed, or will have after *wait*."""
+        left = self.time_left()
+        if left <= 0:
+            self.reason = "the deadline has passed"
+        elif wait >= left:
+            self.reason = f"the next wait, {wait:.1f} s, would outlive the deadline"
+        else:
+            return False
+        return True
 
 
-def _retry_after(error: BaseException) -> float | None:
-    return error.retry_after if isinstance(error, PixelLMError) else None
+class _Failure:
+    """
+    A failed attempt, as tenacity asks for it, without the locks of a real future.
+
+    What the error says is asked here, once, since somebody else's error may run any code to answer.
+    """
+
+    __slots__ = ("_error", "asked", "classification", "status")
+
+    failed = True
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+        self.classification = classify_error(error)
+        self.status = http_status(error)
+        self.asked = retry_after(error) if _is_an_answer(self.classification) else None
+
+    def exception(self) -> Exception:
+        return self._error
+
+    def result(self) -> NoReturn:
+        raise self._error
+
+
+def _is_an_answer(classification: ErrorClassification) -> bool:
+    """True unless the error's code says that no server has answered: then no server has asked for anything."""
+    code = classification.error_code
+    return code is None or code.info.family is ErrorFamily.API
+
+
+# What tenacity asks, and how it reaches the sequence of the call: one engine serves all calls.
+
+
+@cache
+def _engine(max_attempts: int) -> tenacity.Retrying:
+    """The engine of all sections with *max_attempts*, made when the first of their calls has failed."""
+    used_up = tenacity.stop_after_attempt(max_attempts)
+
+    def should_stop(state: tenacity.RetryCallState) -> bool:
+        sequence: RetrySequence = state.args[0]
+        if used_up(state):
+            sequence.reason = "all attempts are used up"
+            return True
+        return sequence.is_too_late(state.upcoming_sleep)
+
+    return tenacity.Retrying(retry=_should_retry, wait=_wait, stop=should_stop, reraise=True)
+
+
+def _should_retry(state: tenacity.RetryCallState) -> bool:
+    sequence: RetrySequence = state.args[0]
+    return sequence.is_retried(state.outcome)  # type: ignore[arg-type]  # after_failure() has put it there
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    sequence: RetrySequence = state.args[0]
+    return sequence.next_wait(state.attempt_number - 1, state.outcome.asked)  # type: ignore[union-attr]

@@ -366,3 +366,17 @@ class TestProblem:
         places = [Place("a.yaml", 9, 10), Place("a.yaml", 10, 9), Place("a.yaml", 10, 10), Place("b.yaml")]
 
         assert places == [problem.place for problem in sorted(Problem(place, "", "x") for place in reversed(places))]
+
+
+class TestLastResult:
+    def test_stays_in_this_process(self):
+        """
+        The rejected result is reachable where it was raised; no pickle and no text holds it.
+        """
+        error = RetryExhausted("rejected by looks_empty", target="shop.pay")
+        error.last_result = {"text": "what nobody else should read"}
+        copy = again(error)
+
+        assert "nobody" not in f"{error!r} {error} {pickle.dumps(error)!r}"
+        assert copy.last_result is None
+        assert ("shop.pay", "rejected by looks_empty") == (copy.target, copy.message)

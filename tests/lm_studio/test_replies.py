@@ -7,7 +7,7 @@ import pytest
 
 from pixel_llm.errors import APIError, ErrorCode, classify_error
 from pixel_llm.lm_studio.known_errors import KNOWN_ERRORS
-from pixel_llm.lm_studio.replies import BODY_LENGTH, ChatReply, RawReply, read_chat, read_models, retry_after
+from pixel_llm.lm_studio.replies import BODY_LENGTH, ChatReply, RawReply, read_chat, read_models
 
 #: Every row of the table of LM Studio's errors: name, status, text, the envelope's further fields, what it means.
 ROWS = [
@@ -206,38 +206,6 @@ class TestStatuses:
 
 
 class TestRetryAfter:
-    @pytest.mark.parametrize(
-        ("headers", "seconds"),
-        [
-            ({}, None),
-            ({"retry-after": "7"}, 7.0),
-            ({"retry-after": " 1.5 "}, 1.5),
-            ({"retry-after": "-3"}, 0.0),
-            ({"retry-after": "soon"}, None),
-            ({"retry-after": "nan"}, None),
-            ({"retry-after": "9" * 400}, None),
-            ({"retry-after": "Mon, 99 Foo 2026 99:00:00 GMT"}, None),
-            (
-                {"retry-after": "Wed, 21 Oct 2026 07:28:30 GMT", "date": "Wed, 21 Oct 2026 07:28:00 GMT"},
-                30.0,
-            ),
-            (
-                {"retry-after": "Wed, 21 Oct 2026 07:28:30 -0000", "date": "Wed, 21 Oct 2026 07:28:00 GMT"},
-                30.0,
-            ),
-            (
-                {"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT", "date": "Wed, 21 Oct 2026 07:28:30 GMT"},
-                0.0,
-            ),
-            ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
-        ],
-    )
-    def test_seconds_or_a_date(self, headers, seconds):
-        """
-        A date counts from the server's own; what cannot be read is no wish, and none is negative.
-        """
-        assert seconds == retry_after(headers)
-
     def test_travels_with_the_error(self):
         """
         The policy's retry layer finds it on the exception.

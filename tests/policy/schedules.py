@@ -317,18 +317,19 @@ _SUCCESS = (("ok",), (), (), ())
 def _waits(policy: TargetPolicy, number: int) -> tuple[float, float]:
     """The shortest and the longest wait after an attempt."""
     assert policy.retry is not None
-    ceiling, asked = policy.retry.ceiling(number), policy.retry.retry_after_max if _answers(policy) else 0.0
-    return (0.0, asked + ceiling) if policy.retry.jitter is Jitter.FULL else (ceiling, max(ceiling, asked))
+    shortest, ceiling = policy.retry.floor(number), policy.retry.ceiling(number)
+    asked = policy.retry.retry_after_max if _answers(policy) else 0.0
+    return shortest, max(asked, shortest) + ceiling - shortest
 
 
 def _step(policy: TargetPolicy, duration: float, shortest: float, more: float) -> Step:
     """A step of this duration, after which the wait is so much longer than the shortest one."""
     assert policy.retry is not None
-    if policy.retry.jitter is Jitter.NONE:
-        asked = shortest + more if more else None
-        return Step(duration, _best(policy, asked), asked, others=_SUCCESS)
-    asked = min(more, policy.retry.retry_after_max) if _answers(policy) else None
-    return Step(duration, _best(policy, asked), asked, more - (asked or 0.0), others=_SUCCESS)
+    # First what the server asks for beyond the certain part of the wait, then what chance adds.
+    beyond = min(more, max(0.0, policy.retry.retry_after_max - shortest)) if _answers(policy) else 0.0
+    asked = shortest + beyond if beyond else None
+    certain = shortest if policy.retry.jitter is Jitter.DECORRELATED else 0.0  # drawn together with the rest
+    return Step(duration, _best(policy, asked), asked, certain + more - beyond, others=_SUCCESS)
 
 
 def retried_errors(policy: TargetPolicy) -> list[str]:

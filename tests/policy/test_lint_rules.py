@@ -27,6 +27,8 @@ CHECKED = [rule for rule in RULES if rule.check is not None]
 OTHERS = {
     ("PL108", "bad"): {"PL202"},  # with jitter a wait may be 0, and every attempt begin
     ("PL108", "good"): {"PL202"},
+    ("PL215", "bad"): {"PL405"},  # the whole call has no deadline either
+    ("PL215", "good"): {"PL405"},
     ("PL505", "bad"): {"PL102"},
     ("PL903", "bad"): {"PL101"},
 }
@@ -101,6 +103,27 @@ MESSAGES = {
     "PL209": (
         "policy.yaml:3:60: targets.pixel_llm.generate.retry.max_attempts: note: two layers of retries multiply to 6 "
         "requests (2 attempts, each with 3 of lm_studio.chat): retry in one of them [PL209]"
+    ),
+    "PL210": (
+        "policy.yaml:4:70: targets.lm_studio.chat.retry.backoff_multiplier: warning: has no effect with `jitter: "
+        "decorrelated`, which makes each wait out of the one before: leave it out, or use another jitter [PL210]"
+    ),
+    "PL211": "policy.yaml:2:17: retry_budgets.lm_studio: warning: no target that retries uses this budget [PL211]",
+    "PL212": (
+        "policy.yaml:4:44: targets.lm_studio.chat.retry.budget.ratio: warning: this budget allows no retry at all: "
+        "raise ratio or min_retries, or leave out the retries [PL212]"
+    ),
+    "PL213": (
+        "policy.yaml:4:60: targets.lm_studio.chat.retry.wait_for_breaker: warning: there is no circuit_breaker to "
+        "wait for: add one, or leave this out [PL213]"
+    ),
+    "PL214": (
+        "policy.yaml:4:61: targets.lm_studio.chat.retry.wait_for_breaker: warning: a call can hardly wait for the "
+        "breaker: its cooldown is 1m, and the deadline of 30s comes first [PL214]"
+    ),
+    "PL215": (
+        "policy.yaml:2:54: targets.lm_studio.chat.retry.wait_for_breaker: warning: nothing ends the waiting for a "
+        "breaker that opens again and again: give the target a deadline [PL215]"
     ),
     "PL301": (
         "policy.yaml:4:83: targets.lm_studio.chat.circuit_breaker.failure_threshold: warning: 3 failures open the "

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pixel_llm.policy import Jitter, RetryConfig, RetryStrategy
+from pixel_llm.policy import Jitter, RetryBudgetConfig, RetryConfig, RetryStrategy
 
 
 class TestRetryConfig:
@@ -80,3 +80,72 @@ class TestCalculateDelay:
 
         assert 0.0 <= min(delays) < max(delays) <= 16.0
         assert min(delays) < 4.0 < 12.0 < max(delays)
+
+    @pytest.mark.parametrize("strategy", RetryStrategy)
+    @pytest.mark.parametrize("jitter", Jitter)
+    def test_stays_between_floor_and_ceiling(self, jitter, strategy):
+        """
+        However chance plays, a wait is neither shorter than its certain part nor longer than the computed one.
+        """
+        config = RetryConfig(jitter=jitter, strategy=strategy, initial_delay=2.0, max_delay=30.0)
+        for attempt in range(6):
+            delays = [config.calculate_delay(attempt) for _ in range(50)]
+
+            assert config.floor(attempt) <= min(delays) <= max(delays) <= config.ceiling(attempt)
+
+    def test_equal_jitter_leaves_half_to_chance(self):
+        """
+        Equal jitter waits at least half of the computed wait.
+        """
+        config = RetryConfig(initial_delay=8.0, jitter=Jitter.EQUAL)
+        delays = [config.calculate_delay(1) for _ in range(200)]
+
+        assert 8.0 <= min(delays) < 10.0 < 14.0 < max(delays) <= 16.0
+
+    def test_decorrelated_jitter_grows_by_three(self):
+        """
+        Decorrelated jitter starts at ``initial_delay`` and at most trebles, whatever strategy and multiplier say.
+        """
+        config = RetryConfig(
+            initial_delay=2.0, max_delay=30.0, backoff_multiplier=9.0, jitter=Jitter.DECORRELATED,
+            strategy=RetryStrategy.LINEAR_BACKOFF,
+        )  # fmt: skip
+
+        assert [6.0, 18.0, 30.0] == [config.ceiling(attempt) for attempt in range(3)]
+        assert [2.0, 2.0, 2.0] == [config.floor(attempt) for attempt in range(3)]
+        assert 6.0 < max(config.calculate_delay(2) for _ in range(200))
+        assert 2.0 <= config.draw(5, 2.0) <= 6.0
+
+
+class TestInWords:
+    @pytest.mark.parametrize(
+        ("config", "expected"),
+        [
+            (RetryConfig(), "3 attempts in all; waits 1s, then × 2 up to 1m, with full jitter"),
+            (RetryConfig(max_attempts=1), "1 attempt, no retry"),
+            (
+                RetryConfig(strategy=RetryStrategy.FIXED_DELAY, jitter=Jitter.EQUAL),
+                "3 attempts in all; waits 1s, with equal jitter",
+            ),
+            (
+                RetryConfig(jitter=Jitter.DECORRELATED, budget="lm_studio", wait_for_breaker=True),
+                (
+                    "3 attempts in all; waits between 1s and 3 × the last wait, up to 1m (decorrelated jitter); "
+                    "within the shared budget lm_studio; waits for an open breaker"
+                ),
+            ),
+            (
+                RetryConfig(strategy=RetryStrategy.IMMEDIATE, budget=RetryBudgetConfig()),
+                "3 attempts in all; no waits; retries for at most 20% of the calls within 10s, or 10 if that is more",
+            ),
+            (
+                RetryConfig(strategy=RetryStrategy.IMMEDIATE, budget=RetryBudgetConfig(min_retries=0)),
+                "3 attempts in all; no waits; retries for at most 20% of the calls within 10s",
+            ),
+        ],
+    )
+    def test_says_what_it_does(self, config, expected):
+        """
+        What ``policy explain`` says of the layer.
+        """
+        assert expected == config.in_words()

@@ -2,8 +2,10 @@ import ast
 import asyncio
 import builtins
 import threading
+from itertools import pairwise
 from pathlib import Path
 
+import httpx
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
@@ -11,8 +13,9 @@ from hypothesis import given, settings
 import pixel_llm
 from pixel_llm.errors import APIError, ConnectionError, ErrorCode, TimeoutError, ValidationError
 from pixel_llm.policy import Jitter, RetryConfig, RetryStrategy
+from pixel_llm.policy.sections.matching import ErrorMatcher
 from pixel_llm.resilience.limits import NO_LIMITS, Limits
-from pixel_llm.resilience.retry import NOTHING_SENT, Retry
+from pixel_llm.resilience.retry import NOTHING_SENT, Retry, _engine
 from pixel_llm.testing import VirtualClock
 
 EXPONENTIAL, LINEAR = RetryStrategy.EXPONENTIAL_BACKOFF, RetryStrategy.LINEAR_BACKOFF
@@ -68,27 +71,54 @@ class TestWaits:
     @settings(deadline=None)
     @given(
         strategy=st.sampled_from(RetryStrategy),
-        initial=st.floats(0.001, 100),
-        cap=st.floats(0.001, 1000),
+        jitter=st.sampled_from(Jitter),
+        initial=st.floats(0.0, 100),
+        more=st.floats(0.0, 1000),
         multiplier=st.floats(1, 100),
         attempts=st.integers(2, 100),
     )
-    def test_full_jitter_stays_within_bounds(self, strategy, initial, cap, multiplier, attempts):
+    def test_stay_within_the_bounds_of_the_jitter(self, strategy, jitter, initial, more, multiplier, attempts):
         """
-        Full jitter draws each wait between 0 and its computed length, for any settings.
+        Each wait lies between what the jitter leaves certain and the computed length, for any settings.
         """
         config = RetryConfig(
             strategy=strategy,
             max_attempts=attempts,
             initial_delay=initial,
-            max_delay=cap,
+            max_delay=initial + more,
             backoff_multiplier=multiplier,
-            jitter=Jitter.FULL,
+            jitter=jitter,
         )
         found, _ = waits(config)
 
         assert attempts - 1 == len(found)
-        assert all(0.0 <= wait <= config.ceiling(number) <= cap for number, wait in enumerate(found))
+        for number, wait in enumerate(found):
+            least, most = config.floor(number), config.ceiling(number)
+            assert 0.0 <= least <= wait <= most * (1 + 1e-9) <= config.max_delay * (1 + 1e-9)
+
+    @settings(deadline=None)
+    @given(initial=st.floats(0.01, 10), cap=st.floats(10, 100))
+    def test_decorrelated_jitter_builds_on_the_wait_before(self, initial, cap):
+        """
+        No wait is longer than three times the one before, which was drawn, not asked for by a server.
+        """
+        config = RetryConfig(max_attempts=30, initial_delay=initial, max_delay=cap, jitter=Jitter.DECORRELATED)
+        found, _ = waits(config)
+
+        for before, wait in pairwise([initial, *found]):
+            assert initial <= wait <= min(cap, 3 * before)
+
+    def test_a_retry_after_does_not_feed_decorrelated_jitter(self):
+        """
+        A server that asks for a long wait does not make those after it longer.
+        """
+        config = RetryConfig(max_attempts=3, initial_delay=1.0, max_delay=1000.0, jitter=Jitter.DECORRELATED)
+        sequence = Retry(config).begin(NO_LIMITS)
+        first = sequence.after_failure(throttled(60.0))
+        second = sequence.after_failure(ConnectionError("gone"))
+
+        assert 60.0 <= first <= 62.0
+        assert 1.0 <= second <= 9.0
 
     def test_full_jitter_spreads(self):
         """
@@ -207,9 +237,19 @@ class TestRetryAfter:
 
         assert ([], "the next wait, 30.0 s, would outlive the deadline") == waits(config, throttled(30.0), limits)
 
-    def test_of_somebody_else_s_error_is_not_trusted(self):
+    def test_of_somebody_else_s_answer(self):
         """
-        Only errors of ours carry a retry_after that counts.
+        An answer that an HTTP library raises as its own exception is waited for like one of ours.
+        """
+        response = httpx.Response(503, headers={"Retry-After": "30"}, request=httpx.Request("GET", "http://x"))
+        error = httpx.HTTPStatusError("busy", request=response.request, response=response)
+        config = RetryConfig(strategy=IMMEDIATE, max_attempts=2, retry_on=ErrorMatcher.of("503"))
+
+        assert [30.0] == waits(config, error)[0]
+
+    def test_of_what_is_no_answer_does_not_count(self):
+        """
+        A server that was not reached asks for nothing, whatever the exception carries.
         """
 
         class Foreign(ConnectionResetError):
@@ -218,6 +258,26 @@ class TestRetryAfter:
         config = RetryConfig(strategy=FIXED, max_attempts=2, initial_delay=1.0, jitter=Jitter.NONE)
 
         assert [1.0] == waits(config, Foreign("reset"))[0]
+
+    @settings(deadline=None)
+    @given(
+        jitter=st.sampled_from(Jitter),
+        strategy=st.sampled_from(RetryStrategy),
+        initial=st.floats(0, 100),
+        asked=st.floats(0, 60),
+    )
+    def test_is_a_floor_for_every_jitter(self, jitter, strategy, initial, asked):
+        """
+        Whatever the jitter, no wait is shorter than the server asks for, and only chance is added to it.
+        """
+        config = RetryConfig(strategy=strategy, max_attempts=6, initial_delay=initial, max_delay=100.0, jitter=jitter)
+        found, _ = waits(config, throttled(asked))
+
+        assert 5 == len(found)
+        for number, wait in enumerate(found):
+            least, most = config.floor(number), config.ceiling(number)
+            assert max(asked, least) - 1e-9 <= wait <= max(asked, least) + (most - least) + 1e-9
+            assert asked <= wait + 1e-9
 
 
 class TestDeadline:
@@ -305,9 +365,37 @@ class TestWhichErrors:
         A fault in the machinery itself is raised, not mistaken for the end of the retries.
         """
         sequence = Retry(RetryConfig()).begin(NO_LIMITS)
-        monkeypatch.setattr(RetryConfig, "calculate_delay", lambda *_: 1 / 0)
+        monkeypatch.setattr(RetryConfig, "draw", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             sequence.after_failure(ConnectionError("gone"))
+
+
+class TestCompiled:
+    def test_equal_sections_share_tenacity(self):
+        """
+        Compiling makes nothing of tenacity's, and what a failure makes serves every target with as many attempts.
+        """
+        _engine.cache_clear()
+        many = [Retry(RetryConfig(initial_delay=float(number))) for number in range(100)]
+
+        assert 0 == _engine.cache_info().currsize
+        for retry in many:
+            retry.begin(NO_LIMITS).after_failure(ConnectionError("gone"))
+        assert 1 == _engine.cache_info().currsize
+
+    def test_calls_within_calls(self):
+        """
+        An error whose own code retries another call, while it is being judged, disturbs nobody's sequence.
+        """
+        retry = Retry(RetryConfig(strategy=LINEAR, initial_delay=1.0, jitter=Jitter.NONE))
+
+        class Busy(ConnectionResetError):
+            @property
+            def response(self):
+                retry.begin(NO_LIMITS).after_failure(ConnectionError("gone"))
+                raise RuntimeError
+
+        assert [1.0, 2.0] == waits(retry.config, Busy())[0]
 
 
 class TestSequence:

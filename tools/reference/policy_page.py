@@ -109,7 +109,8 @@ class _Walk:
 
 
 def _lacks_template(described_at: str, kind: Section) -> bool:
-    return described_at.startswith("targets.<name>.") and "template" not in kind.settings()
+    layer = described_at.removeprefix("targets.<name>.")
+    return layer != described_at and "." not in layer and "template" not in kind.settings()
 
 
 def _facts(path: str, setting: Setting, default: Any) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Kinds of values: what a setting may hold. One definition makes schema, parsing, merging and reference page."""
 
 from pixel_llm.policy.kinds.base import ANYTHING, Interpolate, JSONSchema, Kind, SchemaBuilder
-from pixel_llm.policy.kinds.collections import LONGEST_NAME, MAX_ITEMS, ListOf, MapOf, Steps, TextOr
+from pixel_llm.policy.kinds.collections import LONGEST_NAME, MAX_ITEMS, ListOf, MapOf, NameOr, Steps, TextOr
 from pixel_llm.policy.kinds.scalars import (
     Choice,
     Duration,
@@ -31,6 +31,7 @@ __all__ = [
     "Literal",
     "MapOf",
     "Name",
+    "NameOr",
     "Number",
     "SchemaBuilder",
     "SecretText",

@@ -115,6 +115,21 @@ class TextOr(Kind):
 
 
 @dataclasses.dataclass(frozen=True)
+class NameOr(TextOr):
+    """The name of something that stands elsewhere in the policy, or the thing itself. The model keeps either."""
+
+    def schema(self, build: SchemaBuilder) -> JSONSchema:
+        long = self.long.schema(build)
+        return {"if": {"type": ["object", "array", "null"]}, "then": long, "else": self.text.schema(build)}
+
+    def freeze(self, value: Any) -> Any:
+        return self.text.freeze(value) if isinstance(value, str) else self.long.freeze(value)
+
+    def thaw(self, value: Any) -> Any:
+        return self.text.thaw(value) if isinstance(value, str) else self.long.thaw(value)
+
+
+@dataclasses.dataclass(frozen=True)
 class Steps(Kind):
     """
     One step of a chain: a bare name, or a map with a key that says which step it is, and *extra* keys.

@@ -105,4 +105,12 @@ RULES = (
         "targets: {pixel_llm.generate: {fallback: [{cache: {ttl: 1m}}, {cache: {ttl: 1h}}]}}",
         "targets: {pixel_llm.generate: {fallback: [{cache: {ttl: 1h}}]}}",
     ),
+    _basic(
+        "PL015",
+        "A retry budget is not there",
+        "A target's `retry.budget` names a budget that `retry_budgets` does not have.",
+        "Define it under `retry_budgets`, or mend the name.",
+        chat("retry: {budget: shared}"),
+        "retry_budgets: {shared: {ratio: 0.1}}\n" + chat("retry: {budget: shared}"),
+    ),
 )

@@ -10,13 +10,14 @@ from pixel_llm.policy.lint import (
     logs,
     repetition,
     retries,
+    retry_limits,
     server,
     structure,
     time,
 )
 from pixel_llm.policy.lint.rule import Rule
 
-_CONCEPTS = (basics, time, retries, breaker, fallbacks, structure, repetition, server, logs, comments)
+_CONCEPTS = (basics, time, retries, retry_limits, breaker, fallbacks, structure, repetition, server, logs, comments)
 
 RULES: tuple[Rule, ...] = tuple(sorted((rule for concept in _CONCEPTS for rule in concept.RULES), key=lambda r: r.id))
 

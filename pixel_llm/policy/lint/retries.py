@@ -98,7 +98,8 @@ def _unused_waits(loaded: LoadedPolicy) -> Iterator[Finding]:
 
 def _unused_cap(loaded: LoadedPolicy) -> Iterator[Finding]:
     for path, section, strategy in _sections(loaded):
-        if strategy is RetryStrategy.FIXED_DELAY:
+        jitter = look_up(section, ("jitter",))
+        if strategy is RetryStrategy.FIXED_DELAY and (jitter is None or jitter.value != Jitter.DECORRELATED):
             message = "has no effect with fixed_delay, where every wait is initial_delay: leave it out"
             yield from _unused(loaded, path, section, ("max_delay",), message)
 

@@ -13,6 +13,7 @@ from pixel_llm.policy.sections.fallback import FALLBACK_CHAIN
 from pixel_llm.policy.sections.lm_studio import LMStudioConfig
 from pixel_llm.policy.sections.logging import LoggingConfig
 from pixel_llm.policy.sections.retry import RetryConfig
+from pixel_llm.policy.sections.retry_budget import BUDGET_PATTERN, RetryBudgetConfig
 from pixel_llm.policy.sections.target import TARGETS, TEMPLATE_PATTERN, TargetPolicy
 from pixel_llm.policy.settings import Section, setting
 
@@ -79,6 +80,17 @@ class PolicyConfig:
                 "One stack of layers for each thing that is called, by its name. A pattern such as billing.* stands "
                 "for every name below it; the most specific one wins, setting by setting.",
                 {"lm_studio.chat": {"timeout": "30s"}},
+            )
+        },
+    )
+    retry_budgets: Mapping[str, RetryBudgetConfig] = field(
+        default_factory=dict,
+        metadata={
+            "setting": Setting(
+                MapOf(Section(RetryBudgetConfig), BUDGET_PATTERN, "the name of a retry budget such as lm_studio"),
+                "Retry budgets by name. All targets whose retry.budget is that name share it, each call of any of them "
+                "counting.",
+                {"lm_studio": {"ratio": 0.2, "window": "10s"}},
             )
         },
     )

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pixel_llm.policy.durations import format_duration
-from pixel_llm.policy.kinds import Choice, Duration, Integer, Number
+from pixel_llm.policy.kinds import Choice, Duration, Flag, Integer, NameOr, Number, Text
 from pixel_llm.policy.sections.matching import RETRIED_BY_DEFAULT, RETRYABLE_ERROR_NAMES, ErrorMatcher
-from pixel_llm.policy.settings import setting
+from pixel_llm.policy.sections.retry_budget import BUDGET_PATTERN, RetryBudgetConfig
+from pixel_llm.policy.settings import Section, setting
 
 
 class RetryStrategy(StrEnum):
@@ -22,10 +23,22 @@ class RetryStrategy(StrEnum):
 
 
 class Jitter(StrEnum):
-    """How chance spreads the waits, so that clients which failed together do not return together."""
+    """
+    How chance spreads the waits, so that clients which failed together do not return together.
+
+    Of a computed wait w, NONE waits all, FULL ``rand(0, w)``, EQUAL ``w/2 + rand(0, w/2)``. DECORRELATED computes
+    none: it waits ``min(max_delay, rand(initial_delay, 3 · previous wait))``, the first one being
+    ``initial_delay``. Source: AWS Architecture Blog, "Exponential Backoff and Jitter", 2015.
+    """
 
     FULL = "full"
+    EQUAL = "equal"
+    DECORRELATED = "decorrelated"
     NONE = "none"
+
+
+#: By how much a decorrelated wait may exceed the one before it.
+DECORRELATED_GROWTH = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +48,8 @@ class RetryConfig:
 
     Waits, in seconds, after attempt n counted from 0, before jitter:
     exponential ``initial_delay · backoff_multiplier^n``, linear ``initial_delay · (n+1)``,
-    fixed ``initial_delay``, immediate 0; never more than ``max_delay``. Full jitter draws
-    evenly between 0 and that (AWS Architecture Blog, "Exponential Backoff and Jitter").
-    Immutable, safe to share between threads.
+    fixed ``initial_delay``, immediate 0; never more than ``max_delay``. :class:`Jitter` has the formulas of
+    jitter. Immutable, safe to share between threads.
     """
 
     strategy: RetryStrategy = setting(
@@ -62,7 +74,9 @@ class RetryConfig:
     )
     jitter: Jitter = setting(
         Choice(Jitter),
-        "full draws each wait evenly between 0 and its computed length; none waits exactly that long.",
+        "full draws each wait evenly between 0 and its computed length, equal between half of it and all of it; "
+        "decorrelated draws between initial_delay and 3 × the wait before, up to max_delay; none waits exactly the "
+        "computed length.",
         default=Jitter.FULL,
         example="full",
     )
@@ -80,6 +94,21 @@ class RetryConfig:
         example="60s",
     )
 
+    budget: RetryBudgetConfig | str | None = setting(
+        NameOr(Text("the name of a retry budget", BUDGET_PATTERN), Section(RetryBudgetConfig)),
+        "How many retries there may be in all: a budget of this target's own, or the name of one under retry_budgets "
+        "that several targets share. When it is empty, calls that fail are not tried again.",
+        default=None,
+        example={"ratio": 0.2, "window": "10s", "min_retries": 10},
+    )
+    wait_for_breaker: bool = setting(
+        Flag(),
+        "Whether a call that the open circuit breaker refuses waits for the cooldown to end, where the deadline allows "
+        "it. Such a wait is no attempt.",
+        default=False,
+        example=True,
+    )
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "jitter", _as_jitter(self.jitter))
 
@@ -88,6 +117,8 @@ class RetryConfig:
         match self.strategy:
             case RetryStrategy.IMMEDIATE:
                 return 0.0
+            case _ if self.jitter is Jitter.DECORRELATED:
+                delay = self.initial_delay * DECORRELATED_GROWTH ** min(attempt + 1, 64)
             case RetryStrategy.FIXED_DELAY:
                 delay = self.initial_delay
             case RetryStrategy.LINEAR_BACKOFF:
@@ -96,26 +127,77 @@ class RetryConfig:
                 delay = self.initial_delay * self.backoff_multiplier ** min(attempt, 64)
         return min(delay, self.max_delay)
 
+    def floor(self, attempt: int) -> float:
+        """The shortest wait in seconds, before any Retry-After, after attempt *attempt*: what is not left to chance."""
+        if self.strategy is RetryStrategy.IMMEDIATE:
+            return 0.0
+        match self.jitter:
+            case Jitter.FULL:
+                return 0.0
+            case Jitter.EQUAL:
+                return self.ceiling(attempt) / 2
+            case Jitter.DECORRELATED:
+                return min(self.initial_delay, self.max_delay)
+            case Jitter.NONE:
+                return self.ceiling(attempt)
+
+    def draw(self, attempt: int, previous: float | None = None) -> float:
+        """
+        The wait in seconds after attempt *attempt*, counted from 0, jitter included.
+
+        Args:
+            attempt: The attempt that has failed.
+            previous: The wait before it, as it was drawn, which decorrelated jitter builds on; None after the first.
+        """
+        if self.jitter is Jitter.DECORRELATED and self.strategy is not RetryStrategy.IMMEDIATE:
+            longest = DECORRELATED_GROWTH * (self.initial_delay if previous is None else previous)
+            return min(self.max_delay, random.uniform(self.initial_delay, longest))  # noqa: S311 - no secret
+        shortest, longest = self.floor(attempt), self.ceiling(attempt)
+        return longest if shortest == longest else shortest + random.uniform(0.0, longest - shortest)  # noqa: S311
+
+    def calculate_delay(self, attempt: int) -> float:
+        """
+        The wait in seconds after attempt *attempt*, counted from 0, jitter included.
+
+        Decorrelated jitter draws the waits before it as well, since each builds on the last.
+        """
+        if self.jitter is not Jitter.DECORRELATED:
+            return self.draw(attempt)
+        wait: float | None = None
+        for number in range(attempt + 1):
+            wait = self.draw(number, wait)
+        return wait or 0.0
+
     def in_words(self) -> str:
         """What it means, in a few words."""
         if self.max_attempts == 1:
             return "1 attempt, no retry"
-        waits = "no waits"
-        if self.strategy is not RetryStrategy.IMMEDIATE:
-            first, cap = format_duration(self.initial_delay), format_duration(self.max_delay)
-            growth = {
-                RetryStrategy.EXPONENTIAL_BACKOFF: f", then × {self.backoff_multiplier:g} up to {cap}",
-                RetryStrategy.LINEAR_BACKOFF: f", then {first} more each time up to {cap}",
-                RetryStrategy.FIXED_DELAY: "",
-            }[self.strategy]
-            waits = f"waits {first}{growth}{', with full jitter' if self.jitter is Jitter.FULL else ''}"
         retried = "" if self.retry_on == RETRIED_BY_DEFAULT else f", for {', '.join(self.retry_on.names())}"
-        return f"{self.max_attempts} attempts in all{retried}; {waits}"
+        return f"{self.max_attempts} attempts in all{retried}; {self._waits_in_words()}{self._more_in_words()}"
 
-    def calculate_delay(self, attempt: int) -> float:
-        """The wait in seconds after attempt *attempt*, counted from 0, jitter included."""
-        ceiling = self.ceiling(attempt)
-        return random.uniform(0.0, ceiling) if self.jitter is Jitter.FULL else ceiling  # noqa: S311 - no secret
+    def _waits_in_words(self) -> str:
+        if self.strategy is RetryStrategy.IMMEDIATE:
+            return "no waits"
+        first, cap = format_duration(self.initial_delay), format_duration(self.max_delay)
+        if self.jitter is Jitter.DECORRELATED:
+            return (
+                f"waits between {first} and {DECORRELATED_GROWTH:g} × the last wait, up to {cap} (decorrelated jitter)"
+            )
+        growth = {
+            RetryStrategy.EXPONENTIAL_BACKOFF: f", then × {self.backoff_multiplier:g} up to {cap}",
+            RetryStrategy.LINEAR_BACKOFF: f", then {first} more each time up to {cap}",
+            RetryStrategy.FIXED_DELAY: "",
+        }[self.strategy]
+        return f"waits {first}{growth}{'' if self.jitter is Jitter.NONE else f', with {self.jitter} jitter'}"
+
+    def _more_in_words(self) -> str:
+        budget = self.budget
+        if isinstance(budget, str):
+            budget = f"within the shared budget {budget}"
+        elif budget is not None:
+            budget = budget.in_words()
+        breaker = "waits for an open breaker" if self.wait_for_breaker else None
+        return "".join(f"; {words}" for words in (budget, breaker) if words is not None)
 
 
 def _as_jitter(value: object) -> Jitter:
