@@ -499,6 +499,8 @@ class TestDescribe:
                     "jitter": "none",
                     "retry_on": ["THROTTLED", "TRANSIENT"],
                     "retry_after_max": 60.0,
+                    "budget": None,
+                    "wait_for_breaker": False,
                 },
             ),
             (
