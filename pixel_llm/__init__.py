@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         is_retryable,
     )
     from pixel_llm.hybrid import CaptionResult, HybridPixelLLM
-    from pixel_llm.resilience import CircuitState, Outcome, current_limits
+    from pixel_llm.resilience import CircuitState, Outcome, current_limits, register_function
     from pixel_llm.runtime import Policies, load_policies
 
 _ROOMS = {
@@ -53,7 +53,7 @@ _ROOMS = {
         "is_retryable",
     ),
     "pixel_llm.hybrid": ("CaptionResult", "HybridPixelLLM"),
-    "pixel_llm.resilience": ("CircuitState", "Outcome", "current_limits"),
+    "pixel_llm.resilience": ("CircuitState", "Outcome", "current_limits", "register_function"),
     "pixel_llm.runtime": ("Policies", "load_policies"),
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}
@@ -84,6 +84,7 @@ __all__ = [
     "get_recovery_suggestion",
     "is_retryable",
     "load_policies",
+    "register_function",
 ]
 
 

@@ -19,6 +19,7 @@ from pixel_llm.resilience.counters import Histogram, StackStats
 from pixel_llm.resilience.guard import Guarded, guard
 from pixel_llm.resilience.limits import Limits, current_limits
 from pixel_llm.resilience.outcome import Outcome, SkippedStep
+from pixel_llm.resilience.registry import find_function, register_function
 from pixel_llm.resilience.stack import Layer, Stack
 
 __all__ = [
@@ -48,5 +49,7 @@ __all__ = [
     "TargetPolicy",
     "TimeoutConfig",
     "current_limits",
+    "find_function",
     "guard",
+    "register_function",
 ]

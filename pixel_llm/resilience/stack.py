@@ -26,6 +26,7 @@ from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
 from pixel_llm.resilience.counters import Counters, StackStats
 from pixel_llm.resilience.fallback import FallbackChain
 from pixel_llm.resilience.limits import Published, Terms, get_published
+from pixel_llm.resilience.registry import FindFunction, find_function
 from pixel_llm.resilience.retry import Retry
 
 
@@ -47,15 +48,23 @@ class Stack:
         clock: Where time comes from.
         emit: Takes the events of the stack; without it none is built. It must not raise; see
             :class:`pixel_llm.events.Listeners`.
+        find_function: Finds the functions that the policy names.
     """
 
     def __init__(
-        self, target: str, policy: TargetPolicy, *, clock: Clock = SYSTEM_CLOCK, emit: Listener | None = None
+        self,
+        target: str,
+        policy: TargetPolicy,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        emit: Listener | None = None,
+        find_function: FindFunction = find_function,
     ) -> None:
         self.target = target
         self.policy = policy
         self.clock = clock
         self.counters = Counters()
+        self.find_function = find_function
         self.retry: Retry | None = None
         self.breaker: CircuitBreaker | None = None
         self.fallback: FallbackChain | None = None

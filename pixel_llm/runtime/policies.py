@@ -15,6 +15,7 @@ from pixel_llm.policy import SYSTEM_TARGETS, LoadedPolicy, PolicyConfig, TargetP
 from pixel_llm.policy.sections.target import is_pattern, is_system_name, is_target_name, patterns_for
 from pixel_llm.policy.suggestions import one_of, suggestion
 from pixel_llm.resilience import SYSTEM_CLOCK, CircuitBreaker, Clock, Guarded, Layer, Stack, guard
+from pixel_llm.resilience.registry import check_functions, finder
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,6 +30,7 @@ def load_policies(
     variables: Mapping[str, str] | None = None,
     clock: Clock = SYSTEM_CLOCK,
     listeners: Iterable[Listener] = (),
+    functions: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Policies:
     """
     Load a profile and compile its stacks. Call this once, at start-up.
@@ -42,6 +44,8 @@ def load_policies(
         variables: What ``${VAR}`` sees; by default the environment.
         clock: Where time comes from.
         listeners: Called in order for every event. One that raises is reported and skipped.
+        functions: Functions by the names that the policy uses, laid over those of
+            :func:`pixel_llm.register_function`.
 
     Raises:
         PolicyError: With every problem of the policy. Nothing is started then.
@@ -49,7 +53,7 @@ def load_policies(
     if overrides is not None and not isinstance(overrides, Mapping):
         raise ValidationError(f"overrides must be a mapping of policy sections (got {type(overrides).__name__})")
     loaded = load_policy(folder, profile, overlays=overlays, overrides=overrides, variables=variables)
-    return Policies(loaded, clock=clock, listeners=listeners)
+    return Policies(loaded, clock=clock, listeners=listeners, functions=functions)
 
 
 class Policies:
@@ -65,8 +69,16 @@ class Policies:
     """
 
     def __init__(
-        self, loaded: LoadedPolicy, *, clock: Clock = SYSTEM_CLOCK, listeners: Iterable[Listener] = ()
+        self,
+        loaded: LoadedPolicy,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        listeners: Iterable[Listener] = (),
+        functions: Mapping[str, Callable[..., Any]] | None = None,
     ) -> None:
+        self._find_function = finder(functions)
+        if problems := check_functions(loaded, self._find_function):
+            raise PolicyError(problems)
         self.profile: str = loaded.profile
         self.file: Path = loaded.file
         self.config: PolicyConfig = loaded.config
@@ -176,7 +188,7 @@ class Policies:
         return patterns_for(target, self._targets) if may_be_one else []
 
     def _compile(self, target: str, policy: TargetPolicy) -> Stack:
-        return Stack(target, policy, clock=self._clock, emit=self._listeners)
+        return Stack(target, policy, clock=self._clock, emit=self._listeners, find_function=self._find_function)
 
     def _problem(self, target: str, message: str) -> PolicyError:
         return PolicyError([Problem(Place(str(self.file)), f"targets.{target}", message)])

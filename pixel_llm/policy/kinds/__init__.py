@@ -3,6 +3,7 @@
 from pixel_llm.policy.kinds.base import ANYTHING, Interpolate, JSONSchema, Kind, SchemaBuilder
 from pixel_llm.policy.kinds.collections import LONGEST_NAME, MAX_ITEMS, ListOf, MapOf, NameOr, Steps, TextOr
 from pixel_llm.policy.kinds.scalars import (
+    FUNCTION_PATTERN,
     Choice,
     Duration,
     Flag,
@@ -10,6 +11,7 @@ from pixel_llm.policy.kinds.scalars import (
     Literal,
     Name,
     Number,
+    RegisteredName,
     SecretText,
     Size,
     Text,
@@ -18,6 +20,7 @@ from pixel_llm.policy.kinds.setting import Setting
 
 __all__ = [
     "ANYTHING",
+    "FUNCTION_PATTERN",
     "LONGEST_NAME",
     "MAX_ITEMS",
     "Choice",
@@ -33,6 +36,7 @@ __all__ = [
     "Name",
     "NameOr",
     "Number",
+    "RegisteredName",
     "SchemaBuilder",
     "SecretText",
     "Setting",

@@ -30,6 +30,22 @@ class Text(Kind):
         return build.scalar(schema)
 
 
+#: The name under which a program registers a function. No colon, no import path: a policy never names code.
+FUNCTION_PATTERN = r"^[A-Za-z][A-Za-z0-9_.-]*$"
+
+
+@dataclasses.dataclass(frozen=True)
+class RegisteredName(Text):
+    """
+    The name of a function that the program has registered.
+
+    ``load_policies`` finds each one by its kind, and refuses a policy that names what is not there.
+    """
+
+    must_be: str = "the name of a registered function"
+    pattern: str | None = FUNCTION_PATTERN
+
+
 @dataclasses.dataclass(frozen=True)
 class SecretText(Kind):
     """A text that nothing ever prints."""
