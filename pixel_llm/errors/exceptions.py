@@ -25,6 +25,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 from pixel_llm.errors.codes import ErrorCode, ErrorCodeInfo
@@ -67,6 +68,14 @@ class PixelLMError(Exception):
 
     default_code: ClassVar[ErrorCode] = ErrorCode.ERR_API_SERVER_ERROR
 
+    error_code: ErrorCode
+    message: str
+    details: dict[str, Any]
+    # What most errors never have stands in the class: an error is made quickly where calls are refused.
+    attempt: int | None = None
+    attempts: int | None = None
+    history: tuple[AttemptRecord, ...] = ()
+
     def __init__(
         self,
         message: str = "",
@@ -79,12 +88,11 @@ class PixelLMError(Exception):
     ) -> None:
         self.error_code = error_code if error_code is not None else self.default_code
         self.message = message or self.error_code.info.message
-        self.details: dict[str, Any] = dict(details or {})
+        self.details = dict(details or {})
         self.retry_after = retry_after
         self.target = target
-        self.attempt = attempt
-        self.attempts: int | None = None
-        self.history: tuple[AttemptRecord, ...] = ()
+        if attempt is not None:
+            self.attempt = attempt
         super().__init__(self.message)
 
     @property
@@ -173,6 +181,54 @@ class CircuitBreakerOpen(PixelLMError):
     """The circuit breaker refused the call. ``retry_after`` is the time to the next trial, in seconds."""
 
     default_code = ErrorCode.ERR_CB_OPEN
+
+    @classmethod
+    def of(
+        cls, why: str, facts: Mapping[str, Any], error_code: ErrorCode, target: str, retry_after: float | None
+    ) -> CircuitBreakerOpen:
+        """
+        The error of one refused call, in a fraction of a microsecond.
+
+        Most refusals are never read. *why*, which the time to the next trial completes, becomes the message,
+        and *facts* the details, when somebody asks for them.
+        """
+        error = cls.__new__(cls)
+        error.__dict__ = {
+            "error_code": error_code,
+            "target": target,
+            "retry_after": retry_after,
+            "_why": why,
+            "_facts": facts,
+        }
+        return error
+
+    @cached_property
+    def message(self) -> str:  # type: ignore[override] # read like an attribute, and may be set like one
+        """Why the call was refused, and until when."""
+        why: str = self.__dict__["_why"]
+        return why if self.retry_after is None else f"{why}; next trial in {self.retry_after:.1f} s"
+
+    @cached_property
+    def details(self) -> dict[str, Any]:  # type: ignore[override] # the same
+        """The state of the breaker, and the code of the last failure it counted."""
+        return dict(self.__dict__["_facts"])
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The message, as with every exception of ours."""
+        return (self.message,)
+
+    @args.setter
+    def args(self, args: tuple[Any, ...]) -> None:
+        """They say what the message says."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.message!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        restore, (cls, state) = super().__reduce__()
+        whole = {"message": self.message, "details": self.details, **state}
+        return restore, (cls, {name: value for name, value in whole.items() if name not in ("_why", "_facts")})
 
 
 class RetryExhausted(PixelLMError):

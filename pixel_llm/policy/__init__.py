@@ -5,7 +5,7 @@ from pixel_llm.policy.loading import DEFAULT_PROFILE, LoadedPolicy, load_policy,
 from pixel_llm.policy.locating import find_folder, policy_files, profiles_in, shipped_folder
 from pixel_llm.policy.schema import build_schema, render_schema
 from pixel_llm.policy.secrets import Secret
-from pixel_llm.policy.sections.circuit_breaker import CircuitBreakerConfig
+from pixel_llm.policy.sections.circuit_breaker import BreakerMode, CircuitBreakerConfig, WindowConfig
 from pixel_llm.policy.sections.document import PolicyConfig
 from pixel_llm.policy.sections.encoder import Device, EncoderConfig, EncoderType
 from pixel_llm.policy.sections.fallback import CacheConfig, FallbackStep, FallbackStrategy
@@ -19,6 +19,7 @@ from pixel_llm.policy.sections.timeout import TimeoutConfig
 __all__ = [
     "DEFAULT_PROFILE",
     "SYSTEM_TARGETS",
+    "BreakerMode",
     "CacheConfig",
     "CircuitBreakerConfig",
     "Device",
@@ -41,6 +42,7 @@ __all__ = [
     "TargetPolicy",
     "TimeoutConfig",
     "Vision",
+    "WindowConfig",
     "build_schema",
     "find_folder",
     "format_duration",

@@ -9,13 +9,12 @@ in which a bound is true but is not reached.
 from __future__ import annotations
 
 import dataclasses
-import heapq
-import itertools
 import math
 from functools import cache
 
 from pixel_llm.errors import ErrorCategory, ErrorClassification, ErrorCode, PixelLMError, classify_error
-from pixel_llm.policy.sections.circuit_breaker import CircuitBreakerConfig
+from pixel_llm.policy.openings import opens_after
+from pixel_llm.policy.sections.circuit_breaker import BreakerMode, CircuitBreakerConfig
 from pixel_llm.policy.sections.document import PolicyConfig
 from pixel_llm.policy.sections.fallback import FallbackStrategy
 from pixel_llm.policy.sections.lm_studio import Vision
@@ -127,6 +126,8 @@ def longest_retry_after(target: str, policy: TargetPolicy) -> float:
 def worst_attempts(policy: TargetPolicy) -> int:
     """How often one call can call the callable: those attempts that can begin before the deadline."""
     retry = policy.retry
+    if _is_forced_open(policy):
+        return 0
     if retry is None or not _retries_something(policy):
         return 1
     deadline = math.inf if policy.deadline is None else policy.deadline
@@ -145,6 +146,8 @@ def worst_latency(policy: TargetPolicy, attempt: float | None, *, asked: float =
     The last attempt that can begin before the deadline may begin at any moment up to the sum of
     the longest attempts and waits before it, and ends with its timeout or at the deadline.
     """
+    if _is_forced_open(policy):
+        return 0.0
     if attempt is None:
         return policy.deadline
     ends = attempt
@@ -163,7 +166,7 @@ def _retries_something(policy: TargetPolicy, *, answer: bool = False) -> bool:
     as long as the cooldown, or several trial calls at once: then the breaker may have opened, and closed again,
     during an attempt, whose failure no longer counts.
     """
-    breaker, retry = policy.circuit_breaker, policy.retry
+    breaker, retry = _refusing(policy), policy.retry
     if retry is None:
         return False
     count = None
@@ -171,6 +174,17 @@ def _retries_something(policy: TargetPolicy, *, answer: bool = False) -> bool:
         longest = _shorter(policy.timeout.attempt if policy.timeout is not None else None, policy.deadline)
         count = breaker.count if longest is not None and longest < breaker.cooldown else None
     return _some_error_is_retried(retry.retry_on, count, idempotent=policy.idempotent is not False, answer=answer)
+
+
+def _refusing(policy: TargetPolicy) -> CircuitBreakerConfig | None:
+    """The breaker of *policy*, if there are calls that it refuses."""
+    breaker = policy.circuit_breaker
+    return breaker if breaker is not None and breaker.refuses else None
+
+
+def _is_forced_open(policy: TargetPolicy) -> bool:
+    breaker = policy.circuit_breaker
+    return breaker is not None and breaker.mode is BreakerMode.FORCED_OPEN
 
 
 @cache
@@ -254,7 +268,7 @@ def _outage_inside(config: PolicyConfig, outage: _Outage | None) -> _Outage | No
     None where the chat's own breaker or fallback stands between: what generate() then sees counts as no failure.
     """
     chat, own = _chat_inside(config), config.targets.get(GENERATE, _NOTHING).timeout
-    if outage is None or chat.circuit_breaker is not None or chat.fallback is not None:
+    if outage is None or _refusing(chat) is not None or chat.fallback is not None:
         return None
     timeout = own.attempt if own is not None else None
     last = _failures(dataclasses.replace(chat, deadline=_shorter(chat.deadline, timeout)), outage)[-1]
@@ -265,10 +279,15 @@ def _outage_inside(config: PolicyConfig, outage: _Outage | None) -> _Outage | No
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Failure:
-    """A failed attempt: *at* so many seconds after the call began, of one of *codes*; *fair* if it may be counted."""
+    """
+    A failed attempt: *at* so many seconds after the call began, of one of *codes*.
+
+    It *lasts* so many seconds; it is *fair* if it may be counted.
+    """
 
     at: float
     codes: tuple[ErrorCode, ...]
+    lasts: float
     fair: bool = True
 
 
@@ -277,19 +296,22 @@ def _opens_after(policy: TargetPolicy, outage: _Outage | None, rate: float) -> f
     Seconds from the start of an *outage* until the breaker opens.
 
     At worst it begins right after a call did, so calls begin at 1/rate, 2/rate, …, and each wait is the
-    longest. The breaker opens with the failure that is the threshold's: of all counted failures, of all
-    calls, the threshold-smallest time.
+    longest. The breaker opens with the first failure that meets one of its conditions, at worst.
     """
     breaker = policy.circuit_breaker
-    if breaker is None or outage is None:
+    if breaker is None or not (breaker.refuses or breaker.measures):
+        return None
+    if breaker.mode is BreakerMode.FORCED_OPEN:
+        return 0.0
+    if outage is None:
         return None
     failures = [failure for failure in _failures(policy, outage) if failure.fair and failure.at < math.inf]
-    counted = [failure.at for failure in failures if _count(breaker, failure.codes)]
+    counted = [failure for failure in failures if _count(breaker, failure.codes)]
     if not counted:
         return None
-    threshold = breaker.failure_threshold
-    times = heapq.merge(*([call / rate + at for call in range(1, threshold + 1)] for at in counted))
-    return next(itertools.islice(times, threshold - 1, None))
+    limit = breaker.slow_call_duration
+    slow = limit is not None and all(failure.lasts > limit for failure in counted)
+    return opens_after(breaker, [failure.at for failure in counted], rate, slow=slow)
 
 
 def _failures(policy: TargetPolicy, outage: _Outage) -> list[_Failure]:
@@ -306,8 +328,11 @@ def _failures(policy: TargetPolicy, outage: _Outage) -> list[_Failure]:
     for number in range(1 if retry is None else retry.max_attempts):
         ends = math.inf if outage.attempt is None else begins + outage.attempt
         if ends >= deadline - _GRAIN:
-            return [*failures, _Failure(deadline, (ErrorCode.ERR_TIMEOUT_DEADLINE,), fair=not failures)]
-        failures.append(_Failure(ends, outage.codes))
+            return [
+                *failures,
+                _Failure(deadline, (ErrorCode.ERR_TIMEOUT_DEADLINE,), deadline - begins, fair=not failures),
+            ]
+        failures.append(_Failure(ends, outage.codes, ends - begins))
         begins = ends + (retry.ceiling(number) if retry is not None else 0.0)
         if begins >= deadline - _GRAIN:
             break

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from pixel_llm.errors import Problem
+from pixel_llm.policy.breaker_meaning import check_breaker
 from pixel_llm.policy.durations import format_duration
 from pixel_llm.policy.nodes import Node, format_path
 from pixel_llm.policy.sections.document import PolicyConfig
@@ -46,7 +47,7 @@ def check_meaning(policy: PolicyConfig, document: Node) -> list[Problem]:
     problems = [
         problem
         for name, target in policy.targets.items()
-        for rule in (_delays_in_order, _one_cache)
+        for rule in (_delays_in_order, _one_cache, check_breaker)
         for problem in rule(name, target, document)
     ]
     return [*_usable_base_url(policy, document), *_known_budgets(policy, document), *problems]

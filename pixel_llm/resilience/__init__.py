@@ -1,6 +1,7 @@
 """Configs in, guarded callables out. The only room with tenacity and pybreaker, each in one module."""
 
 from pixel_llm.policy import (
+    BreakerMode,
     CacheConfig,
     CircuitBreakerConfig,
     FallbackStep,
@@ -11,12 +12,14 @@ from pixel_llm.policy import (
     RetryStrategy,
     TargetPolicy,
     TimeoutConfig,
+    WindowConfig,
 )
 from pixel_llm.resilience.breaker import CircuitBreaker, CircuitState
 from pixel_llm.resilience.cache import CachedResult, ResultCache
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock, SystemClock
 from pixel_llm.resilience.counters import Histogram, StackStats
 from pixel_llm.resilience.guard import Guarded, guard
+from pixel_llm.resilience.keyed_breakers import KeyedBreakers
 from pixel_llm.resilience.limits import Limits, current_limits
 from pixel_llm.resilience.outcome import Outcome, SkippedStep
 from pixel_llm.resilience.registry import find_function, register_function
@@ -24,6 +27,7 @@ from pixel_llm.resilience.stack import Layer, Stack
 
 __all__ = [
     "SYSTEM_CLOCK",
+    "BreakerMode",
     "CacheConfig",
     "CachedResult",
     "CircuitBreaker",
@@ -35,6 +39,7 @@ __all__ = [
     "Guarded",
     "Histogram",
     "Jitter",
+    "KeyedBreakers",
     "Layer",
     "Limits",
     "Outcome",
@@ -48,6 +53,7 @@ __all__ = [
     "SystemClock",
     "TargetPolicy",
     "TimeoutConfig",
+    "WindowConfig",
     "current_limits",
     "find_function",
     "guard",

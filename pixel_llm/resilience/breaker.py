@@ -5,20 +5,26 @@ The only module that knows pybreaker. Its states, storage and listeners are used
 ``call`` is not: that one holds a lock while the guarded function runs, counts
 cancellation as failure, takes neutral errors for successes and measures the cooldown by
 wall clock. Here a caller asks for admission, runs without any lock, and settles with one
-of three verdicts: success, failure, or neither.
+of three verdicts: success, failure, or neither. The rates that pybreaker lacks are taken of
+a window beside it (:mod:`pixel_llm.resilience.windows`), which drives its ``open``.
 """
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from enum import StrEnum
+from typing import Any
 
 import pybreaker
 
 from pixel_llm.errors import CircuitBreakerOpen, ErrorCode, classify_error
 from pixel_llm.policy import CircuitBreakerConfig
+from pixel_llm.policy.durations import format_duration
+from pixel_llm.policy.sections.circuit_breaker import BreakerMode
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
+from pixel_llm.resilience.windows import Window, make_window
 
 
 class CircuitState(StrEnum):
@@ -29,79 +35,153 @@ class CircuitState(StrEnum):
     HALF_OPEN = "half_open"
 
 
+_CLOSED, _OPEN, _HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 _STATES = {
-    pybreaker.STATE_CLOSED: CircuitState.CLOSED,
-    pybreaker.STATE_OPEN: CircuitState.OPEN,
-    pybreaker.STATE_HALF_OPEN: CircuitState.HALF_OPEN,
+    pybreaker.STATE_CLOSED: _CLOSED,
+    pybreaker.STATE_OPEN: _OPEN,
+    pybreaker.STATE_HALF_OPEN: _HALF_OPEN,
 }
 
 #: Called after each change with (old state, new state, failures, code of the last failure).
 OnChange = Callable[[CircuitState, CircuitState, int, ErrorCode | None], None]
 
+#: Called for each call that a shadow breaker would have refused, with the code and ``retry_after`` of the refusal.
+OnShadowRefusal = Callable[[ErrorCode, float | None], None]
+
 _NOT_CLOSED = -1
+
+#: The permit of a call that runs only because the breaker is a shadow. It settles nothing.
+_WOULD_BE_REFUSED = -2
+
+_NEVER = 2**63  # more failures in a row than there will ever be
 
 
 class CircuitBreaker:
     """
-    A circuit breaker for one target. Safe for concurrent use; no lock is held while a call runs.
+    A circuit breaker for one target, or for one key of it.
+
+    Safe for concurrent use; no lock is held while a call runs, or while a callback does. Time alone
+    changes no state: the first call that finds the cooldown over does. What is heavy is made when the
+    first failure arrives.
 
     Args:
         name: What messages call it, usually the target.
         config: Thresholds; durations are seconds.
+        key: The key that it is for, if its target has one for each.
         clock: Where time comes from.
-        on_change: Called, without any lock held, after each change of state.
+        on_change: Called after each change of state, one at a time and in order.
+        on_shadow_refusal: Called for each call that only ``mode: shadow`` lets through.
+
+    Attributes:
+        closed_period: While calls pass freely, their permit, which is never negative; else -1, and
+            :meth:`acquire` must be asked.
+        eventful: False where a success changes nothing, so that :meth:`record_success` need not be called.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_cause",
+        "_changes",
+        "_clock",
+        "_engine",
+        "_full_since",
+        "_given_back",
+        "_last_code",
+        "_lock",
+        "_on_change",
+        "_on_shadow_refusal",
+        "_open_until",
+        "_openings",
+        "_period",
+        "_refuses_until",
+        "_state",
+        "_storage",
+        "_telling",
+        "_trials",
+        "_why",
+        "_window",
+        "closed_period",
+        "config",
+        "eventful",
+        "key",
+        "name",
+    )
 
     def __init__(
         self,
         name: str,
         config: CircuitBreakerConfig | None = None,
         *,
+        key: Hashable = None,
         clock: Clock = SYSTEM_CLOCK,
         on_change: OnChange | None = None,
+        on_shadow_refusal: OnShadowRefusal | None = None,
     ) -> None:
         self.name = name
-        self.config = config or CircuitBreakerConfig()
+        self.key = key
+        self.config = config if config is not None else CircuitBreakerConfig()
         self._clock = clock
         self._on_change = on_change
+        self._on_shadow_refusal = on_shadow_refusal
         self._lock = threading.Lock()
-        self._storage = pybreaker.CircuitMemoryStorage(pybreaker.STATE_CLOSED)
-        self._engine = pybreaker.CircuitBreaker(
-            fail_max=self.config.failure_threshold,
-            success_threshold=self.config.success_threshold,
-            state_storage=self._storage,
-            listeners=[_Changes(self._changed)],
-            throw_new_error_on_trip=False,
-            name=name,
-        )
+        self._engine: pybreaker.CircuitBreaker | None = None
+        self._storage: Any = None  # the engine's memory: failures and successes in a row
+        self._window: Window | None = None
         # A permit is the number of the period between two changes in which it was given, so
         # that a call admitted before a change can't settle anything after it.
+        self._state = _CLOSED
         self._period = 0
-        #: The permit of every call while the breaker is closed; else below 0, and :meth:`acquire` must be asked.
         self.closed_period = 0
-        #: True if a success must be told: there are failures to forget, or trials to count.
         self.eventful = False
-        self._opened_at = 0.0
-        self._failures_at_opening = 0
+        self._open_until = self._refuses_until = -math.inf
+        self._openings = 0  # since it was last closed
+        self._cause = self._why = ""
         self._last_code: ErrorCode | None = None
         self._trials = 0
+        self._full_since = 0.0
+        self._given_back: list[int] = []
         self._changes: list[tuple[CircuitState, CircuitState, int, ErrorCode | None]] = []
+        self._telling = False
+        mode = self.config.mode
+        if mode is BreakerMode.FORCED_OPEN:
+            self._state = _OPEN
+            self.closed_period = _NOT_CLOSED
+            self._open_until = self._refuses_until = math.inf
+            self._why = f"circuit breaker{self._of_key()} is forced open by its policy"
+        elif mode is not BreakerMode.DISABLED:
+            self.eventful = self.config.has_rate
 
     @property
     def state(self) -> CircuitState:
-        """The state now. OPEN lasts until the first call after the cooldown, which becomes a trial."""
-        return _STATES[self._storage.state]
+        """The state now; of a shadow the one it would have. OPEN lasts until the first call after the cooldown."""
+        return self._state
 
     @property
     def failures(self) -> int:
         """Failures in a row, counted so far."""
-        return int(self._storage.counter)
+        return int(self._storage.counter) if self._storage is not None else 0
 
     def retry_after(self) -> float:
-        """Seconds until an open breaker lets a trial through; 0 if it would now."""
-        if self.state is not CircuitState.OPEN:
-            return 0.0
-        return max(0.0, self._opened_at + self.config.cooldown - self._clock.monotonic())
+        """Seconds until an open breaker lets a trial through; 0 if calls are not refused by it, inf if forced open."""
+        return max(0.0, self._refuses_until - self._clock.monotonic())
+
+    def check(self) -> None:
+        """
+        Ask whether a call would be admitted now, taking no permit.
+
+        Raises:
+            CircuitBreakerOpen: If it would be refused.
+        """
+        if self.closed_period != _NOT_CLOSED or self.config.mode is BreakerMode.SHADOW:
+            return
+        wait = self._refuses_until - self._clock.monotonic()
+        if wait > 0:
+            raise self._refusal(wait)
+        with self._lock:
+            refusal = self._judge()
+        self._tell()
+        if refusal is not None:
+            raise refusal
 
     def acquire(self) -> int:
         """
@@ -115,7 +195,12 @@ class CircuitBreaker:
             CircuitBreakerOpen: If the call is refused.
         """
         period = self.closed_period
-        return period if period != _NOT_CLOSED else self._acquire_trial()
+        if period != _NOT_CLOSED:
+            return period
+        wait = self._refuses_until - self._clock.monotonic()
+        if wait > 0:  # without the lock: the road of all that an open breaker refuses
+            raise self._refusal(wait)
+        return self._acquire_trial()
 
     def allow_request(self) -> bool:
         """Like :meth:`acquire`, answering True or False; settle without naming the permit."""
@@ -126,139 +211,259 @@ class CircuitBreaker:
         return True
 
     def record_success(self, permit: int | None = None, elapsed: float = 0.0) -> None:
-        """Settle: the call succeeded."""
+        """Settle: the call succeeded, after *elapsed* seconds."""
         if not self.eventful:
             return  # closed, and no failure to forget: the road of nearly every call
         with self._lock:
             if not self._return_permit(permit):
                 return
-            self._storage.reset_counter()
-            self._engine.state.on_success()
-            self.eventful = self.closed_period == _NOT_CLOSED
-        self._tell()
+            slow = self._is_slow(elapsed)
+            if self._state is _HALF_OPEN and slow:
+                self._open("a slow trial call")
+            else:
+                self._succeed(slow)
+        if self._changes:
+            self._tell()
 
     def record_failure(self, permit: int | None = None, error: Exception | None = None, elapsed: float = 0.0) -> None:
-        """Settle: the call failed in a way that counts."""
+        """Settle: the call failed after *elapsed* seconds, with *error*, in a way that counts."""
+        if not self.config.measures:
+            return
+        code = classify_error(error).error_code if error is not None else None
         with self._lock:
             if not self._return_permit(permit):
                 return
-            self._last_code = classify_error(error).error_code if error is not None else None
-            self._storage.increment_counter()
-            self.eventful = True
-            error = error or Exception("failure")
-            traceback = error.__traceback__
-            try:
-                self._engine.state.on_failure(error)
-            except Exception as raised:
-                # pybreaker raises what it was given when the breaker opens; that is no news here.
-                if raised is not error:
-                    raise
-            finally:
-                error.with_traceback(traceback)  # without pybreaker's frames
-        self._tell()
-
-    def release(self, permit: int | None = None) -> None:
-        """Settle: the call proved nothing, neither success nor failure."""
-        if self.closed_period == _NOT_CLOSED:
-            with self._lock:
-                self._return_permit(permit)
-
-    def reset(self) -> None:
-        """Close the breaker and forget every failure."""
-        with self._lock:
-            self._storage.reset_counter()
-            if self.state is not CircuitState.CLOSED:
-                self._engine.close()
-            self.eventful = False
-        self._tell()
-
-    def _acquire_trial(self) -> int:
-        try:
-            with self._lock:
-                if self.state is CircuitState.OPEN:
-                    if self.retry_after() > 0:
-                        raise self._refusal(ErrorCode.ERR_CB_OPEN)
-                    self._engine.half_open()
-                if self.state is CircuitState.HALF_OPEN:
-                    if self._trials >= self.config.half_open_max_calls:
-                        raise self._refusal(ErrorCode.ERR_CB_HALF_OPEN)
-                    self._trials += 1
-                return self._period
-        finally:
+            self._last_code = code
+            self._fail(self._is_slow(elapsed))
+        if self._changes:
             self._tell()
 
+    def release(self, permit: int | None = None) -> None:
+        """
+        Settle: the call proved nothing, neither success nor failure.
+
+        It never waits for a lock, so a finalizer may call it wherever the garbage collector runs it.
+        """
+        period = self._period
+        if self._state is _HALF_OPEN and (permit is None or permit == period):
+            self._given_back.append(period)  # whoever counts the trials next takes it from here
+
+    def reset(self) -> None:
+        """Close the breaker and forget every failure. One that its policy forces open or disables stays as it is."""
+        if not self.config.measures:
+            return
+        with self._lock:
+            if self._storage is not None:
+                self._storage.reset_counter()
+            self._window = None
+            if self._state is not _CLOSED:
+                self._made_engine().close()
+            self.eventful = self.config.has_rate
+        self._tell()
+
+    # What follows is called with the lock held, unless it says otherwise.
+
+    def _acquire_trial(self) -> int:
+        """Admit a trial call, or refuse it. Takes the lock."""
+        with self._lock:
+            refusal = self._judge()
+            if refusal is None:
+                permit = self._admit()
+        self._tell()
+        if refusal is None:
+            return permit
+        if self.config.mode is not BreakerMode.SHADOW:
+            raise refusal
+        if self._on_shadow_refusal is not None:
+            self._on_shadow_refusal(refusal.error_code, refusal.retry_after)
+        return _WOULD_BE_REFUSED
+
+    def _judge(self) -> CircuitBreakerOpen | None:
+        """The refusal that a call would get now; None if it would be admitted."""
+        if self._state is _HALF_OPEN:
+            self._collect_given_back()
+            if self._trials < self.config.half_open_max_calls:
+                return None
+            wait, now = self.config.half_open_max_wait, self._clock.monotonic()
+            if wait is None or now - self._full_since < wait:
+                return self._refusal_beside_trials()
+            self._open(f"{_trial_calls(self._trials)} without a verdict for {format_duration(wait)}")
+        if self._state is _OPEN:
+            left = self._open_until - self._clock.monotonic()
+            return self._refusal(left) if left > 0 else None
+        return None
+
+    def _admit(self) -> int:
+        """Take a permit; in an open breaker the first of the trials."""
+        if self._state is _OPEN:
+            self._made_engine().half_open()
+        if self._state is _HALF_OPEN:
+            self._trials += 1
+            if self._trials >= self.config.half_open_max_calls:
+                self._full_since = self._clock.monotonic()
+        return self._period
+
     def _return_permit(self, permit: int | None) -> bool:
-        """Take a permit back; False if it is from before the last change. Call with the lock held."""
+        """Take a permit back; False if it settles nothing, since it is from before the last change, or of a shadow."""
         if permit is not None and permit != self._period:
             return False
-        if self.state is CircuitState.OPEN:
+        if self._state is _OPEN:
             return False
         self._trials = max(0, self._trials - 1)
         return True
 
-    def _refusal(self, code: ErrorCode) -> CircuitBreakerOpen:
-        last = f" (last: {self._last_code})" if self._last_code else ""
-        wait = self.retry_after()
-        if code is ErrorCode.ERR_CB_OPEN:
-            failures = self._failures_at_opening
-            count = "a failed trial call" if not failures else f"{failures} failure{'s' if failures > 1 else ''}"
-            text = f"circuit breaker is open after {count}{last}; next trial in {wait:.1f} s"
+    def _collect_given_back(self) -> None:
+        while self._given_back:
+            self._return_permit(self._given_back.pop())
+
+    def _succeed(self, slow: bool) -> None:
+        if self._storage is not None:
+            self._storage.reset_counter()
+        if self._state is _HALF_OPEN:
+            self._made_engine().state.on_success()
+        elif self.config.has_rate:
+            self._measure(failed=False, slow=slow)
         else:
-            trials = "1 trial call is" if self._trials == 1 else f"{self._trials} trial calls are"
-            text = f"circuit breaker is half open{last}: {trials} under way"
-        details = {"state": self.state.value, "last_error_code": self._last_code}
-        retry_after = wait if code is ErrorCode.ERR_CB_OPEN else None
-        return CircuitBreakerOpen(text, error_code=code, target=self.name, details=details, retry_after=retry_after)
+            self.eventful = False
+
+    def _fail(self, slow: bool) -> None:
+        engine = self._made_engine()
+        self.eventful = True
+        self._storage.increment_counter()
+        failed = _Failed()
+        try:
+            engine.state.on_failure(failed)
+        except _Failed:  # pybreaker raises what it was given when the breaker opens
+            failed.__traceback__ = failed.__context__ = None  # it leads to the frame that holds it: a cycle
+            return
+        if self.config.has_rate:
+            self._measure(failed=True, slow=slow)
+
+    def _is_slow(self, elapsed: float) -> bool:
+        limit = self.config.slow_call_duration
+        return limit is not None and elapsed > limit
+
+    def _measure(self, *, failed: bool, slow: bool) -> None:
+        """Add a call to the window, and open if a rate is too high."""
+        config = self.config
+        window = self._window
+        if window is None:
+            window = self._window = make_window(config.measured_over)
+        window.record(failed=failed, slow=slow, now=self._clock.monotonic())
+        calls = window.calls
+        if calls < config.minimum_calls:
+            return
+        if config.failure_rate is not None and window.failures / calls >= config.failure_rate:
+            self._open(f"{window.failures} of {calls} calls failed")
+        elif config.slow_call_rate is not None and window.slow / calls >= config.slow_call_rate:
+            limit = format_duration(config.slow_call_duration or 0.0)
+            self._open(f"{window.slow} of {calls} calls took longer than {limit}")
+
+    def _open(self, cause: str) -> None:
+        self._cause = cause
+        self._made_engine().open()
+
+    def _made_engine(self) -> pybreaker.CircuitBreaker:
+        """The engine of pybreaker's, made when it is first needed."""
+        if self._engine is None:
+            config = self.config
+            self._storage = pybreaker.CircuitMemoryStorage(pybreaker.STATE_CLOSED)
+            self._engine = pybreaker.CircuitBreaker(
+                fail_max=_NEVER if config.failure_threshold is None else config.failure_threshold,
+                success_threshold=config.success_threshold,
+                state_storage=self._storage,
+                listeners=[_Changes(self)],
+                throw_new_error_on_trip=False,
+                name=self.name,
+            )
+        return self._engine
 
     def _changed(self, old: CircuitState, new: CircuitState) -> None:
-        """Pybreaker's word that the state has changed. Called with the lock held."""
+        """Pybreaker's word that the state has changed."""
         self._period += 1
-        self.closed_period = self._period if new is CircuitState.CLOSED else _NOT_CLOSED
         self._trials = 0
-        if new is CircuitState.OPEN:
-            self._opened_at = self._clock.monotonic()
-            self._failures_at_opening = self.failures if old is CircuitState.CLOSED else 0
+        self._given_back.clear()
+        self._state = new
+        self._open_until = self._refuses_until = -math.inf
+        if new is _OPEN:
+            self._openings += 1
+            cause = self._cause or _cause(self.failures if old is _CLOSED else 0)
+            self._why = f"circuit breaker{self._of_key()} is open after {cause}{self._last()}"
+            self._cause = ""
+            self._open_until = self._clock.monotonic() + self.config.cooldown_after(self._openings)
+            if self.config.mode is not BreakerMode.SHADOW:
+                self._refuses_until = self._open_until
+        elif new is _CLOSED:
+            self._openings = 0
+            self._window = None
+        self.eventful = new is not _CLOSED or self.config.has_rate
+        self.closed_period = self._period if new is _CLOSED else _NOT_CLOSED
         self._changes.append((old, new, self.failures, self._last_code))
 
+    def _refusal(self, wait: float) -> CircuitBreakerOpen:
+        """The refusal of an open breaker. Needs no lock."""
+        facts = {"state": "open", "last_error_code": self._last_code}
+        return CircuitBreakerOpen.of(
+            self._why, facts, ErrorCode.ERR_CB_OPEN, self.name, wait if wait < math.inf else None
+        )
+
+    def _refusal_beside_trials(self) -> CircuitBreakerOpen:
+        verb = "is" if self._trials == 1 else "are"
+        why = (
+            f"circuit breaker{self._of_key()} is half open{self._last()}: {_trial_calls(self._trials)} {verb} under way"
+        )
+        facts = {"state": "half_open", "last_error_code": self._last_code}
+        return CircuitBreakerOpen.of(why, facts, ErrorCode.ERR_CB_HALF_OPEN, self.name, None)
+
+    def _last(self) -> str:
+        return f" (last: {self._last_code})" if self._last_code else ""
+
+    def _of_key(self) -> str:
+        return "" if self.key is None else f" of {str(self.key)[:100]!r}"
+
     def _tell(self) -> None:
-        while self._changes:
-            try:
-                change = self._changes.pop(0)
-            except IndexError:  # another thread told it
-                return
-            if self._on_change is not None:
-                self._on_change(*change)
+        """Tell the changes that nobody has told yet, in order. Takes the lock, and holds none while it tells."""
+        if not self._changes:
+            return
+        with self._lock:
+            if self._telling:
+                return  # whoever tells now tells these as well
+            self._telling = True
+        try:
+            while change := self._next_change():
+                if self._on_change is not None:
+                    self._on_change(*change)
+        except BaseException:
+            self._telling = False
+            raise
+
+    def _next_change(self) -> tuple[CircuitState, CircuitState, int, ErrorCode | None] | None:
+        """The oldest change that was not told; None, and nobody tells any more, if there is none. Takes the lock."""
+        with self._lock:
+            if self._changes:
+                return self._changes.pop(0)
+            self._telling = False
+            return None
 
 
-class NoBreaker:
-    """What stands in a breaker's place where there is none: it lets everything through and counts nothing."""
-
-    closed_period = 0
-    eventful = False
-
-    def check(self) -> None:
-        """Refuse nobody."""
-
-    def acquire(self) -> int:
-        """Let everybody in."""
-        return 0
-
-    def record_success(self, permit: int, elapsed: float) -> None:
-        """Count nothing."""
-
-    def record_failure(self, permit: int, error: Exception, elapsed: float) -> None:
-        """Count nothing."""
-
-    def release(self, permit: int) -> None:
-        """Count nothing."""
-
-
-NO_BREAKER = NoBreaker()
+class _Failed(Exception):
+    """What pybreaker is told of every failure, so that it can't write into the traceback of the real one."""
 
 
 class _Changes(pybreaker.CircuitBreakerListener):
-    def __init__(self, changed: Callable[[CircuitState, CircuitState], None]) -> None:
-        self._changed = changed
+    def __init__(self, breaker: CircuitBreaker) -> None:
+        self._breaker = breaker
 
     def state_change(self, cb: object, old_state: object, new_state: object) -> None:
-        self._changed(_STATES[getattr(old_state, "name", "")], _STATES[getattr(new_state, "name", "")])
+        self._breaker._changed(_STATES[getattr(old_state, "name", "")], _STATES[getattr(new_state, "name", "")])
+
+
+def _trial_calls(number: int) -> str:
+    return "1 trial call" if number == 1 else f"{number} trial calls"
+
+
+def _cause(failures: int) -> str:
+    """What opened the breaker: so many failures while it was closed, or a trial."""
+    if not failures:
+        return "a failed trial call"
+    return f"{failures} failure{'s' if failures > 1 else ''}"

@@ -20,12 +20,13 @@ from pixel_llm.errors import ErrorCode, TimeoutError, classify_error, http_statu
 from pixel_llm.events import CircuitStateChanged, Event, Listener
 from pixel_llm.policy import FallbackStep, TargetPolicy
 from pixel_llm.policy.sections.matching import SERVED_BY_DEFAULT, ErrorMatcher
-from pixel_llm.resilience.breaker import NO_BREAKER, CircuitBreaker, CircuitState
+from pixel_llm.resilience.breaker import CircuitBreaker, CircuitState
 from pixel_llm.resilience.call import Call
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
 from pixel_llm.resilience.counters import Counters, StackStats
 from pixel_llm.resilience.fallback import FallbackChain
 from pixel_llm.resilience.limits import Published, Terms, get_published
+from pixel_llm.resilience.no_breaker import NO_BREAKER
 from pixel_llm.resilience.registry import FindFunction, find_function
 from pixel_llm.resilience.retry import Retry
 

@@ -141,6 +141,39 @@ MESSAGES = {
         "policy.yaml:2:45: targets.billing.charge.circuit_breaker: note: an attempt that gets no answer never ends, "
         "so silence never opens the breaker: add a timeout [PL304]"
     ),
+    "PL310": (
+        "policy.yaml:4:53: targets.lm_studio.chat.circuit_breaker.minimum_calls: warning: has no effect without a "
+        "rate: leave it out, or add failure_rate or slow_call_rate [PL310]"
+    ),
+    "PL311": (
+        "policy.yaml:3:52: targets.lm_studio.chat.circuit_breaker.mode: warning: policy builds on production but has "
+        "a breaker that only watches, and refuses nobody: use enabled [PL311]"
+    ),
+    "PL312": (
+        "policy.yaml:4:44: targets.lm_studio.chat.circuit_breaker.mode: note: with mode disabled the other settings "
+        "of this breaker (failure_threshold) do nothing [PL312]"
+    ),
+    "PL313": (
+        "policy.yaml:4:59: targets.lm_studio.chat.circuit_breaker.cooldown_multiplier: warning: the cooldown grows "
+        "without end, to 8h32m after the 10th opening: add max_cooldown [PL313]"
+    ),
+    "PL314": (
+        "policy.yaml:4:52: targets.lm_studio.chat.circuit_breaker.max_cooldown: warning: has no effect, as the "
+        "cooldown does not grow: leave it out, or add cooldown_multiplier [PL314]"
+    ),
+    "PL315": (
+        "policy.yaml:4:72: targets.lm_studio.chat.circuit_breaker.half_open_max_wait: warning: trial calls are given "
+        "up after 10s, but may take 30s: the breaker would open again without having waited for them; raise "
+        "half_open_max_wait [PL315]"
+    ),
+    "PL316": (
+        "policy.yaml:4:93: targets.lm_studio.chat.circuit_breaker.slow_call_duration: warning: no attempt succeeds "
+        "after 30s, as it ends after 30s: make slow_call_duration shorter [PL316]"
+    ),
+    "PL317": (
+        "policy.yaml:4:48: targets.lm_studio.chat.circuit_breaker.max_keys: warning: has no effect where the target "
+        "has one breaker: leave it out, or say what it is for with per [PL317]"
+    ),
     "PL401": (
         "policy.yaml:2:67: targets.pixel_llm.generate.fallback[1]: warning: never serves: step 1, default_value, "
         "always ends the chain before; put it first, or leave it out [PL401]"
@@ -451,6 +484,18 @@ LEFT_ALONE = {
     "PL302 a status": "targets: {lm_studio.models: {circuit_breaker: {count: [503]}}}",
     "PL303 no retry": "targets: {lm_studio.models: {circuit_breaker: {cooldown: 100ms}}}",
     "PL304 a client with timeouts": "targets: {lm_studio.models: {circuit_breaker: {cooldown: 5s}}}",
+    "PL301 rates that one call does not reach": "targets: {lm_studio.models: {retry: {max_attempts: 5}, "
+    "circuit_breaker: {failure_rate: 0.5}}}",
+    "PL301 a breaker that opens by no failure": "targets: {lm_studio.models: {circuit_breaker: {mode: forced_open}}}",
+    "PL302 slow calls": "targets: {encoder.load: {circuit_breaker: {count: [429], slow_call_rate: 0.5, "
+    "slow_call_duration: 5s}}}",
+    "PL303 disabled": "targets: {lm_studio.models: {retry: {}, circuit_breaker: {mode: disabled}}}",
+    "PL304 forced open": "targets: {a.b: {circuit_breaker: {mode: forced_open}}}",
+    "PL311 elsewhere": "extends: development\ntargets: {lm_studio.chat: {circuit_breaker: {mode: shadow}}}",
+    "PL312 shadow": "targets: {lm_studio.models: {circuit_breaker: {mode: shadow, failure_threshold: 7}}}",
+    "PL312 laid over": "extends: basic\ntargets: {lm_studio.chat: {circuit_breaker: {mode: disabled}}}",
+    "PL315 longer": "targets: {lm_studio.models: {timeout: 5s, circuit_breaker: {half_open_max_wait: 6s}}}",
+    "PL316 no limit": "targets: {lm_studio.models: {circuit_breaker: {slow_call_rate: 0.5, slow_call_duration: 1h}}}",
     "PL401 other errors": "targets: {a.b: {fallback: [{default_value: 1, when: [THROTTLED]}, {default_value: 2}]}}",
     "PL401 more errors": "targets: {a.b: {fallback: [{default_value: 1}, "
     "{default_value: 2, when: [ERR_API_CONTEXT_LENGTH]}]}}",
@@ -566,6 +611,34 @@ ALSO_FOUND = [
         (
             "policy.yaml:2:67: targets.lm_studio.models.circuit_breaker.failure_threshold: warning: a single failed "
             "attempt opens the breaker: raise failure_threshold above 1 [PL301]"
+        ),
+    ),
+    (
+        "PL301",
+        (
+            "targets: {lm_studio.models: {retry: {max_attempts: 5}, circuit_breaker: {failure_rate: 0.3, "
+            "minimum_calls: 10, failure_threshold: 9}}}"
+        ),
+        (
+            "policy.yaml:2:108: targets.lm_studio.models.circuit_breaker.minimum_calls: warning: 3 failures among 10 "
+            "calls open the breaker, and one call alone makes up to 5: raise minimum_calls [PL301]"
+        ),
+    ),
+    (
+        "PL310",
+        "targets: {lm_studio.models: {circuit_breaker: {window: {calls: 50}}}}",
+        (
+            "policy.yaml:2:56: targets.lm_studio.models.circuit_breaker.window: warning: has no effect without a rate: "
+            "leave it out, or add failure_rate or slow_call_rate [PL310]"
+        ),
+    ),
+    (
+        "PL315",
+        "targets: {lm_studio.models: {deadline: 5s, circuit_breaker: {half_open_max_wait: 5s}}}",
+        (
+            "policy.yaml:2:82: targets.lm_studio.models.circuit_breaker.half_open_max_wait: warning: trial calls are "
+            "given up after 5s, but may take 5s: the breaker would open again without having waited for them; raise "
+            "half_open_max_wait [PL315]"
         ),
     ),
     (

@@ -1,20 +1,21 @@
 import ast
+import copy
+import gc
+import itertools
+import pickle
 import random
 import sys
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import hypothesis.strategies as st
 import pytest
-from hypothesis import settings
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 import pixel_llm
 from pixel_llm.errors import APIError, CircuitBreakerOpen, ConnectionError, ErrorCode
-from pixel_llm.policy import CircuitBreakerConfig
+from pixel_llm.policy import BreakerMode, CircuitBreakerConfig, WindowConfig
 from pixel_llm.resilience import CircuitBreaker, CircuitState
-from pixel_llm.testing import VirtualClock
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 
@@ -583,7 +584,8 @@ class TestCounting:
         """
         Only the error that was handed in is expected back from pybreaker.
         """
-        breaker = make(failure_threshold=1)
+        breaker = make(failure_threshold=2)
+        fail(breaker)
 
         def broken(*_):
             raise RuntimeError("engine fault")
@@ -591,6 +593,602 @@ class TestCounting:
         monkeypatch.setattr(type(breaker._engine.state), "on_failure", broken)
         with pytest.raises(RuntimeError, match="engine fault"):
             fail(breaker)
+
+
+class TestRates:
+    @pytest.fixture
+    def rated(self, make):
+        """A breaker that opens when half of at least 4 of the last 10 calls fail."""
+
+        def rated(**config):
+            defaults = {"failure_rate": 0.5, "failure_threshold": None, "minimum_calls": 4}
+            return make(**(defaults | {"window": WindowConfig(calls=10)} | config))
+
+        return rated
+
+    def test_opens_at_the_failure_rate(self, rated):
+        """
+        The rate counts, not the order: successes in between forget nothing.
+        """
+        breaker = rated()
+        for _ in range(2):
+            succeed(breaker)
+            fail(breaker)
+
+        assert OPEN is breaker.state
+
+    def test_never_below_the_minimum_of_calls(self, rated):
+        """
+        Three failures of three are no rate where four calls are the minimum; a fourth call, even a good one, is.
+        """
+        breaker = rated()
+        fail(breaker, 3)
+
+        assert CLOSED is breaker.state
+
+        succeed(breaker)
+
+        assert OPEN is breaker.state
+
+    def test_replaces_the_failures_in_a_row(self, rated):
+        """
+        Five failures in a row, the default of old, open nothing where there is a failure rate, unless it says so.
+        """
+        breaker = rated(minimum_calls=10)
+        fail(breaker, 9)
+
+        assert (CLOSED, 9) == (breaker.state, breaker.failures)
+
+        both = rated(minimum_calls=10, failure_threshold=5)
+        fail(both, 5)
+
+        assert OPEN is both.state
+
+    def test_neutral_ends_are_no_calls(self, rated):
+        """
+        What proved nothing is not in the window.
+        """
+        breaker = rated()
+        fail(breaker, 3)
+        for _ in range(20):
+            breaker.release(breaker.acquire())
+
+        assert CLOSED is breaker.state
+
+    def test_of_the_time_window(self, rated, clock):
+        """
+        Failures that are older than the period no longer count.
+        """
+        breaker = rated(window=WindowConfig(period=10.0))
+        fail(breaker, 3)
+        clock.advance(10.0)
+        fail(breaker, 3)
+
+        assert CLOSED is breaker.state
+
+        fail(breaker)
+
+        assert OPEN is breaker.state
+
+    @pytest.mark.parametrize("settle", ["record_success", "record_failure"])
+    def test_slow_calls_open_it(self, rated, settle):
+        """
+        Successes and failures are slow alike, beyond slow_call_duration, not at it.
+        """
+        breaker = rated(failure_rate=None, failure_threshold=99, slow_call_rate=0.75, slow_call_duration=2.0)
+        for elapsed in (2.0, 2.1, 2.1):
+            getattr(breaker, settle)(breaker.acquire(), elapsed=elapsed)
+
+        assert CLOSED is breaker.state
+
+        getattr(breaker, settle)(breaker.acquire(), elapsed=9.0)
+
+        assert OPEN is breaker.state
+
+    def test_refusals_say_which_rate_it_was(self, rated):
+        """
+        The message names the calls and what was wrong with them.
+        """
+        failing = rated()
+        fail(failing, 4)
+        slow = rated(slow_call_rate=0.5, slow_call_duration=2.0)
+        for _ in range(4):
+            slow.record_success(slow.acquire(), 2.5)
+
+        with pytest.raises(
+            CircuitBreakerOpen, match=r"is open after 4 of 4 calls failed \(last: ERR_CONN_LOST\); next"
+        ):
+            failing.acquire()
+        with pytest.raises(CircuitBreakerOpen, match=r"is open after 4 of 4 calls took longer than 2s; next trial in"):
+            slow.acquire()
+
+    def test_a_slow_trial_opens_again(self, rated, clock):
+        """
+        A trial call that succeeds too late proves that the server is as slow as before.
+        """
+        breaker = rated(slow_call_rate=0.5, slow_call_duration=2.0, success_threshold=1)
+        fail(breaker, 4)
+        clock.advance(60.05)
+        breaker.record_success(breaker.acquire(), 2.5)
+
+        with pytest.raises(CircuitBreakerOpen, match="is open after a slow trial call"):
+            breaker.acquire()
+
+    @pytest.mark.parametrize("close", ["trial", "reset"])
+    def test_closing_empties_the_window(self, rated, clock, close):
+        """
+        What opened the breaker is not counted again once it has closed.
+        """
+        breaker = rated(success_threshold=1)
+        fail(breaker, 4)
+        clock.advance(60.05)
+        if close == "trial":
+            succeed(breaker)
+        else:
+            breaker.reset()
+        fail(breaker, 3)
+
+        assert CLOSED is breaker.state
+
+    def test_reset_of_a_closed_one_empties_it_too(self, rated):
+        """
+        After reset() there is nothing in the window.
+        """
+        breaker = rated()
+        fail(breaker, 3)
+        breaker.reset()
+        succeed(breaker)
+
+        assert CLOSED is breaker.state
+
+    def test_are_exact_under_threads(self, rated):
+        """
+        With 400 calls of 20 threads in the window, the call that reaches the rate opens, and no other before it.
+        """
+        breaker = rated(failure_rate=1.0, minimum_calls=401, window=WindowConfig(calls=500))
+        in_threads(20, lambda index: fail(breaker, 20))
+
+        assert CLOSED is breaker.state
+
+        fail(breaker)
+
+        assert OPEN is breaker.state
+
+
+class TestGrowingCooldown:
+    def test_grows_with_each_opening_up_to_its_cap(self, make, clock):
+        """
+        10, 20, 40, then 50 s, as long as no trial closes the breaker.
+        """
+        breaker = make(cooldown=10.0, cooldown_multiplier=2.0, max_cooldown=50.0)
+        fail(breaker, 3)
+        waits = []
+        for _ in range(5):
+            waits.append(round(breaker.retry_after(), 6))
+            clock.advance(waits[-1] + 0.01)
+            fail(breaker)
+
+        assert [10.0, 20.0, 40.0, 50.0, 50.0] == waits
+
+    @pytest.mark.parametrize("close", ["trial", "reset"])
+    def test_closing_starts_over(self, make, clock, close):
+        """
+        Once it has been closed, the first cooldown is the short one again.
+        """
+        breaker = make(cooldown=10.0, cooldown_multiplier=2.0, success_threshold=1)
+        fail(breaker, 3)
+        clock.advance(10.01)
+        fail(breaker)
+        clock.advance(20.01)
+        if close == "trial":
+            succeed(breaker)
+        else:
+            breaker.reset()
+        fail(breaker, 3)
+
+        assert 10.0 == pytest.approx(breaker.retry_after())
+
+
+class TestHungTrials:
+    def test_open_it_again(self, make, clock):
+        """
+        When every permit has been out for half_open_max_wait, the next caller finds the breaker open again.
+        """
+        breaker = make(half_open_max_calls=2, half_open_max_wait=30.0)
+        fail(breaker, 3)
+        clock.advance(60.05)
+        hung = [breaker.acquire()]
+        clock.advance(100.0)
+        hung.append(breaker.acquire())
+        clock.advance(29.9)
+        with pytest.raises(CircuitBreakerOpen, match="2 trial calls are under way"):
+            breaker.acquire()
+        clock.advance(0.2)
+        with pytest.raises(CircuitBreakerOpen) as caught:
+            breaker.acquire()
+
+        assert (
+            "shop.pay: circuit breaker is open after 2 trial calls without a verdict for 30s (last: ERR_CONN_LOST); "
+            "next trial in 60.0 s" == str(caught.value)
+        )
+
+        clock.advance(60.05)
+        for permit in hung:
+            breaker.record_success(permit)
+
+        assert [OPEN, True, True, False] == [breaker.state, *(breaker.allow_request() for _ in range(3))]
+
+    def test_without_a_limit_block_for_ever(self, make, clock):
+        """
+        half_open_max_wait is for those whose calls no timeout ends.
+        """
+        breaker = make()
+        fail(breaker, 3)
+        clock.advance(60.05)
+        breaker.acquire()
+        clock.advance(1e6)
+
+        assert (False, HALF_OPEN) == (breaker.allow_request(), breaker.state)
+
+    def test_an_idle_breaker_stays_half_open(self, make, clock):
+        """
+        Where a permit is free nobody is blocked, so however seldom calls come, the successes add up.
+        """
+        breaker = make(half_open_max_wait=30.0, success_threshold=3)
+        fail(breaker, 3)
+        for _ in range(3):
+            clock.advance(1000.0)
+            succeed(breaker)
+
+        assert CLOSED is breaker.state
+
+    def test_check_notices_them(self, make, clock):
+        """
+        Who only asks whether a call would be admitted is told that the breaker has opened.
+        """
+        breaker = make(half_open_max_wait=30.0)
+        fail(breaker, 3)
+        clock.advance(60.05)
+        breaker.acquire()
+        clock.advance(30.0)
+        with pytest.raises(CircuitBreakerOpen, match="without a verdict"):
+            breaker.check()
+
+        assert OPEN is breaker.state
+
+
+class TestCheck:
+    def test_takes_no_permit(self, make, clock):
+        """
+        Asking changes nothing: the trial is still there to be taken, and the state is that of before.
+        """
+        breaker = make()
+        breaker.check()
+        fail(breaker, 3)
+        with pytest.raises(CircuitBreakerOpen, match=r"next trial in 60.0 s"):
+            breaker.check()
+        clock.advance(60.05)
+        for _ in range(3):
+            breaker.check()
+
+        assert OPEN is breaker.state
+
+        breaker.acquire()
+        with pytest.raises(CircuitBreakerOpen, match="1 trial call is under way"):
+            breaker.check()
+
+
+class TestRelease:
+    def test_needs_no_lock(self, make, clock):
+        """
+        The garbage collector may end a stream in the very thread that holds the lock: that must not wait for itself.
+        """
+        breaker = make()
+        fail(breaker, 3)
+        clock.advance(60.05)
+        permit = breaker.acquire()
+        with breaker._lock:
+            breaker.release(permit)
+        breaker.acquire()
+
+        assert HALF_OPEN is breaker.state
+
+    def test_of_a_stale_permit_leaves_nothing_behind(self, make):
+        """
+        Calls that outlive the opening do not fill the memory of an open breaker.
+        """
+        breaker = make()
+        permit = breaker.acquire()
+        fail(breaker, 3)
+        for _ in range(100):
+            breaker.release(permit)
+
+        assert [] == breaker._given_back
+
+    @pytest.mark.parametrize("settle", ["record_success", "record_failure", "release"])
+    def test_of_a_trial_given_back_late(self, make, clock, settle):
+        """
+        A permit that came back while nobody asked is gone when the breaker has changed its state.
+        """
+        breaker = make(half_open_max_calls=3, success_threshold=1)
+        fail(breaker, 3)
+        clock.advance(60.05)
+        permits = [breaker.acquire() for _ in range(3)]
+        breaker.release(permits[0])
+        fail_or_not = breaker.record_failure
+        fail_or_not(permits[1])
+        clock.advance(60.05)
+
+        assert [True] * 3 + [False] == [breaker.allow_request() for _ in range(4)]
+
+        getattr(breaker, settle)(permits[2])
+
+        assert not breaker.allow_request()
+
+
+class TestModes:
+    def test_forced_open_refuses_for_good(self, make, clock, changes):
+        """
+        No time, no verdict and no reset lets a call through; the refusal names no time to come back.
+        """
+        breaker = make(mode=BreakerMode.FORCED_OPEN)
+        breaker.record_success()
+        breaker.record_failure()
+        breaker.release()
+        breaker.reset()
+        clock.advance(1e6)
+        for ask in (breaker.acquire, breaker.check):
+            with pytest.raises(CircuitBreakerOpen) as caught:
+                ask()
+
+            assert "shop.pay: circuit breaker is forced open by its policy" == str(caught.value)
+            assert (ErrorCode.ERR_CB_OPEN, None) == (caught.value.error_code, caught.value.retry_after)
+        assert (OPEN, float("inf"), 0, []) == (breaker.state, breaker.retry_after(), breaker.failures, changes)
+
+    def test_disabled_lets_everything_through(self, make, changes):
+        """
+        Nothing is measured, nothing changes.
+        """
+        breaker = make(mode=BreakerMode.DISABLED, failure_rate=0.1, minimum_calls=1)
+        fail(breaker, 50)
+        breaker.record_success(breaker.acquire())
+        breaker.reset()
+        breaker.check()
+
+        assert (CLOSED, 0, False, []) == (breaker.state, breaker.failures, breaker.eventful, changes)
+
+    def test_shadow_refuses_nobody_and_says_what_it_would_have_done(self, clock, changes):
+        """
+        It goes through its states as if it were enabled, and reports each call that would have been refused.
+        """
+        refusals = []
+        breaker = CircuitBreaker(
+            "shop.pay",
+            CircuitBreakerConfig(mode=BreakerMode.SHADOW, failure_threshold=2, success_threshold=1, cooldown=10.0),
+            clock=clock,
+            on_change=lambda *change: changes.append(change[:2]),
+            on_shadow_refusal=lambda *refusal: refusals.append(refusal),
+        )
+        fail(breaker, 2)
+        clock.advance(4.0)
+        breaker.check()
+        succeed(breaker)
+        fail(breaker, 3)
+
+        assert (OPEN, 0.0) == (breaker.state, breaker.retry_after())
+        assert [(ErrorCode.ERR_CB_OPEN, 6.0)] * 4 == [(code, round(wait, 6)) for code, wait in refusals]
+
+        clock.advance(6.05)
+        trial, beside = breaker.acquire(), breaker.acquire()
+        breaker.record_failure(beside)
+        breaker.check()
+
+        assert HALF_OPEN is breaker.state
+        assert (ErrorCode.ERR_CB_HALF_OPEN, None) == refusals[-1]
+
+        breaker.record_success(trial)
+
+        assert [(CLOSED, OPEN), (OPEN, HALF_OPEN), (HALF_OPEN, CLOSED)] == changes
+
+    def test_shadow_without_a_listener(self, make):
+        """
+        Nobody needs to listen.
+        """
+        breaker = make(mode=BreakerMode.SHADOW, failure_threshold=1)
+        fail(breaker, 3)
+
+        assert (OPEN, True) == (breaker.state, breaker.allow_request())
+
+
+class TestKey:
+    def test_is_named_in_refusals(self, clock):
+        """
+        Who reads the message knows which of the breakers it was; the target stays the target.
+        """
+        breaker = CircuitBreaker("shop.pay", CircuitBreakerConfig(failure_threshold=1), key="llava-7b", clock=clock)
+        breaker.record_failure(breaker.acquire())
+        with pytest.raises(CircuitBreakerOpen) as caught:
+            breaker.acquire()
+
+        assert "shop.pay: circuit breaker of 'llava-7b' is open after 1 failure; next trial in 60.0 s" == str(
+            caught.value
+        )
+        assert "shop.pay" == caught.value.target
+
+
+class TestRefusal:
+    """It is made in a hurry, and is an exception like any other all the same."""
+
+    @pytest.fixture
+    def refusal(self, make):
+        breaker = make()
+        fail(breaker, 3)
+        with pytest.raises(CircuitBreakerOpen) as caught:
+            breaker.acquire()
+        return caught.value
+
+    def test_has_all_that_an_error_has(self, refusal):
+        """
+        What was not said yet is made when it is asked for.
+        """
+        text = "circuit breaker is open after 3 failures (last: ERR_CONN_LOST); next trial in 60.0 s"
+
+        assert (text, (text,), f"CircuitBreakerOpen({text!r})") == (refusal.message, refusal.args, repr(refusal))
+        assert {"state": "open", "last_error_code": ErrorCode.ERR_CONN_LOST} == refusal.details
+        assert (None, None, ()) == (refusal.attempt, refusal.attempts, refusal.history)
+        assert ErrorCode.ERR_CB_OPEN is refusal.info.code
+
+    def test_details_are_its_own(self, make):
+        """
+        Writing into the details of one refusal shows in no other.
+        """
+        breaker = make()
+        fail(breaker, 3)
+        errors = []
+        for _ in range(2):
+            with pytest.raises(CircuitBreakerOpen) as caught:
+                breaker.acquire()
+            errors.append(caught.value)
+        errors[0].details["more"] = 1
+
+        assert "more" not in errors[1].details
+
+    @pytest.mark.parametrize("read_before", [False, True])
+    def test_pickles_and_copies(self, refusal, read_before):
+        """
+        Whether somebody has read it before or not, it arrives whole.
+        """
+        refusal.attempts = 2
+        if read_before:
+            str(refusal)
+        for arrived in (pickle.loads(pickle.dumps(refusal)), copy.copy(refusal)):
+            assert (str(refusal), refusal.args, repr(refusal)) == (str(arrived), arrived.args, repr(arrived))
+            assert (refusal.details, refusal.retry_after, 2) == (arrived.details, arrived.retry_after, arrived.attempts)
+            assert (refusal.error_code, "shop.pay") == (arrived.error_code, arrived.target)
+
+
+class TestLaziness:
+    def test_success_makes_no_engine(self, make):
+        """
+        While nothing fails, nothing of pybreaker's is made, and a success need not be told.
+        """
+        breaker = make()
+        succeed(breaker, 10)
+        breaker.release(breaker.acquire())
+        breaker.reset()
+
+        assert (None, None, False) == (breaker._engine, breaker._window, breaker.eventful)
+
+    def test_is_small(self):
+        """
+        A compiled breaker that was never used takes less than a kilobyte.
+        """
+        config = CircuitBreakerConfig(failure_rate=0.5)
+        gc.collect()
+        tracemalloc.start()
+        before, _ = tracemalloc.get_traced_memory()
+        breakers = [CircuitBreaker("shop.pay", config) for _ in range(100)]
+        taken = tracemalloc.get_traced_memory()[0] - before
+        tracemalloc.stop()
+
+        assert taken / len(breakers) < 1024
+
+    def test_eventful_until_the_failures_are_forgotten(self, make, clock):
+        """
+        Who calls knows without a lock whether a success changes anything.
+        """
+        breaker = make(success_threshold=1)
+        fail(breaker)
+
+        assert breaker.eventful
+
+        succeed(breaker)
+
+        assert not breaker.eventful
+
+        fail(breaker, 3)
+        clock.advance(60.05)
+
+        assert breaker.eventful
+
+        succeed(breaker)
+
+        assert not breaker.eventful
+
+
+class TestHammering:
+    """Threads that ask, settle, hang and reset at once, with a clock that moves."""
+
+    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize("mode", [BreakerMode.ENABLED, BreakerMode.SHADOW])
+    def test_never_too_many_trials_and_changes_in_order(self, clock, mode, seed):
+        """
+        In each half-open period at most half_open_max_calls trials are under way; each change begins where the last
+        one ended; and in the end the breaker still works.
+        """
+        config = CircuitBreakerConfig(
+            mode=mode,
+            failure_threshold=3,
+            failure_rate=0.5,
+            slow_call_rate=0.9,
+            slow_call_duration=1.0,
+            window=WindowConfig(period=5.0),
+            minimum_calls=5,
+            cooldown=1.0,
+            cooldown_multiplier=1.5,
+            max_cooldown=4.0,
+            half_open_max_calls=3,
+            half_open_max_wait=2.0,
+        )
+        told, lock, trials, most = [], threading.Lock(), {}, 0
+
+        class Watched(CircuitBreaker):
+            def _admit(self):
+                permit = super()._admit()
+                if self.state is HALF_OPEN:
+                    trials.setdefault(permit, 0)
+                return permit
+
+        breaker = Watched("shop.pay", config, clock=clock, on_change=lambda *change: told.append(change[:2]))
+
+        def work(index):
+            nonlocal most
+            chance = random.Random(seed * 100 + index)
+            for _ in range(300):
+                clock.advance(chance.random() / 20)
+                try:
+                    permit = breaker.acquire()
+                except CircuitBreakerOpen:
+                    continue
+                trial = permit in trials
+                if trial:
+                    with lock:
+                        trials[permit] += 1
+                        most = max(most, trials[permit])
+                end = chance.choice(["record_success"] * 5 + ["record_failure"] * 4 + ["release", "hang"])
+                if end == "hang":
+                    continue
+                if trial:
+                    with lock:
+                        trials[permit] -= 1
+                if end == "release":
+                    breaker.release(permit)
+                else:
+                    getattr(breaker, end)(permit, elapsed=chance.random() * 2)
+                if chance.random() < 0.002:
+                    breaker.reset()
+
+        in_threads(16, work)
+
+        assert 1 <= most <= 3
+        assert CLOSED is told[0][0]
+        assert all(before[1] is after[0] for before, after in itertools.pairwise(told))
+        assert told[-1][1] is breaker.state
+
+        breaker.reset()
+        fail(breaker, 3)
+
+        assert OPEN is breaker.state
 
 
 class TestEngine:
@@ -612,102 +1210,3 @@ def importers_of(name):
             if any(imported.split(".")[0] == name for imported in names):
                 found.append(path.relative_to(root).as_posix())
     return sorted(set(found))
-
-
-class BreakerMachine(RuleBasedStateMachine):
-    """The breaker against a model of it: any order of calls, verdicts, waits and resets."""
-
-    permits = Bundle("permits")
-
-    def __init__(self):
-        super().__init__()
-        self.clock = VirtualClock(0.0)
-        self.config = CircuitBreakerConfig(
-            failure_threshold=2, cooldown=10.0, success_threshold=2, half_open_max_calls=2
-        )
-        self.told = []
-        self.breaker = CircuitBreaker(
-            "model", self.config, clock=self.clock, on_change=lambda old, new, *_: self.told.append((old, new))
-        )
-        self.state, self.period, self.opened_at = CLOSED, 0, None
-        self.failures = self.successes = 0
-        self.trials = set()
-        self.changes = []
-        self.admitted = 0
-
-    def become(self, state):
-        self.changes.append((self.state, state))
-        self.state = state
-        self.period += 1
-        self.trials = set()
-        self.successes = 0
-        if state is OPEN:
-            self.opened_at = self.clock.monotonic()
-        if state is CLOSED:
-            self.failures = 0
-
-    @rule(target=permits)
-    def ask(self):
-        if self.state is OPEN and self.clock.monotonic() - self.opened_at >= self.config.cooldown:
-            self.become(HALF_OPEN)
-        admitted = self.state is CLOSED or (
-            self.state is HALF_OPEN and len(self.trials) < self.config.half_open_max_calls
-        )
-        if not admitted:
-            with pytest.raises(CircuitBreakerOpen):
-                self.breaker.acquire()
-            return multiple()
-        self.admitted += 1
-        if self.state is HALF_OPEN:
-            self.trials.add(self.admitted)
-        return self.admitted, self.period, self.breaker.acquire()
-
-    @rule(held=consumes(permits), verdict=st.sampled_from(["success", "failure", "nothing"]))
-    def settle(self, held, verdict):
-        number, period, permit = held
-        if verdict == "success":
-            self.breaker.record_success(permit)
-        elif verdict == "failure":
-            self.breaker.record_failure(permit)
-        else:
-            self.breaker.release(permit)
-        if period != self.period:
-            return
-        self.trials.discard(number)
-        if verdict == "success":
-            self.failures = 0
-            self.successes += 1
-            if self.state is HALF_OPEN and self.successes == self.config.success_threshold:
-                self.become(CLOSED)
-        elif verdict == "failure":
-            self.failures += 1
-            if self.state is HALF_OPEN or self.failures == self.config.failure_threshold:
-                self.become(OPEN)
-
-    @rule(seconds=st.sampled_from([10.0, 4.0, 1.0]))
-    def wait(self, seconds):
-        self.clock.advance(seconds)
-
-    @rule()
-    def reset(self):
-        self.breaker.reset()
-        self.failures = 0
-        if self.state is not CLOSED:
-            self.become(CLOSED)
-
-    @invariant()
-    def agrees_with_the_model(self):
-        left = 0.0
-        if self.state is OPEN:
-            left = max(0.0, self.opened_at + self.config.cooldown - self.clock.monotonic())
-
-        assert (self.state, self.failures, left) == (
-            self.breaker.state,
-            self.breaker.failures,
-            self.breaker.retry_after(),
-        )
-        assert self.changes == self.told
-
-
-TestBreakerAgainstItsModel = BreakerMachine.TestCase
-TestBreakerAgainstItsModel.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)

@@ -13,9 +13,11 @@ from pixel_llm.policy.lint.rule import Finding, Rule, targets
 from pixel_llm.policy.lint.samples import chat
 from pixel_llm.policy.lint.wording import duration
 from pixel_llm.policy.loading import LoadedPolicy
+from pixel_llm.policy.openings import share_of
 from pixel_llm.policy.sections.circuit_breaker import CircuitBreakerConfig
 from pixel_llm.policy.sections.matching import NEVER_RETRIED, ErrorMatcher
 from pixel_llm.policy.sections.target import TargetPolicy, is_system_name
+from pixel_llm.policy.showing import count
 
 #: The families of errors that an attempt of the system's own innermost targets can end with.
 _HAPPENS = {
@@ -26,7 +28,7 @@ _HAPPENS = {
 
 def _breakers(loaded: LoadedPolicy) -> Iterator[tuple[str, TargetPolicy, CircuitBreakerConfig]]:
     for name, target in targets(loaded):
-        if target.circuit_breaker is not None:
+        if target.circuit_breaker is not None and target.circuit_breaker.measures:
             yield name, target, target.circuit_breaker
 
 
@@ -34,17 +36,28 @@ def _opens_within_a_call(loaded: LoadedPolicy) -> Iterator[Finding]:
     for name, target, breaker in _breakers(loaded):
         attempts = possible_attempts(target)
         repeated = target.retry is None or _counts_what_is_retried(breaker.count, target.retry.retry_on)
-        if breaker.failure_threshold > (attempts if repeated else 1):
-            continue
+        attempts = attempts if repeated else 1
         path = ("targets", name)
+        breaking, failures, setting = min(_openings(breaker))
+        if breaking > attempts:
+            continue
         if attempts == 1:
             what = "a single failed attempt opens the breaker"
         else:
-            what = f"{breaker.failure_threshold} failures open the breaker, and one call alone makes up to {attempts}"
+            what = f"{failures} open the breaker, and one call alone makes up to {attempts}"
         yield Finding(
-            nearest(loaded, (*path, "circuit_breaker", "failure_threshold"), (*path, "retry", "max_attempts")),
-            f"{what}: raise failure_threshold above {attempts}",
+            nearest(loaded, (*path, "circuit_breaker", setting), (*path, "retry", "max_attempts")),
+            f"{what}: raise {setting}{f' above {attempts}' if setting == 'failure_threshold' else ''}",
         )
+
+
+def _openings(breaker: CircuitBreakerConfig) -> Iterator[tuple[int, str, str]]:
+    """The fewest failures that can open the breaker, in words, and the setting that says so, by each condition."""
+    if breaker.failure_threshold is not None:
+        yield breaker.failure_threshold, f"{breaker.failure_threshold} failures", "failure_threshold"
+    if breaker.failure_rate is not None:
+        fewest = share_of(breaker.minimum_calls, breaker.failure_rate)
+        yield fewest, f"{count(fewest, 'failure')} among {count(breaker.minimum_calls, 'call')}", "minimum_calls"
 
 
 @cache
@@ -67,6 +80,8 @@ def _is_named(matcher: ErrorMatcher, code: ErrorCode, *, retryable: bool = False
 def _never_opens(loaded: LoadedPolicy) -> Iterator[Finding]:
     for name, _, breaker in _breakers(loaded):
         families = next((found for prefix, found in _HAPPENS.items() if name.startswith(prefix)), None)
+        if breaker.slow_call_rate is not None:
+            continue  # successes may be slow
         if families is not None and not _can_happen(breaker.count, families):
             yield Finding(
                 ("targets", name, "circuit_breaker", "count"),

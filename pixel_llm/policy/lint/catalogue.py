@@ -5,6 +5,7 @@ from __future__ import annotations
 from pixel_llm.policy.lint import (
     basics,
     breaker,
+    breaker_settings,
     comments,
     fallbacks,
     logs,
@@ -17,7 +18,20 @@ from pixel_llm.policy.lint import (
 )
 from pixel_llm.policy.lint.rule import Rule
 
-_CONCEPTS = (basics, time, retries, retry_limits, breaker, fallbacks, structure, repetition, server, logs, comments)
+_CONCEPTS = (
+    basics,
+    time,
+    retries,
+    retry_limits,
+    breaker,
+    breaker_settings,
+    fallbacks,
+    structure,
+    repetition,
+    server,
+    logs,
+    comments,
+)
 
 RULES: tuple[Rule, ...] = tuple(sorted((rule for concept in _CONCEPTS for rule in concept.RULES), key=lambda r: r.id))
 

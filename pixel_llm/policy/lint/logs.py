@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from pixel_llm.errors import ProblemSeverity
-from pixel_llm.policy.lint.origins import lineage
+from pixel_llm.policy.lint.production import in_production
 from pixel_llm.policy.lint.rule import Finding, Rule
 from pixel_llm.policy.loading import LoadedPolicy
 from pixel_llm.policy.sections.logging import LogContent, LogLevel
 
-_PRODUCTION = re.compile(r"(?<![a-z])prod(uction)?(?![a-z])", re.IGNORECASE)
-
 
 def _debug_in_production(loaded: LoadedPolicy) -> Iterator[Finding]:
-    if loaded.config.logging.level is LogLevel.DEBUG and (name := _in_production(loaded)):
+    if loaded.config.logging.level is LogLevel.DEBUG and (name := in_production(loaded)):
         message = f"{name} logs at DEBUG, which buries what matters: use INFO"
         yield Finding(("logging", "level"), message)
 
 
 def _content_in_production(loaded: LoadedPolicy) -> Iterator[Finding]:
-    if loaded.config.logging.log_content is LogContent.FULL and (name := _in_production(loaded)):
+    if loaded.config.logging.log_content is LogContent.FULL and (name := in_production(loaded)):
         message = f"{name} writes every prompt and caption into the log: use redacted"
         yield Finding(("logging", "log_content"), message)
-
-
-def _in_production(loaded: LoadedPolicy) -> str | None:
-    """What the profile is called in messages if it, or one that it builds on, is for production."""
-    names = [loaded.profile, *sorted(file.stem for file in lineage(loaded, loaded.file))]
-    production = next((name for name in names if _PRODUCTION.search(name)), None)
-    if production is None:
-        return None
-    return loaded.profile if production == loaded.profile else f"{loaded.profile} builds on {production} but"
 
 
 RULES = (

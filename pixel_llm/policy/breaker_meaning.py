@@ -1,0 +1,45 @@
+"""What a schema cannot say of a circuit breaker: rules across its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pixel_llm.errors import Problem
+from pixel_llm.policy.durations import format_duration
+from pixel_llm.policy.nodes import Node, Path, format_path
+from pixel_llm.policy.sections.target import TargetPolicy
+
+
+def check_breaker(name: str, target: TargetPolicy, document: Node) -> Iterator[Problem]:
+    """The rules that the breaker of target *name* breaks."""
+    for where, message, rule in _broken(target):
+        path: Path = ("targets", name, "circuit_breaker", *where)
+        yield Problem(document.find(path).place, format_path(path), message, rule)
+
+
+def _broken(target: TargetPolicy) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    breaker = target.circuit_breaker
+    if breaker is None:
+        return
+    window = breaker.window
+    if window is not None and window.calls is not None and window.period is not None:
+        message = (
+            "has calls and period, but is either so many calls or so much time: remove one, with null if inherited"
+        )
+        yield ("window",), message, "PL018"
+    elif (
+        breaker.has_rate and breaker.measured_over.period is None and breaker.minimum_calls > breaker.measured_over.size
+    ):
+        message = (
+            f"must be at most the window's calls, {breaker.measured_over.size} (got {breaker.minimum_calls}): "
+            "the window never holds more, so that no rate would open the breaker"
+        )
+        yield ("minimum_calls",), message, "PL019"
+    if (breaker.slow_call_rate is None) != (breaker.slow_call_duration is None):
+        given, missing = "slow_call_rate", "slow_call_duration"
+        if breaker.slow_call_rate is None:
+            given, missing = missing, given
+        yield (given,), f"needs {missing} beside it", "PL020"
+    if breaker.max_cooldown is not None and breaker.max_cooldown < breaker.cooldown:
+        first, cap = format_duration(breaker.cooldown), format_duration(breaker.max_cooldown)
+        yield ("max_cooldown",), f"must be at least cooldown, {first} (got {cap})", "PL021"

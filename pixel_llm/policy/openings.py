@@ -1,0 +1,87 @@
+"""When a circuit breaker opens at the latest, if only failures come. ``docs/explanation/bounds.md`` derives it."""
+
+from __future__ import annotations
+
+import bisect
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+from pixel_llm.policy.sections.circuit_breaker import WINDOW_STEPS, CircuitBreakerConfig
+
+#: Two moments this close, in seconds, may fall into either of two steps of a window.
+_GRAIN = 1e-9
+
+
+def opens_after(
+    breaker: CircuitBreakerConfig, moments: Sequence[float], rate: float, *, slow: bool = False
+) -> float | None:
+    """
+    Seconds from the start of an outage until *breaker*, which measures, is open at the latest.
+
+    Calls begin at 1/rate, 2/rate, … seconds, and each brings a failure that counts at every one of *moments*
+    after its beginning; *slow* if all of these are slow calls. What there was before the outage is unknown.
+    None if the breaker need not open.
+    """
+    times: list[float | None] = [nth(moments, rate, needed) for needed in failures_needed(breaker, slow=slow)]
+    period = breaker.measured_over.period
+    if period is not None and (breaker.failure_rate is not None or (slow and breaker.slow_call_rate is not None)):
+        times.append(_fills_window(moments, rate, period, breaker.minimum_calls))
+    return min((time for time in times if time is not None), default=None)
+
+
+def failures_needed(breaker: CircuitBreakerConfig, *, slow: bool = False) -> Iterator[int]:
+    """
+    For each condition that a number of failures meets for certain, whatever there was before them: that number.
+
+    A window of the last N calls may be full of successes. Each failure takes the place of one, so it takes
+    the smallest k with k/N ≥ rate; but never fewer than the minimum of calls, as the window may be empty.
+    """
+    if breaker.failure_threshold is not None:
+        yield breaker.failure_threshold
+    window = breaker.measured_over
+    if window.period is None:
+        for share in (breaker.failure_rate, breaker.slow_call_rate if slow else None):
+            if share is not None:
+                yield max(breaker.minimum_calls, share_of(window.size, share))
+
+
+def share_of(calls: int, share: float) -> int:
+    """The smallest number of *calls* that is at least so large a *share* of them."""
+    return bisect.bisect_left(range(1, calls + 1), share, key=lambda number: number / calls) + 1
+
+
+def nth(moments: Sequence[float], rate: float, number: int) -> float:
+    """When the failure of this number comes, counted from 1."""
+    return next(itertools.islice(_failures(moments, rate), number - 1, None))
+
+
+def _failures(moments: Sequence[float], rate: float) -> Iterator[float]:
+    """The moments of all failures in order, without end."""
+    return heapq.merge(*(_shifted(moment, rate) for moment in moments))
+
+
+def _shifted(moment: float, rate: float) -> Iterator[float]:
+    return (call / rate + moment for call in itertools.count(1))
+
+
+def _fills_window(moments: Sequence[float], rate: float, period: float, minimum: int) -> float | None:
+    """
+    When a window of the last *period* seconds at the latest holds *minimum* failures, and nothing else.
+
+    Any number of calls may have succeeded right before the outage; after *period* the last of them is forgotten.
+    A failure is kept for a period less one step at least. None if failures come too slowly to be sure of that.
+    """
+    kept = period * (1 - 1 / WINDOW_STEPS) - _GRAIN
+    regular = max(moments) + 2 / rate  # from here on, every 1/rate seconds are like any other
+    latest: deque[float] = deque(maxlen=minimum)
+    for time in _failures(moments, rate):
+        latest.append(time)
+        if len(latest) < minimum:
+            continue
+        if time >= period and time - latest[0] <= kept:
+            return time
+        if latest[0] > regular and time > period + 2 / rate:
+            break
+    return None
