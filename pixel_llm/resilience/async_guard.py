@@ -13,6 +13,7 @@ from typing import Any
 from pixel_llm.errors import PixelLMError
 from pixel_llm.resilience.call import Call
 from pixel_llm.resilience.limits import NO_TERMS, Published, lift, reset_published, set_published, take_back
+from pixel_llm.resilience.no_breaker import NO_SHORT_ROAD
 from pixel_llm.resilience.options import GuardOptions
 from pixel_llm.resilience.outcome import Outcome
 from pixel_llm.resilience.recovery import Recovery, refuse
@@ -23,42 +24,43 @@ from pixel_llm.resilience.stepping import DONE, Step, into, rest, rest_within
 _NOBODY = Token.MISSING
 
 
-def guard_async(stack: Stack, function: Callable[..., Awaitable[Any]], options: GuardOptions) -> Callable[..., Any]:
-    """Put *stack* around an async *function*. Deadline and timeout end it by cancellation."""
-    clock, gate, counters = stack.clock, stack.gate, stack.counters
-    make_key, keep = options.key_maker(stack), options.keeper(stack)
-    invoke = _coroutine_function(function)
+class AsyncRoad:
+    """
+    The way of an async *function* through *stack*, whatever happens on it.
 
-    async def attempt(call: Call, permit: int) -> Any:
-        """Call the function once, and settle with the breaker."""
-        call.attempts += 1
-        limits = stack.limits_of(call)
-        token = set_published(limits)
-        box: list[Any] = []
-        try:
-            step = into(box, invoke(*call.args, **call.kwargs))
-            suspended = next(step, DONE)
-            if suspended is not DONE:
-                await _wait(stack, step, suspended, limits)
-        except Exception as error:
-            reset_published(token)
-            stack.settle(call, permit, error)
-            raise
-        except BaseException:
-            take_back(token)
-            gate.release(permit)
-            raise
-        reset_published(token)
-        lift(limits)
-        value = box[0]
-        if gate.eventful:
-            gate.record_success(permit, clock.monotonic() - call.attempt_started)
-        if keep is not None:
-            keep(call.key, value)
-        return value
+    A policy that is loaded again gives guards a new road; calls that are under way end on the old one.
+    """
 
-    async def run(call: Call, failure: Exception | None = None) -> Any:
+    __slots__ = (
+        "_function",
+        "_keep",
+        "_make_key",
+        "deadline",
+        "ends_after",
+        "gate",
+        "latencies",
+        "stack",
+        "terms",
+    )
+
+    def __init__(self, stack: Stack, function: Callable[..., Any], options: GuardOptions) -> None:
+        self.stack = stack
+        self._make_key, self._keep = options.key_maker(stack), options.keeper(stack)
+        self._function = function
+        # What the short road needs.
+        self.gate = stack.gate if self._make_key is None else NO_SHORT_ROAD
+        self.latencies, self.terms = stack.counters.latencies, stack.terms
+        self.deadline, timeout = stack.deadline, stack.attempt_timeout
+        self.ends_after = stack.deadline if timeout is None else min(stack.deadline, timeout)
+
+    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any], started: float) -> Call:
+        """A call with these arguments, which began at the moment *started*."""
+        key = self._make_key(args, kwargs) if self._make_key is not None else None
+        return self.stack.begin(args, kwargs, key, started)
+
+    async def run(self, call: Call, failure: Exception | None = None) -> Any:
         """Carry *call* to its end. Its first attempt may have ended in *failure* already."""
+        stack, clock = self.stack, self.stack.clock
         recovery = None
         refused = False
         try:
@@ -73,12 +75,12 @@ def guard_async(stack: Stack, function: Callable[..., Awaitable[Any]], options: 
                         failure, refused = refusal, True
                     else:
                         try:
-                            value = await attempt(call, permit)
+                            value = await self._attempt(call, permit)
                         except Exception as error:  # noqa: BLE001 - whatever it is, the recovery decides
                             failure, refused = error, False
                         else:
                             if recovery is None:
-                                counters.record_success(clock.monotonic() - call.started)
+                                stack.counters.record_success(clock.monotonic() - call.started)
                             else:
                                 recovery.recovered()
                             return value
@@ -94,67 +96,77 @@ def guard_async(stack: Stack, function: Callable[..., Awaitable[Any]], options: 
         finally:
             del failure  # its traceback holds this frame: a cycle
 
-    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        key = make_key(args, kwargs) if make_key is not None else None
-        return stack.begin(args, kwargs, key, clock.monotonic())
-
-    @functools.wraps(function)
-    async def outcome(*args: Any, **kwargs: Any) -> Outcome[Any]:
-        call = begin(args, kwargs)
-        return call.outcome(await run(call), clock.monotonic())
-
-    if make_key is None:
-        guarded = _lean(stack, function, invoke, run)
-    else:
-
-        @functools.wraps(function)
-        async def guarded(*args: Any, **kwargs: Any) -> Any:
-            return await run(begin(args, kwargs))
-
-    guarded.outcome = outcome  # type: ignore[attr-defined]
-    guarded.target = stack.target  # type: ignore[attr-defined]
-    return guarded
-
-
-def _lean(
-    stack: Stack, function: Callable[..., Any], invoke: Callable[..., Any], run: Callable[..., Awaitable[Any]]
-) -> Callable[..., Any]:
-    """The short road; see :func:`pixel_llm.resilience.sync_guard._lean`."""
-    monotonic, gate, latencies = stack.clock.monotonic, stack.gate, stack.counters.latencies
-    deadline, terms, attempt_timeout = stack.deadline, stack.terms, stack.attempt_timeout
-    ends_after = deadline if attempt_timeout is None else min(deadline, attempt_timeout)
-
-    def the_long_road(args: tuple[Any, ...], kwargs: dict[str, Any], started: float) -> Awaitable[Any]:
-        return run(stack.begin(args, kwargs, None, started))
-
-    async def go_on(
-        failure: Exception, permit: int, args: tuple[Any, ...], kwargs: dict[str, Any], started: float
+    async def after(
+        self, failure: Exception, permit: int, args: tuple[Any, ...], kwargs: dict[str, Any], started: float
     ) -> Any:
+        """Go on with a call whose first attempt ended in *failure* on the short road."""
         try:
-            call = stack.begin(args, kwargs, None, started)
+            call = self.stack.begin(args, kwargs, None, started)
             call.attempts = 1
-            stack.settle(call, permit, failure)
-            return await run(call, failure)
+            self.stack.settle(call, permit, failure)
+            return await self.run(call, failure)
         finally:
-            del failure  # its traceback holds this frame: a cycle
+            del failure
+
+    async def _attempt(self, call: Call, permit: int) -> Any:
+        """Call the function once, and settle with the breaker."""
+        stack = self.stack
+        call.attempts += 1
+        limits = stack.limits_of(call)
+        token = set_published(limits)
+        box: list[Any] = []
+        try:
+            step = into(box, self._function(*call.args, **call.kwargs))
+            suspended = next(step, DONE)
+            if suspended is not DONE:
+                await _wait(stack, step, suspended, limits)
+        except Exception as error:
+            reset_published(token)
+            stack.settle(call, permit, error)
+            raise
+        except BaseException:
+            take_back(token)
+            stack.gate.release(permit)
+            raise
+        reset_published(token)
+        lift(limits)
+        value = box[0]
+        if stack.gate.eventful:
+            stack.gate.record_success(permit, stack.clock.monotonic() - call.attempt_started)
+        if self._keep is not None:
+            self._keep(call.key, value)
+        return value
+
+
+def guard_async(stack: Stack, function: Callable[..., Awaitable[Any]], options: GuardOptions) -> Callable[..., Any]:
+    """
+    Put *stack* around an async *function*. Deadline and timeout end it by cancellation.
+
+    Its body is the short road; see :func:`pixel_llm.resilience.sync_guard.guard_sync`.
+    """
+    monotonic = stack.clock.monotonic
+    invoke = _coroutine_function(function)
+    current = AsyncRoad(stack, invoke, options)
 
     @functools.wraps(function)
     async def guarded(*args: Any, **kwargs: Any) -> Any:
+        road = current
+        gate = road.gate
         started = monotonic()
         permit = gate.closed_period
         if permit < 0:
-            return await the_long_road(args, kwargs, started)
-        limits = [started + ends_after, started + deadline, terms, 0]
+            return await road.run(road.begin(args, kwargs, started))
+        limits = [started + road.ends_after, started + road.deadline, road.terms, 0]
         token = set_published(limits)
         if token.old_value is not _NOBODY and token.old_value[2] is not NO_TERMS:
             reset_published(token)
-            return await the_long_road(args, kwargs, started)
+            return await road.run(road.begin(args, kwargs, started))
         box: list[Any] = []
         try:
             step = into(box, invoke(*args, **kwargs))
             suspended = next(step, DONE)
             if suspended is not DONE:
-                await _wait(stack, step, suspended, limits)
+                await _wait(road.stack, step, suspended, limits)
         except Exception as error:  # noqa: BLE001 - whatever it is, the recovery decides
             reset_published(token)
             failure = error
@@ -168,13 +180,26 @@ def _lean(
             elapsed = monotonic() - started
             if gate.eventful:
                 gate.record_success(permit, elapsed)
-            next(latencies[(elapsed * 1e6).__trunc__().bit_length()])
+            next(road.latencies[(elapsed * 1e6).__trunc__().bit_length()])
             return box[0]
         try:
-            return await go_on(failure, permit, args, kwargs, started)
+            return await road.after(failure, permit, args, kwargs, started)
         finally:
-            del failure
+            del failure  # its traceback holds this frame: a cycle
 
+    @functools.wraps(function)
+    async def outcome(*args: Any, **kwargs: Any) -> Outcome[Any]:
+        road = current
+        call = road.begin(args, kwargs, monotonic())
+        return call.outcome(await road.run(call), monotonic())
+
+    def bind(stack: Stack) -> None:
+        nonlocal current
+        current = AsyncRoad(stack, invoke, options)
+
+    guarded.outcome = outcome  # type: ignore[attr-defined]
+    guarded.target = stack.target  # type: ignore[attr-defined]
+    guarded.bind = bind  # type: ignore[attr-defined]
     return guarded
 
 

@@ -6,8 +6,10 @@ from __future__ import annotations
 class NoBreaker:
     """What stands in a breaker's place where there is none: it lets everything through and counts nothing."""
 
-    closed_period = 0
     eventful = False
+
+    def __init__(self, closed_period: int) -> None:
+        self.closed_period = closed_period
 
     def check(self) -> None:
         """Refuse nobody."""
@@ -26,4 +28,7 @@ class NoBreaker:
         """Count nothing."""
 
 
-NO_BREAKER = NoBreaker()
+NO_BREAKER = NoBreaker(0)
+
+#: Sends everybody on the long road.
+NO_SHORT_ROAD = NoBreaker(-1)

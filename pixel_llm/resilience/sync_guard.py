@@ -12,6 +12,7 @@ from typing import Any
 from pixel_llm.errors import PixelLMError, ValidationError
 from pixel_llm.resilience.call import Call
 from pixel_llm.resilience.limits import NO_TERMS, lift, reset_published, set_published
+from pixel_llm.resilience.no_breaker import NO_SHORT_ROAD
 from pixel_llm.resilience.options import GuardOptions
 from pixel_llm.resilience.outcome import Outcome
 from pixel_llm.resilience.recovery import Recovery, refuse
@@ -34,41 +35,46 @@ def runs_later(stack: Stack, value: Any) -> ValidationError:
     )
 
 
-def guard_sync(stack: Stack, function: Callable[..., Any], options: GuardOptions) -> Callable[..., Any]:
-    """Put *stack* around a sync *function*."""
-    clock, gate, counters = stack.clock, stack.gate, stack.counters
-    make_key, keep = options.key_maker(stack), options.keeper(stack)
-    # A plain function can't be interrupted: a timeout buys it a thread, a deadline alone is
-    # checked between attempts.
-    threaded = stack.attempt_timeout is not None and not options.cooperative
-    invoke = in_worker(stack, function) if threaded else function
+class SyncRoad:
+    """
+    The way of a sync *function* through *stack*, whatever happens on it.
 
-    def attempt(call: Call, permit: int) -> Any:
-        """Call the function once, and settle with the breaker."""
-        call.attempts += 1
-        limits = stack.limits_of(call)
-        token = set_published(limits)
-        try:
-            value = invoke(*call.args, **call.kwargs)
-            if type(value) in _RUNS_LATER:
-                raise runs_later(stack, value)
-        except Exception as error:
-            stack.settle(call, permit, error)
-            raise
-        except BaseException:
-            gate.release(permit)
-            raise
-        finally:
-            reset_published(token)
-        lift(limits)
-        if gate.eventful:
-            gate.record_success(permit, clock.monotonic() - call.attempt_started)
-        if keep is not None:
-            keep(call.key, value)
-        return value
+    A policy that is loaded again gives guards a new road; calls that are under way end on the old one.
+    """
 
-    def run(call: Call, failure: Exception | None = None) -> Any:
+    __slots__ = (
+        "_function",
+        "_keep",
+        "_make_key",
+        "deadline",
+        "ends_after",
+        "gate",
+        "latencies",
+        "stack",
+        "terms",
+    )
+
+    def __init__(self, stack: Stack, function: Callable[..., Any], options: GuardOptions) -> None:
+        self.stack = stack
+        self._make_key, self._keep = options.key_maker(stack), options.keeper(stack)
+        # A plain function can't be interrupted: a timeout buys it a thread, a deadline alone is
+        # checked between attempts.
+        threaded = stack.attempt_timeout is not None and not options.cooperative
+        self._function = in_worker(stack, function) if threaded else function
+        # What the short road needs.
+        self.gate = stack.gate if self._make_key is None and not threaded else NO_SHORT_ROAD
+        self.latencies, self.terms = stack.counters.latencies, stack.terms
+        self.deadline, timeout = stack.deadline, stack.attempt_timeout
+        self.ends_after = stack.deadline if timeout is None else min(stack.deadline, timeout)
+
+    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any], started: float) -> Call:
+        """A call with these arguments, which began at the moment *started*."""
+        key = self._make_key(args, kwargs) if self._make_key is not None else None
+        return self.stack.begin(args, kwargs, key, started)
+
+    def run(self, call: Call, failure: Exception | None = None) -> Any:
         """Carry *call* to its end. Its first attempt may have ended in *failure* already."""
+        stack, clock = self.stack, self.stack.clock
         recovery = None
         refused = False
         try:
@@ -83,12 +89,12 @@ def guard_sync(stack: Stack, function: Callable[..., Any], options: GuardOptions
                         failure, refused = refusal, True
                     else:
                         try:
-                            value = attempt(call, permit)
+                            value = self._attempt(call, permit)
                         except Exception as error:  # noqa: BLE001 - whatever it is, the recovery decides
                             failure, refused = error, False
                         else:
                             if recovery is None:
-                                counters.record_success(clock.monotonic() - call.started)
+                                stack.counters.record_success(clock.monotonic() - call.started)
                             else:
                                 recovery.recovered()
                             return value
@@ -104,69 +110,75 @@ def guard_sync(stack: Stack, function: Callable[..., Any], options: GuardOptions
         finally:
             del failure  # its traceback holds this frame: a cycle
 
-    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        key = make_key(args, kwargs) if make_key is not None else None
-        return stack.begin(args, kwargs, key, clock.monotonic())
-
-    @functools.wraps(function)
-    def outcome(*args: Any, **kwargs: Any) -> Outcome[Any]:
-        call = begin(args, kwargs)
-        return call.outcome(run(call), clock.monotonic())
-
-    if make_key is None and not threaded:
-        guarded = _lean(stack, function, run)
-    else:
-
-        @functools.wraps(function)
-        def guarded(*args: Any, **kwargs: Any) -> Any:
-            return run(begin(args, kwargs))
-
-    guarded.outcome = outcome  # type: ignore[attr-defined]
-    guarded.target = stack.target  # type: ignore[attr-defined]
-    return guarded
-
-
-def _lean(stack: Stack, function: Callable[..., Any], run: Callable[..., Any]) -> Callable[..., Any]:
-    """
-    The short road of a call whose breaker is closed, which no caller hurries, and which succeeds at once.
-
-    It does by itself what :meth:`Stack.begin`, :meth:`Stack.enter` and *run* do: a microsecond is seven
-    function calls. Whatever else happens takes *run*'s road.
-    """
-    monotonic, gate, latencies = stack.clock.monotonic, stack.gate, stack.counters.latencies
-    deadline, terms, attempt_timeout = stack.deadline, stack.terms, stack.attempt_timeout
-    ends_after = deadline if attempt_timeout is None else min(deadline, attempt_timeout)
-    untried = True  # a function that returns code which is yet to run does so from the first call on
-
-    def the_long_road(args: tuple[Any, ...], kwargs: dict[str, Any], started: float) -> Any:
-        return run(stack.begin(args, kwargs, None, started))
-
-    def go_on(failure: Exception, permit: int, args: tuple[Any, ...], kwargs: dict[str, Any], started: float) -> Any:
+    def after(
+        self, failure: Exception, permit: int, args: tuple[Any, ...], kwargs: dict[str, Any], started: float
+    ) -> Any:
+        """Go on with a call whose first attempt ended in *failure* on the short road."""
         try:
-            call = stack.begin(args, kwargs, None, started)
+            call = self.stack.begin(args, kwargs, None, started)
             call.attempts = 1
-            stack.settle(call, permit, failure)
-            return run(call, failure)
+            self.stack.settle(call, permit, failure)
+            return self.run(call, failure)
         finally:
-            del failure  # its traceback holds this frame: a cycle
+            del failure
+
+    def _attempt(self, call: Call, permit: int) -> Any:
+        """Call the function once, and settle with the breaker."""
+        stack = self.stack
+        call.attempts += 1
+        limits = stack.limits_of(call)
+        token = set_published(limits)
+        try:
+            value = self._function(*call.args, **call.kwargs)
+            if type(value) in _RUNS_LATER:
+                raise runs_later(stack, value)
+        except Exception as error:
+            stack.settle(call, permit, error)
+            raise
+        except BaseException:
+            stack.gate.release(permit)
+            raise
+        finally:
+            reset_published(token)
+        lift(limits)
+        if stack.gate.eventful:
+            stack.gate.record_success(permit, stack.clock.monotonic() - call.attempt_started)
+        if self._keep is not None:
+            self._keep(call.key, value)
+        return value
+
+
+def guard_sync(stack: Stack, function: Callable[..., Any], options: GuardOptions) -> Callable[..., Any]:
+    """
+    Put *stack* around a sync *function*.
+
+    Its body is the short road, of a call whose breaker is closed, which has no guarded caller, and which succeeds
+    at once. It does by itself what :class:`SyncRoad` does in methods: a microsecond is seven function calls.
+    Whatever else happens takes the long road.
+    """
+    monotonic = stack.clock.monotonic
+    current = SyncRoad(stack, function, options)
+    untried = True  # a function that returns code which is yet to run does so from the first call on
 
     @functools.wraps(function)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         nonlocal untried
+        road = current
+        gate = road.gate
         started = monotonic()
         permit = gate.closed_period
         if permit < 0:
-            return the_long_road(args, kwargs, started)
-        limits = [started + ends_after, started + deadline, terms, 0]
+            return road.run(road.begin(args, kwargs, started))
+        limits = [started + road.ends_after, started + road.deadline, road.terms, 0]
         token = set_published(limits)
         if token.old_value is not _NOBODY and token.old_value[2] is not NO_TERMS:
             reset_published(token)
-            return the_long_road(args, kwargs, started)
+            return road.run(road.begin(args, kwargs, started))
         try:
             value = function(*args, **kwargs)
             if untried:
                 if type(value) in _RUNS_LATER:
-                    raise runs_later(stack, value)
+                    raise runs_later(road.stack, value)
                 untried = False
         except Exception as error:  # noqa: BLE001 - whatever it is, the recovery decides
             reset_published(token)
@@ -181,11 +193,24 @@ def _lean(stack: Stack, function: Callable[..., Any], run: Callable[..., Any]) -
             elapsed = monotonic() - started
             if gate.eventful:
                 gate.record_success(permit, elapsed)
-            next(latencies[(elapsed * 1e6).__trunc__().bit_length()])
+            next(road.latencies[(elapsed * 1e6).__trunc__().bit_length()])
             return value
         try:
-            return go_on(failure, permit, args, kwargs, started)
+            return road.after(failure, permit, args, kwargs, started)
         finally:
-            del failure
+            del failure  # its traceback holds this frame: a cycle
 
+    @functools.wraps(function)
+    def outcome(*args: Any, **kwargs: Any) -> Outcome[Any]:
+        road = current
+        call = road.begin(args, kwargs, monotonic())
+        return call.outcome(road.run(call), monotonic())
+
+    def bind(stack: Stack) -> None:
+        nonlocal current
+        current = SyncRoad(stack, function, options)
+
+    guarded.outcome = outcome  # type: ignore[attr-defined]
+    guarded.target = stack.target  # type: ignore[attr-defined]
+    guarded.bind = bind  # type: ignore[attr-defined]
     return guarded
