@@ -5,6 +5,7 @@ from pixel_llm.policy.loading import DEFAULT_PROFILE, LoadedPolicy, load_policy,
 from pixel_llm.policy.locating import find_folder, policy_files, profiles_in, shipped_folder
 from pixel_llm.policy.schema import build_schema, render_schema
 from pixel_llm.policy.secrets import Secret
+from pixel_llm.policy.sections.chaos import ChaosConfig, ChaosDelay, ChaosError, ChaosResult
 from pixel_llm.policy.sections.circuit_breaker import BreakerMode, CircuitBreakerConfig, WindowConfig
 from pixel_llm.policy.sections.document import PolicyConfig
 from pixel_llm.policy.sections.encoder import Device, EncoderConfig, EncoderType
@@ -21,6 +22,10 @@ __all__ = [
     "SYSTEM_TARGETS",
     "BreakerMode",
     "CacheConfig",
+    "ChaosConfig",
+    "ChaosDelay",
+    "ChaosError",
+    "ChaosResult",
     "CircuitBreakerConfig",
     "Device",
     "EncoderConfig",

@@ -50,7 +50,8 @@ class Bounds:
         worst_upstream_calls: The most requests to LM Studio that one call of ``pixel_llm.generate`` or of
             an ``lm_studio`` target makes; for others the same as *worst_attempts*.
         opens_after: Seconds from the start of an outage that refuses every connection at once until the
-            breaker opens, at *rate* calls a second; None if it never does, or there is none.
+            breaker opens, at *rate* calls a second; None if it never does, there is none, or chaos is injected,
+            whose results and errors may come in between.
         opens_after_silence: The same for an outage in which no attempt gets an answer; None also where
             nothing ends such an attempt.
         rate: Calls per second, evenly spaced.
@@ -73,16 +74,17 @@ def compute_bounds(config: PolicyConfig, target: str, *, rate: float = DEFAULT_R
     policy = config.targets.get(target, _NOTHING)
     attempt = policy.timeout.attempt if policy.timeout is not None else None
     if target == GENERATE:
-        attempt = _shorter(attempt, _inside_generate(config))
+        attempt = _shorter(attempt, _inside_generate(config, policy))
     attempts = worst_attempts(policy)
+    chaotic = _is_chaotic(config, target)
     return Bounds(
         target=target,
         worst_latency=worst_latency(policy, attempt, asked=longest_retry_after(target, policy)),
         worst_attempts=attempts,
         typical_attempts=1,
         worst_upstream_calls=attempts * (worst_attempts(_chat_inside(config)) if target == GENERATE else 1),
-        opens_after=_opens_after(policy, _refusals(config, target), rate),
-        opens_after_silence=_opens_after(policy, _silence(config, target), rate),
+        opens_after=None if chaotic else _opens_after(policy, _refusals(config, target), rate),
+        opens_after_silence=None if chaotic else _opens_after(policy, _silence(config, target), rate),
         rate=rate,
         cache_bytes=sum(step.cache.max_bytes for step in policy.fallback or () if step.cache is not None),
     )
@@ -217,10 +219,12 @@ def _classified(code: ErrorCode) -> ErrorClassification:
 # What generate() calls
 
 
-def _inside_generate(config: PolicyConfig) -> float | None:
-    """The longest time of one attempt of generate(): what it calls, one after the other."""
+def _inside_generate(config: PolicyConfig, policy: TargetPolicy) -> float | None:
+    """The longest time of one attempt of generate(): an injected delay, and what it calls, one after the other."""
     called = [CHAT] if config.lm_studio.vision is Vision.IMAGE else INSIDE_GENERATE
     parts = [compute_bounds(config, name).worst_latency for name in called]
+    if policy.chaos is not None and policy.chaos.delay is not None:
+        parts.append(policy.chaos.delay.duration)
     return None if None in parts else sum(part for part in parts if part is not None)
 
 
@@ -231,6 +235,12 @@ def _chat_inside(config: PolicyConfig) -> TargetPolicy:
 
 
 # Time until the breaker opens
+
+
+def _is_chaotic(config: PolicyConfig, target: str) -> bool:
+    """True if chaos is injected into what a call of *target* calls, so that nobody can say how it fails."""
+    names = (target, *INSIDE_GENERATE) if target == GENERATE else (target,)
+    return any(config.targets.get(name, _NOTHING).chaos is not None for name in names)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ def check_meaning(policy: PolicyConfig, document: Node) -> list[Problem]:
     problems = [
         problem
         for name, target in policy.targets.items()
-        for rule in (_delays_in_order, _one_cache, check_breaker)
+        for rule in (_delays_in_order, _one_cache, check_breaker, _chaos_injects, _chaos_result_fits)
         for problem in rule(name, target, document)
     ]
     return [*_usable_base_url(policy, document), *_known_budgets(policy, document), *problems]
@@ -104,3 +104,22 @@ def _one_cache(name: str, target: TargetPolicy, document: Node) -> Iterator[Prob
         yield Problem(
             document.find(path).place, format_path(path), "a chain has one cache; this is a second one", "PL013"
         )
+
+
+def _chaos_injects(name: str, target: TargetPolicy, document: Node) -> Iterator[Problem]:
+    chaos = target.chaos
+    if chaos is not None and chaos.error is None and chaos.delay is None and chaos.result is None:
+        path = ("targets", name, "chaos")
+        message = "injects nothing: say `error`, `delay` or `result`"
+        yield Problem(document.find(path).place, format_path(path), message, "PL032")
+
+
+#: Targets whose callers take their results apart, so that no value of a policy can stand for them.
+_RESULTS_OF_THEIR_OWN = ("pixel_llm.generate", "encoder.load", "lm_studio.models")
+
+
+def _chaos_result_fits(name: str, target: TargetPolicy, document: Node) -> Iterator[Problem]:
+    if name in _RESULTS_OF_THEIR_OWN and target.chaos is not None and target.chaos.result is not None:
+        path = ("targets", name, "chaos", "result")
+        message = f"no value can stand for the result of {name}: inject one into lm_studio.chat or encoder.forward"
+        yield Problem(document.find(path).place, format_path(path), message, "PL033")

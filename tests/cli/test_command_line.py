@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import socket
@@ -15,6 +16,7 @@ from command import pixel_llm
 from PIL import Image
 from skimage import data
 
+from pixel_llm.policy import TargetPolicy
 from pixel_llm.testing import Answer, ScriptedLMStudio, Status
 
 
@@ -199,7 +201,8 @@ class TestPolicyValidate:
         (tmp_path / "b.yaml").write_text("version: 2\n")
         done = pixel_llm("policy", "validate", "a.yaml", "b.yaml", cwd=tmp_path)
 
-        known = "deadline, fallback, retry, circuit_breaker, timeout or idempotent"
+        *names, last = (field.name for field in dataclasses.fields(TargetPolicy))
+        known = f"{', '.join(names)} or {last}"
         assert 1 == done.returncode
         assert [
             "a.yaml:2:18: logging.level: must be DEBUG, INFO, WARNING, ERROR or CRITICAL (got 'loud')",

@@ -260,6 +260,18 @@ MESSAGES = {
         "policy.yaml:3:24: logging.log_content: policy builds on production but writes every prompt and caption into "
         "the log: use redacted"
     ),
+    "PL840": (
+        "policy.yaml:3:35: targets.lm_studio.chat.chaos: policy builds on production but injects faults into "
+        "lm_studio.chat: write `chaos: null` here"
+    ),
+    "PL841": (
+        "policy.yaml:2:63: targets.billing.charge.chaos.error.rate: warning: with a rate of 0 no error is ever injected "
+        "[PL841]"
+    ),
+    "PL842": (
+        "policy.yaml:2:78: targets.billing.charge.chaos.delay.duration: note: every delayed attempt fails without the "
+        "call being made: the timeout of 5s ends the delay of 10s [PL842]"
+    ),
     "PL901": (
         "policy.yaml:2:47: warning: the ignore comment: says no reason: write `# pixel-llm: ignore PL101 -- why` "
         "[PL901]"
@@ -358,6 +370,65 @@ class TestMessages:
         The messages of all rules are there, but for what loading finds: tests/policies/invalid pins that.
         """
         assert sorted(MESSAGES) == [rule.id for rule in RULES if not rule.id.startswith("PL0")]
+
+
+class TestChaos:
+    @pytest.mark.parametrize(
+        ("extends", "name", "said"),
+        [
+            ("basic", "production", "production injects faults into lm_studio.chat"),
+            ("basic", "my-prod", "my-prod injects faults"),
+            ("production", "captions", "captions builds on production but injects faults"),
+            ("basic", "product", None),
+        ],
+    )
+    def test_in_production(self, tmp_path, extends, name, said):
+        """
+        A profile is for production if it, or one that it builds on, is called so; there chaos is an error.
+        """
+        text = f"extends: {extends}\ntargets: {{lm_studio.chat: {{chaos: {{error: {{rate: 0.1}}}}}}}}"
+        problems = found(tmp_path, text, "PL840", file=f"{name}.yaml")
+
+        assert (said is not None) == bool(problems)
+        assert all(said in problem for problem in problems)
+
+    def test_in_defaults_is_said_once(self, tmp_path):
+        """
+        Chaos that every target takes from `defaults` is found where it stands, and once for each target.
+        """
+        text = "extends: production\ndefaults: {chaos: {error: {rate: 0.1}}}"
+
+        assert {"policy.yaml:3:19"} == {line.partition(": ")[0] for line in found(tmp_path, text, "PL840")}
+
+    def test_removed_is_fine(self, tmp_path):
+        """
+        A profile for production may build on one with chaos, if it removes it.
+        """
+        (tmp_path / "test.yaml").write_text(
+            "version: 1\ntargets: {billing.charge: {timeout: 5s, chaos: {error: {rate: 0.1}}}}\n", "utf-8"
+        )
+        text = "extends: test\ntargets: {billing.charge: {chaos: null}}"
+
+        assert [] == found(tmp_path, text, "PL840", file="production.yaml")
+
+    @pytest.mark.parametrize(
+        ("layers", "said"),
+        [
+            ("deadline: 10s", "the deadline of 10s ends the delay of 10s"),
+            ("deadline: 11s", None),
+            ("timeout: {connect: 1s}", None),
+            ("deadline: 10s, timeout: 20s", "the deadline of 10s ends the delay of 10s"),
+        ],
+    )
+    def test_delay_over_the_limit(self, tmp_path, layers, said):
+        """
+        The timeout and the deadline end a delay that is no shorter.
+        """
+        text = f"targets: {{a.b: {{{layers}, chaos: {{delay: {{rate: 1, duration: 10s}}}}}}}}"
+        problems = found(tmp_path, text, "PL842")
+
+        assert (said is not None) == (len(problems) == 1)
+        assert all(said in problem for problem in problems)
 
 
 class TestShippedProfiles:

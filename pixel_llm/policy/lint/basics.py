@@ -113,4 +113,20 @@ RULES = (
         chat("retry: {budget: shared}"),
         "retry_budgets: {shared: {ratio: 0.1}}\n" + chat("retry: {budget: shared}"),
     ),
+    _basic(
+        "PL032",
+        "Chaos that injects nothing",
+        "A `chaos` section without `error`, `delay` and `result` does nothing.",
+        "Say what it shall inject, or write `chaos: null` to remove what is inherited.",
+        "targets: {billing.charge: {chaos: {seed: 7}}}",
+        "targets: {billing.charge: {timeout: 5s, chaos: {delay: {rate: 0.1, duration: 2s}, seed: 7}}}",
+    ),
+    _basic(
+        "PL033",
+        "An injected result that its caller can't take",
+        "The results of `pixel_llm.generate`, `encoder.load` and `lm_studio.models` are taken apart by their callers.",
+        "Inject a text into `lm_studio.chat` or `encoder.forward`, or inject errors and delays.",
+        "targets: {pixel_llm.generate: {chaos: {result: {rate: 0.1, value: A picture.}}}}",
+        chat("chaos: {result: {rate: 0.1, value: A picture.}}"),
+    ),
 )

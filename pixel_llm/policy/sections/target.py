@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pixel_llm.policy.durations import format_duration
 from pixel_llm.policy.kinds import LONGEST_NAME, Duration, Flag, MapOf, Setting, Text, TextOr
+from pixel_llm.policy.sections.chaos import ChaosConfig
 from pixel_llm.policy.sections.circuit_breaker import CircuitBreakerConfig
 from pixel_llm.policy.sections.fallback import FALLBACK_CHAIN, FallbackStep
 from pixel_llm.policy.sections.retry import RetryConfig
@@ -91,6 +92,12 @@ class TargetPolicy:
         default=None,
         example="30s",
     )
+    chaos: ChaosConfig | None = setting(
+        Section(ChaosConfig),
+        "Faults that are injected into attempts, to see what the other layers make of them. Not for production.",
+        default=None,
+        example={"error": {"rate": 0.1, "codes": ["ERR_CONN_REFUSED"]}, "seed": 7},
+    )
     idempotent: bool | None = setting(
         Flag(),
         "Whether the call may safely be made twice; targets of your own that retry must say it. "
@@ -112,6 +119,8 @@ class TargetPolicy:
             layers.append(("circuit_breaker", self.circuit_breaker.in_words()))
         if self.timeout is not None:
             layers.append(("timeout", self.timeout.in_words()))
+        if self.chaos is not None:
+            layers.append(("chaos", self.chaos.in_words()))
         return [*layers, ("call", "")]
 
 
