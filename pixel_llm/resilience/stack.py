@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from math import inf
 from typing import Any
 
@@ -22,6 +22,7 @@ from pixel_llm.policy import FallbackStep, TargetPolicy
 from pixel_llm.policy.sections.matching import SERVED_BY_DEFAULT, ErrorMatcher
 from pixel_llm.resilience.breaker import CircuitBreaker, CircuitState
 from pixel_llm.resilience.call import Call
+from pixel_llm.resilience.chaos import Chaos
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
 from pixel_llm.resilience.counters import Counters, StackStats
 from pixel_llm.resilience.fallback import FallbackChain
@@ -75,6 +76,10 @@ class Stack:
             self.breaker = CircuitBreaker(target, policy.circuit_breaker, clock=clock, on_change=self._breaker_changed)
         if policy.fallback is not None:
             self.fallback = FallbackChain(policy.fallback, clock=clock)
+        #: Injects faults into what is called, where the policy says so.
+        self.chaos: Chaos | None = None
+        if policy.chaos is not None:
+            self.chaos = Chaos(target, policy.chaos, clock=clock, report=self.report)
         #: The breaker, or what lets everything through.
         self.gate = self.breaker or NO_BREAKER
         #: Whether a refused call has failed: nothing serves in its place.
@@ -100,6 +105,7 @@ class Stack:
             ("retry", self.retry, policy.retry),
             ("circuit_breaker", self.breaker, policy.circuit_breaker),
             ("timeout", policy.timeout, policy.timeout),
+            ("chaos", self.chaos, policy.chaos),
         ):
             if present is not None and section is not None:
                 layers.append(Layer(name, _settings(section)))
@@ -190,8 +196,14 @@ class Stack:
 
 
 def _settings(section: Any) -> dict[str, Any]:
-    values = {field.name: getattr(section, field.name) for field in fields(section)}
-    return {name: value.names() if isinstance(value, ErrorMatcher) else value for name, value in values.items()}
+    return {field.name: _plain(getattr(section, field.name)) for field in fields(section)}
+
+
+def _plain(value: Any) -> Any:
+    """A setting's value in plain types: errors by name, a section within the section as a map."""
+    if isinstance(value, ErrorMatcher):
+        return value.names()
+    return _settings(value) if is_dataclass(value) else value
 
 
 def _describe_step(step: FallbackStep) -> dict[str, Any]:

@@ -265,8 +265,8 @@ MESSAGES = {
         "lm_studio.chat: write `chaos: null` here"
     ),
     "PL841": (
-        "policy.yaml:2:63: targets.billing.charge.chaos.error.rate: warning: with a rate of 0 no error is ever injected "
-        "[PL841]"
+        "policy.yaml:2:63: targets.billing.charge.chaos.error.rate: warning: with a rate of 0 no error is ever "
+        "injected [PL841]"
     ),
     "PL842": (
         "policy.yaml:2:78: targets.billing.charge.chaos.delay.duration: note: every delayed attempt fails without the "

@@ -47,8 +47,8 @@ class TestDraws:
         """
         config = {"error": errors(0.3, REFUSED, OVERLOAD), "delay": ChaosDelay(rate=0.5, duration=3.0), "seed": 7}
         expected = [
-            (0.0, None), (0.0, OVERLOAD), (0.0, None), (3.0, REFUSED), (0.0, REFUSED), (3.0, None), (3.0, None),
-            (3.0, None),
+            (0.0, OVERLOAD), (3.0, None), (3.0, OVERLOAD), (0.0, None), (3.0, None),
+            (3.0, None), (0.0, REFUSED), (3.0, OVERLOAD),
         ]  # fmt: skip
 
         assert draws(200, **config) == draws(200, **config)
@@ -100,7 +100,9 @@ class TestDraws:
         """
 
         def failing(rate):
-            return [f.error_code for f in draws(200, error=errors(0.3), delay=ChaosDelay(rate=rate, duration=1.0), seed=7)]
+            return [
+                f.error_code for f in draws(200, error=errors(0.3), delay=ChaosDelay(rate=rate, duration=1.0), seed=7)
+            ]
 
         assert failing(0.0) == failing(1.0)
 
