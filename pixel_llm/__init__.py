@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         is_retryable,
     )
     from pixel_llm.hybrid import CaptionResult, HybridPixelLLM
+    from pixel_llm.lm_studio import AsyncPolicyTransport, DoubleRetryWarning, PolicyTransport, error_behind
     from pixel_llm.resilience import CircuitState, Outcome, current_limits, register_function
     from pixel_llm.runtime import Policies, load_policies
 
@@ -53,6 +54,7 @@ _ROOMS = {
         "is_retryable",
     ),
     "pixel_llm.hybrid": ("CaptionResult", "HybridPixelLLM"),
+    "pixel_llm.lm_studio": ("AsyncPolicyTransport", "DoubleRetryWarning", "PolicyTransport", "error_behind"),
     "pixel_llm.resilience": ("CircuitState", "Outcome", "current_limits", "register_function"),
     "pixel_llm.runtime": ("Policies", "load_policies"),
 }
@@ -62,10 +64,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "APIError",
+    "AsyncPolicyTransport",
     "CaptionResult",
     "CircuitBreakerOpen",
     "CircuitState",
     "ConnectionError",
+    "DoubleRetryWarning",
     "EncoderError",
     "ErrorCategory",
     "ErrorCode",
@@ -75,12 +79,14 @@ __all__ = [
     "PixelLMError",
     "Policies",
     "PolicyError",
+    "PolicyTransport",
     "RetryExhausted",
     "Severity",
     "TimeoutError",
     "ValidationError",
     "classify_error",
     "current_limits",
+    "error_behind",
     "get_recovery_suggestion",
     "is_retryable",
     "load_policies",

@@ -64,6 +64,7 @@ class PixelLMError(Exception):
         attempt: The attempt it came from, counted from 1, or None.
         attempts: How many attempts the call made before it gave up, or None while it goes on.
         history: One :class:`AttemptRecord` for each failed attempt of the call.
+        repeatable: False where no policy may try again, because what was sent can't be sent a second time.
     """
 
     default_code: ClassVar[ErrorCode] = ErrorCode.ERR_API_SERVER_ERROR
@@ -75,6 +76,7 @@ class PixelLMError(Exception):
     attempt: int | None = None
     attempts: int | None = None
     history: tuple[AttemptRecord, ...] = ()
+    repeatable: bool = True
 
     def __init__(
         self,

@@ -2,13 +2,26 @@
 
 from pixel_llm.lm_studio.client import LMStudioClient
 from pixel_llm.lm_studio.payload import ChatRequest, chat_payload, request_key
+from pixel_llm.lm_studio.policy_transport import (
+    AsyncPolicyTransport,
+    DoubleRetryWarning,
+    PolicyTransport,
+    error_behind,
+)
 from pixel_llm.lm_studio.replies import ChatReply, ModelList
+from pixel_llm.lm_studio.transport import LimitedAsyncTransport, LimitedTransport
 
 __all__ = [
+    "AsyncPolicyTransport",
     "ChatReply",
     "ChatRequest",
+    "DoubleRetryWarning",
     "LMStudioClient",
+    "LimitedAsyncTransport",
+    "LimitedTransport",
     "ModelList",
+    "PolicyTransport",
     "chat_payload",
+    "error_behind",
     "request_key",
 ]

@@ -19,9 +19,13 @@ from pixel_llm.lm_studio.transport import LimitedAsyncTransport, LimitedTranspor
 
 @dataclass(frozen=True, slots=True)
 class _LoopClient:
-    """A client of one event loop, what closes it with the loop, and what closes it when it is forgotten."""
+    """
+    The client of one event loop with its transport, what closes it with the loop, and what closes it when
+    it is forgotten.
+    """
 
     client: httpx.AsyncClient
+    transport: LimitedAsyncTransport
     closer: AsyncGenerator[None, None]
     finalizer: weakref.finalize[Any, Any]
 
@@ -56,19 +60,35 @@ class _ProcessConnections:
         self._transport: LimitedTransport | None = None
         self._loop_clients: dict[asyncio.AbstractEventLoop, _LoopClient] = {}
 
+    def transport(self) -> LimitedTransport:
+        """The transport for threads."""
+        if self._transport is None:
+            with self._lock:
+                if self._transport is None:
+                    transport = LimitedTransport(self._verify)
+                    # Who forgets to close is not punished with unclosed sockets.
+                    weakref.finalize(self, _close_in_its_process, os.getpid(), transport)
+                    self._transport = transport
+        return self._transport
+
     def client(self) -> httpx.Client:
         """The client for threads."""
         if self._client is None:
+            transport = self.transport()
             with self._lock:
                 if self._client is None:
-                    self._transport = LimitedTransport(self._verify)
-                    # Who forgets to close is not punished with unclosed sockets.
-                    weakref.finalize(self, _close_in_its_process, os.getpid(), self._transport)
-                    self._client = httpx.Client(transport=self._transport, trust_env=False)
+                    self._client = httpx.Client(transport=transport, trust_env=False)
         return self._client
+
+    async def loop_transport(self) -> LimitedAsyncTransport:
+        """The transport of the running event loop; it closes when the loop shuts down."""
+        return (await self._of_this_loop()).transport
 
     async def loop_client(self) -> httpx.AsyncClient:
         """The client of the running event loop; it closes when the loop shuts down."""
+        return (await self._of_this_loop()).client
+
+    async def _of_this_loop(self) -> _LoopClient:
         loop = asyncio.get_running_loop()
         known = self._loop_clients.get(loop)
         if known is None:
@@ -79,12 +99,12 @@ class _ProcessConnections:
             # The finalizer also keeps the closer alive: a collected one could not be awaited any more.
             finalizer = weakref.finalize(self, _close_in_its_loop, loop, closer)
             finalizer.atexit = False
-            known = _LoopClient(client, closer, finalizer)
+            known = _LoopClient(client, transport, closer, finalizer)
             with self._lock:
                 for closed in [other for other in self._loop_clients if other.is_closed()]:
                     self._loop_clients.pop(closed).finalizer.detach()
                 self._loop_clients[loop] = known
-        return known.client
+        return known
 
     def close(self) -> None:
         """Close the connections of threads."""

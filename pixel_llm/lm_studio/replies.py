@@ -152,7 +152,7 @@ def _read_document(reply: RawReply, **details: Any) -> dict[str, Any]:
         document = None
     envelope = document.get("error") if isinstance(document, dict) else None
     if envelope or not 200 <= reply.status < 300:
-        _report(reply, document, details)
+        raise error_in(reply, document, **details)
     if document is None and reply.content_type not in ("application/json", ""):
         _make_no_sense(reply, f"is {_clean(reply.content_type, 60)}, not JSON; check that base_url ends in /v1")
     if not isinstance(document, dict):
@@ -160,8 +160,15 @@ def _read_document(reply: RawReply, **details: Any) -> dict[str, Any]:
     return document
 
 
-def _report(reply: RawReply, document: Any, details: dict[str, Any]) -> NoReturn:
-    """Raise the error that the server reports."""
+def error_in(reply: RawReply, document: Any, **details: Any) -> APIError:
+    """
+    The error that the server reports, whichever status it came with.
+
+    Args:
+        reply: The answer.
+        document: Its body, parsed; None if that is not JSON.
+        details: More facts for the error.
+    """
     text, names = _read_envelope(document)
     is_page = "html" in reply.content_type
     if not text and not is_page:
@@ -172,7 +179,7 @@ def _report(reply: RawReply, document: Any, details: dict[str, Any]) -> NoReturn
         quoted = f"a page ({reply.content_type})"
     message = f"{reply.address} answered with an error ({reply.status})"
     message = "; ".join(part for part in (f"{message}: {quoted}" if quoted else message, diagnosis.advice) if part)
-    raise APIError(
+    return APIError(
         message,
         error_code=diagnosis.error_code,
         details=_facts(reply) | details | dict(diagnosis.details),
@@ -203,7 +210,12 @@ _ERROR_STATUSES = frozenset(str(status) for status in range(400, 600))
 
 
 def _make_no_sense(reply: RawReply, why: str) -> NoReturn:
-    raise APIError(
+    raise nonsense_in(reply, why)
+
+
+def nonsense_in(reply: RawReply, why: str) -> APIError:
+    """The error of an answer that makes no sense; *why* follows "the answer of <address>"."""
+    return APIError(
         f"the answer of {reply.address} {why}",
         error_code=ErrorCode.ERR_API_INVALID_RESPONSE,
         details=_facts(reply),

@@ -105,6 +105,8 @@ _RULES: dict[str, _Rule] = {
     "CookieConflict": _ASTRAY,
     "HTTPError": _LOST,
 }
+#: The clients of policies may bring httpx2, whose exceptions have the same names.
+_LIBRARIES = frozenset({"httpx", "httpcore", "httpx2", "httpcore2"})
 #: How h11 says that the server hung up. All else that it complains about is not HTTP.
 _HUNG_UP = re.compile("disconnected|closed connection|ConnectionClosed")
 _NOISE = re.compile(r"^(\[Errno -?\d+\]|\[[A-Z0-9_]+: [A-Z0-9_]+\]) | \(_ssl\.c:\d+\)$")
@@ -133,7 +135,7 @@ def translate(error: Exception, address: str) -> PixelLMError:
 
 
 def _find_rule(error: Exception) -> _Rule:
-    names = [cls.__name__ for cls in type(error).__mro__ if cls.__module__.partition(".")[0] in ("httpx", "httpcore")]
+    names = [cls.__name__ for cls in type(error).__mro__ if cls.__module__.partition(".")[0] in _LIBRARIES]
     if "RemoteProtocolError" in names and str(error) and not _HUNG_UP.search(str(error)):
         return _NOT_HTTP
     return next((_RULES[name] for name in names if name in _RULES), _LOST)

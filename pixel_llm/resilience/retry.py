@@ -14,7 +14,14 @@ from typing import NoReturn
 
 import tenacity
 
-from pixel_llm.errors import ErrorClassification, ErrorFamily, classify_error, http_status, retry_after
+from pixel_llm.errors import (
+    ErrorClassification,
+    ErrorFamily,
+    PixelLMError,
+    classify_error,
+    http_status,
+    retry_after,
+)
 from pixel_llm.policy import RetryConfig
 from pixel_llm.policy.sections.matching import NOTHING_SENT
 from pixel_llm.resilience.limits import Limits
@@ -90,6 +97,8 @@ class RetrySequence:
         retry, asked = self._retry, failure.asked
         if not retry.config.retry_on.retries(failure.classification, failure.status):
             self.reason = "this error is not retried"
+        elif not failure.repeatable:
+            self.reason = "what was sent can't be sent a second time"
         elif not retry.idempotent and failure.classification.error_code not in NOTHING_SENT:
             self.reason = "the target is not idempotent and something may have been sent"
         elif asked is not None and asked > retry.config.retry_after_max:
@@ -131,7 +140,7 @@ class _Failure:
     What the error says is asked here, once, since somebody else's error may run any code to answer.
     """
 
-    __slots__ = ("_error", "asked", "classification", "status")
+    __slots__ = ("_error", "asked", "classification", "repeatable", "status")
 
     failed = True
 
@@ -139,6 +148,7 @@ class _Failure:
         self._error = error
         self.classification = classify_error(error)
         self.status = http_status(error)
+        self.repeatable = not isinstance(error, PixelLMError) or error.repeatable
         self.asked = retry_after(error) if _is_an_answer(self.classification) else None
 
     def exception(self) -> Exception:

@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from under_policy import LIBRARIES, WORLDS, Clients
 
 from pixel_llm.lm_studio import ChatRequest, LMStudioClient
 from pixel_llm.resilience.limits import Limits, publish, reset_published
+from pixel_llm.testing import VirtualClock
 
 Handler = Callable[[socket.socket], object]
 
@@ -178,3 +180,22 @@ def limited() -> Callable[..., contextlib.AbstractContextManager[Limits]]:
             reset_published(token)
 
     return limit
+
+
+@pytest.fixture(params=["sync", "async"])
+def clients(request: pytest.FixtureRequest) -> Clients:
+    """httpx clients over a policy."""
+    return Clients(request.param)
+
+
+@pytest.fixture(
+    params=[(world, library) for world in WORLDS for library in LIBRARIES], ids=lambda p: f"{p[0]}-{p[1].__name__}"
+)
+def any_clients(request: pytest.FixtureRequest) -> Clients:
+    """Clients over a policy, of httpx and of httpx2."""
+    return Clients(*request.param)
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()

@@ -409,6 +409,16 @@ class TestSequence:
         assert error.__traceback__ is None
         assert error.__context__ is None
 
+    def test_what_cannot_be_sent_again(self):
+        """
+        An error may say that another attempt can't be right, whatever the policy retries.
+        """
+        error = ConnectionError("gone")
+        error.repeatable = False
+
+        config = RetryConfig(strategy=IMMEDIATE, max_attempts=3)
+        assert ([], "what was sent can't be sent a second time") == waits(config, error)
+
     def test_tenacity_is_imported_in_one_module(self):
         """
         A change of tenacity's is a change in one place of ours.

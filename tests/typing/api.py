@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import assert_type
 
-from pixel_llm import CaptionResult, HybridPixelLLM, Policies, load_policies
+import httpx
+
+from pixel_llm import (
+    AsyncPolicyTransport,
+    CaptionResult,
+    HybridPixelLLM,
+    PixelLMError,
+    Policies,
+    PolicyTransport,
+    error_behind,
+    load_policies,
+)
 from pixel_llm.testing import Answer, Hang, ScriptedLMStudio, VirtualClock
 
 policies: Policies = load_policies("policies/", profile="production", overrides={"logging": {"level": "ERROR"}})
@@ -42,3 +53,7 @@ assert_type(charge(3.0), bool)
 with ScriptedLMStudio(script=[Hang(), Answer(text="A cat.")]) as server:
     assert_type(server.base_url, str)
     load_policies(clock=VirtualClock())
+
+sync_client = httpx.Client(transport=PolicyTransport(policies, "lm_studio.chat", httpx.HTTPTransport()))
+async_client = httpx.AsyncClient(transport=AsyncPolicyTransport(policies, "lm_studio.chat", error_bodies=False))
+assert_type(error_behind(ValueError()), PixelLMError | None)

@@ -1,0 +1,76 @@
+"""Reading an answer: all of it within the attempt, or its headers only where its body may be a stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from pixel_llm.errors import APIError
+from pixel_llm.lm_studio.policy_transport.bodies import Pace, Rest
+from pixel_llm.lm_studio.policy_transport.judging import Reply, media_type
+from pixel_llm.lm_studio.replies import RawReply, nonsense_in
+
+#: Bodies of up to this many bytes are held in memory: answers, so that a broken one fails its attempt, and
+#: requests, so that they can be sent again.
+LARGEST_HELD_BODY = 16 * 1024 * 1024
+
+
+def read(response: Any, pace: Pace) -> Reply:
+    """Read the body of *response* if it belongs to the attempt."""
+    try:
+        chunks = iter(response.stream)
+        if not _is_held(response.status_code, response.headers):
+            return Reply.of(response, rest=Rest(b"", chunks, response, pace))
+        body = bytearray()
+        for chunk in chunks:
+            body += chunk
+            if len(body) > LARGEST_HELD_BODY:
+                if response.status_code >= 400:
+                    raise _too_long(response, pace.address)
+                return Reply.of(response, rest=Rest(bytes(body), chunks, response, pace))
+    except BaseException:
+        response.close()
+        raise
+    response.close()
+    return Reply.of(response, bytes(body))
+
+
+async def read_async(response: Any, pace: Pace) -> Reply:
+    """The async twin of :func:`read`."""
+    try:
+        chunks = aiter(response.stream)
+        if not _is_held(response.status_code, response.headers):
+            return Reply.of(response, rest=Rest(b"", chunks, response, pace))
+        body = bytearray()
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > LARGEST_HELD_BODY:
+                if response.status_code >= 400:
+                    raise _too_long(response, pace.address)
+                return Reply.of(response, rest=Rest(bytes(body), chunks, response, pace))
+    except BaseException:
+        await response.aclose()
+        raise
+    await response.aclose()
+    return Reply.of(response, bytes(body))
+
+
+def _is_held(status: int, headers: httpx.Headers) -> bool:
+    """
+    True if the body is to be read before the attempt ends.
+
+    Errors, JSON and bodies of a known, bearable length are; event streams and everything
+    else that may be a stream are not.
+    """
+    kind = media_type(headers)
+    if status >= 400 or kind == "application/json":
+        return True
+    length = headers.get("content-length", "")
+    return kind != "text/event-stream" and length.isdecimal() and int(length) <= LARGEST_HELD_BODY
+
+
+def _too_long(response: Any, address: str) -> APIError:
+    """The error of an error page without end."""
+    raw = RawReply(response.status_code, httpx.Headers(response.headers.raw), b"", address)
+    return nonsense_in(raw, f"is an error ({response.status_code}) of more than {LARGEST_HELD_BODY} bytes")

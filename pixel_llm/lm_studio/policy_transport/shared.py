@@ -1,0 +1,213 @@
+"""What the sync and the async transport share: all but waiting."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import httpx
+
+from pixel_llm.errors import PixelLMError, ValidationError
+from pixel_llm.lm_studio.endpoint import public_address
+from pixel_llm.lm_studio.policy_transport.bodies import OnceBody, Pace, close_forgotten
+from pixel_llm.lm_studio.policy_transport.edge import EXTENSION, DoubleRetryWarning, as_transport_error
+from pixel_llm.lm_studio.policy_transport.families import build_response, family_of, rebuild_request, stream_class
+from pixel_llm.lm_studio.policy_transport.judging import AnsweredWithError, Reply, judge
+from pixel_llm.lm_studio.policy_transport.own import OwnAsyncTransport, OwnTransport
+from pixel_llm.lm_studio.policy_transport.sending import fingerprint, held_body, is_spent, secret_of, shortened
+from pixel_llm.lm_studio.translation import translate
+from pixel_llm.lm_studio.transport import LimitedAsyncTransport, LimitedTransport
+from pixel_llm.resilience import Outcome
+from pixel_llm.resilience.limits import current_limits
+from pixel_llm.runtime import Policies
+
+#: Makes a response from a request and from what a fallback served, which is a value of the policy.
+MakeResponse = Callable[[Any, Any], Any]
+
+#: What httpx demands where nobody said anything; a request with these timeouts has none of its own.
+_UNSAID = httpx.Timeout(5.0).as_dict()
+#: Transports whose sockets end with the current limits.
+_LIMITED = (OwnTransport, OwnAsyncTransport, LimitedTransport, LimitedAsyncTransport)
+
+
+class UnderPolicy:
+    """What both worlds share: checks, and the ways from a request to an attempt and from an outcome to a response."""
+
+    _handler: str
+    _twin: str
+    _stream_base: str
+    _live: type
+
+    def __init__(
+        self,
+        policies: Policies,
+        target: str,
+        wrapped: Any,
+        attempt: Callable[[Any], Any],
+        make_response: MakeResponse | None,
+        error_bodies: bool,
+    ) -> None:
+        self.target = target
+        self._inner = wrapped
+        self._family: ModuleType | None = family_of(wrapped)
+        self._limited = isinstance(wrapped, _LIMITED)
+        self._error_bodies = error_bodies
+        self._make_response = make_response
+        self._warned = False
+        self._check_wrapped()
+        if not isinstance(policies, Policies):
+            raise self._wrong(f"the first argument must be what load_policies() gives (got {policies!r})")
+        layers = {layer.name: layer.settings for layer in policies.describe(target)}
+        self._rules_time_or_attempts = bool({"retry", "deadline"} & set(layers))
+        self._check_fallback([step["strategy"] for step in layers.get("fallback", {}).get("steps", ())])
+        self._guarded = policies.wrap(
+            target, attempt, key=fingerprint, cooperative=self._limited, cacheable=_is_cacheable
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.target!r} over {self._inner!r}>"
+
+    def _wrong(self, text: str) -> ValidationError:
+        return ValidationError(f"{type(self).__name__}({self.target!r}): {text}")
+
+    def _check_wrapped(self) -> None:
+        if not hasattr(self._inner, self._handler):
+            raise self._wrong(f"wrapped= must have {self._handler}() (got {self._inner!r}); or use {self._twin}")
+        if getattr(getattr(self._inner, "_pool", None), "_retries", 0):
+            raise self._wrong(
+                "wrapped= retries connections by itself, which multiplies with the policy's attempts: make it with"
+                " retries=0"
+            )
+
+    def _check_fallback(self, strategies: list[str]) -> None:
+        values = [name for name in strategies if name in ("default_value", "none")]
+        if values and self._make_response is None:
+            raise self._wrong(
+                f"the target's fallback serves {values[0]}, which is no HTTP response: give make_response=, a function"
+                " that makes one from the request and the value, or take the step out of the policy",
+            )
+
+    # From a request to an attempt
+
+    def _watch(self, request: Any) -> None:
+        """Warn, once, of a client that retries by itself. openai and its kin count their retries in a header."""
+        count = request.headers.get("x-stainless-retry-count", "0")
+        if count == "0" or self._warned or not self._rules_time_or_attempts:
+            return
+        self._warned = True
+        text = (
+            f"the client above {type(self).__name__}({self.target!r}) retries by itself: its attempts multiply with the"
+            " policy's and go on past its deadline. Turn them off, such as openai.OpenAI(max_retries=0, …)"
+        )
+        logging.getLogger("pixel_llm").warning("%s", text)
+        warnings.warn(text, DoubleRetryWarning, stacklevel=3)
+
+    def _prepare(self, request: Any) -> Any:
+        """The request as the transport below takes it, with a body that knows whether it can be sent again."""
+        close_forgotten()
+        family = self._family or family_of(request) or httpx
+        body = held_body(request)
+        if body is None:
+            base = getattr(family, self._stream_base)
+            return rebuild_request(request, family, stream_class(OnceBody, base)(request.stream), request.extensions)
+        prepared = rebuild_request(request, family, family.ByteStream(body), request.extensions)
+        prepared.read()
+        return prepared
+
+    def _begin(self, prepared: Any) -> tuple[Any, Pace]:
+        """The request of one attempt, and the pace of a body that streams on after it."""
+        limits = current_limits()
+        now = limits.clock.monotonic()
+        patience = None if limits.attempt_ends is None else limits.attempt_ends - now
+        pace = Pace(self.target, public_address(prepared.url), limits.clock, limits.deadline, patience)
+        remaining = limits.remaining()
+        if remaining is None:
+            return prepared, pace
+        said = prepared.extensions.get("timeout") or {}
+        timeouts = {} if said == _UNSAID else dict(said)
+        if not self._limited:  # its sockets know no limits; httpx's own are the nearest to them
+            timeouts = shortened(timeouts, remaining, limits.connect)
+        request = rebuild_request(
+            prepared, family_of(prepared) or httpx, prepared.stream, {**prepared.extensions, "timeout": timeouts}
+        )
+        return request, pace
+
+    def _translated(self, error: Exception, prepared: Any) -> PixelLMError:
+        ours = translate(error, public_address(prepared.url))
+        ours.repeatable = not is_spent(prepared)
+        return ours
+
+    def _judged(self, reply: Reply, prepared: Any) -> Reply:
+        """*reply*, if it is a result; else it is raised."""
+        error = judge(reply, public_address(prepared.url), secret_of(prepared), error_bodies=self._error_bodies)
+        if error is None:
+            return reply
+        failure = AnsweredWithError(error, reply)
+        failure.repeatable = not is_spent(prepared)
+        raise failure
+
+    # From an outcome to a response
+
+    def _answer(self, outcome: Outcome[Any], request: Any) -> Any:
+        """The response for a call that succeeded, or that a fallback served."""
+        reply = outcome.value
+        if not isinstance(reply, Reply):
+            reply = self._made(reply, request)
+        return self._respond(
+            reply,
+            request,
+            served_by=outcome.served_by,
+            degraded=outcome.degraded,
+            attempts=outcome.attempts,
+            error=outcome.error,
+        )
+
+    def _made(self, value: Any, request: Any) -> Reply:
+        if not hasattr(value, "status_code"):
+            if self._make_response is None:
+                raise self._wrong(f"the target's fallback served {value!r}, which is no HTTP response")
+            value = self._make_response(request, value)
+        if not hasattr(value, "status_code"):
+            raise self._wrong(f"make_response= must give an HTTP response (got {value!r})")
+        return Reply.made(value)
+
+    def _failed(self, error: PixelLMError, request: Any) -> Any:
+        """
+        The last response that came, if one did: what the client would have got without a policy.
+
+        Raises:
+            Exception: The client's own exception, with *error* as its cause, where there was no response.
+        """
+        answer = _answer_behind(error)
+        if answer is not None:
+            return self._respond(
+                answer.reply, request, served_by="call", degraded=False, attempts=error.attempts, error=error
+            )
+        family = family_of(request) or httpx
+        if isinstance(error, ValidationError) and family_of(error.__cause__) is None:
+            raise error  # a mistake in the program, not in the transport
+        raise as_transport_error(error, family, request) from error
+
+    def _respond(self, reply: Reply, request: Any, **story: Any) -> Any:
+        family = family_of(request) or httpx
+        stream: Any = reply.body
+        if reply.rest is not None:
+            stream = stream_class(self._live, getattr(family, self._stream_base))(reply.rest, family)
+        if story["error"] is not None:
+            story["error"].with_traceback(None)  # its frames would live as long as the response
+        return build_response(family, reply.status, reply.headers, stream, {**reply.extensions, EXTENSION: story})
+
+
+def _answer_behind(error: BaseException | None) -> AnsweredWithError | None:
+    while isinstance(error, PixelLMError):
+        if isinstance(error, AnsweredWithError):
+            return error
+        error = error.__cause__
+    return None
+
+
+def _is_cacheable(value: Any) -> bool:
+    return isinstance(value, Reply) and value.is_cacheable
