@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 BENCH := $(VENV)/.bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit fuzz bench schema docs constraints clean
+.PHONY: help demo test lint unit fuzz soak bench schema docs constraints clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ unit: $(INSTALLED) ## Run the tests
 
 fuzz: $(INSTALLED) ## Take mutated policies through the loader, for a minute
 	@$(BIN)/python -m fuzz --jobs 2 --seconds 60 --count 1000000000
+
+soak: $(INSTALLED) ## Play a million schedules of faults to the engine (a quarter of an hour); SEED=2 for others
+	@$(BIN)/python -m soak --jobs 2 --count 1000000 --seed $(or $(SEED),1)
 
 bench: $(BENCH) ## Measure against the peers; writes docs/reference/benchmarks.md
 	@$(BIN)/python -m benchmarks

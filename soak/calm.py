@@ -1,0 +1,69 @@
+"""
+The calm after the storm: the target is healthy again, and so must be its stack.
+
+A permit, a slot or a token that the storm has lost is missed here, whatever holds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pixel_llm.policy import TargetPolicy
+from pixel_llm.resilience import CircuitState
+from soak.playing import Play
+from soak.records import Call, Value
+from soak.schedule import Act, Caller, CallPlan
+
+#: Longer than any cooldown, period and life of a cached result that is drawn, in seconds.
+REST = 100_000.0
+
+#: A call that is done before any timeout and deadline that is drawn, but not at once.
+_PLAN = CallPlan((Act("ok", takes=1 / 128),), key=0)
+
+
+def calm(play: Play) -> Iterator[str]:
+    """Go through the calm; gives what should not have happened."""
+    play.clock.advance_to(play.clock.now + REST)
+    policy, breaker = play.schedule.policy, play.stack.breaker
+    section = policy.circuit_breaker
+    together = _at_once(policy)
+    if breaker is not None and section is not None and str(getattr(section, "mode", "enabled")) == "enabled":
+        trials = min(section.half_open_max_calls, together)
+        for _ in range(section.success_threshold):
+            if breaker.state is CircuitState.CLOSED:
+                break
+            yield from _all_run(play, trials, "trial calls")
+        if breaker.state is not CircuitState.CLOSED:
+            yield f"in the calm the breaker is {breaker.state} after {section.success_threshold} rounds of trials"
+    play.clock.advance_to(play.clock.now + REST)
+    yield from _all_run(play, together, "calls")
+
+
+def _at_once(policy: TargetPolicy) -> int:
+    """How many calls must be able to run at the same time."""
+    most = 4
+    bulkhead: Any = getattr(policy, "bulkhead", None)
+    rate: Any = getattr(policy, "rate_limit", None)
+    if bulkhead is not None:
+        adaptive = getattr(bulkhead, "adaptive", None)
+        most = min(most, 1 if adaptive is not None else bulkhead.max_concurrent)
+    if rate is not None and rate.max_calls is not None:
+        most = min(most, rate.max_calls)
+    return most
+
+
+def _all_run(play: Play, number: int, what: str) -> Iterator[str]:
+    calls = [Call(_caller(play), _PLAN, f"calm {position}") for position in range(number)]
+    play.most_running = 0
+    play.make(calls)
+    wrong = [call for call in calls if not isinstance(call.value, Value) or call.value.made < call.begins]
+    for call in wrong:
+        yield f"in the calm, {what}: {call.name} of {number} got {call.error or call.value!r}"
+    if not wrong and play.most_running != number:
+        yield f"in the calm, {what}: {play.most_running} ran at once, not {number}"
+
+
+def _caller(play: Play) -> Caller:
+    """Someone like the first caller."""
+    return play.schedule.callers[0]

@@ -1,0 +1,170 @@
+"""Twenty thousand schedules of faults, and some that hypothesis chooses; ``make soak`` plays a million."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import itertools
+from random import Random
+from typing import Any
+from unittest import mock
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import pixel_llm.resilience.async_guard as async_guard_module
+from pixel_llm.resilience import CircuitBreaker
+from pixel_llm.resilience.cache import ResultCache
+from pixel_llm.resilience.counters import Counters
+from pixel_llm.resilience.retry import RetrySequence
+from soak import playing
+from soak.__main__ import describe
+from soak.drawing import draw_schedule
+from soak.judging import judge, ready
+from soak.running import run_batch
+
+#: 20 times 1,000 schedules.
+PARTS = range(20)
+
+
+class TestPromises:
+    @pytest.mark.parametrize("part", PARTS)
+    def test_hold_in_every_schedule(self, part):
+        """
+        Whatever attempts do, whoever goes on and whoever is cancelled: see the docstring of ``soak``.
+        """
+        tally = run_batch(1, range(part * 1000, (part + 1) * 1000))
+
+        assert not tally.failures, describe(1, *next(iter(_with_world(tally.failures))))
+        assert 1000 == tally.count
+
+    @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.randoms(use_true_random=False))
+    def test_hold_whatever_hypothesis_draws(self, chance: Random):
+        """
+        The same with hypothesis' choices, which are odder than chance, and which it makes simpler by itself.
+        """
+        with ready():
+            schedule = draw_schedule(chance)
+
+            assert [] == judge(schedule), schedule
+
+
+def _with_world(failures: dict[int, list[str]]) -> Any:
+    return ((number, None, found) for number, found in failures.items())
+
+
+# Code of the engine's that runs is stepped by its file's name.
+PLANTED = f"{playing._ENGINE}/planted.py"
+
+
+def planted(source: str, **names: Any) -> Any:
+    """The function in *source*, as if it stood in the engine."""
+    exec(compile(source, PLANTED, "exec"), names)
+    return names["planted"]
+
+
+def endless(self):
+    """A retry that knows no deadline."""
+    return 1e9
+
+
+def forgetful_release(self, permit=None):
+    """A breaker that never gets a trial's permit back unless the trial proves something."""
+
+
+def generous_acquire(self):
+    """A breaker that lets every trial through."""
+    limit, self.config = (
+        self.config,
+        mock.Mock(wraps=self.config, half_open_max_calls=99, cooldown=self.config.cooldown),
+    )
+    try:
+        return REAL_ACQUIRE(self)
+    finally:
+        self.config = limit
+
+
+REAL_ACQUIRE = CircuitBreaker.acquire
+
+
+def keeps_the_lock(self, key, value):
+    """A cache that does not let go of its lock when something goes wrong."""
+    self._lock.acquire()
+    if self.config.max_entries > 1:
+        self._lock.release()
+
+
+def ages_slowly(self, config, **options):
+    """A cache whose results live longer than they may."""
+    REAL_INIT(self, dataclasses.replace(config, ttl=config.ttl + 5), **options)
+
+
+REAL_INIT = ResultCache.__init__
+
+
+async def never_cut(step, suspended, *rest):
+    """An attempt that nothing ends in time."""
+    await async_guard_module.rest(step, suspended)
+
+
+async def swallowing(*args):
+    """An attempt in time, but what cancels it from outside gets lost."""
+    try:
+        await REAL_REST_WITHIN(*args)
+    except asyncio.CancelledError as error:
+        raise ConnectionError("lost") from error
+
+
+REAL_REST_WITHIN = async_guard_module.rest_within
+
+#: A counter that two threads can read before either writes.
+LOSES_COUNTS = """
+def planted(self, elapsed):
+    value = next(self.latencies[0])
+    self.latencies[0] = itertools.count(value)
+    value = value + 1
+    self.latencies[0] = itertools.count(value)
+"""
+
+
+class TestItself:
+    """Bugs put into the engine are found, so that silence means something."""
+
+    @pytest.mark.parametrize(
+        ("bug", "complaint"),
+        [
+            (mock.patch.object(CircuitBreaker, "release", forgetful_release), "in the calm, trial calls"),
+            (mock.patch.object(CircuitBreaker, "acquire", generous_acquire), "trial calls at once, though"),
+            (mock.patch.object(RetrySequence, "time_left", endless), "s is the longest"),
+            (mock.patch.object(ResultCache, "__init__", ages_slowly), "s old, the limit being"),
+            (mock.patch.object(ResultCache, "store", keeps_the_lock), "stuck: every thread waits"),
+            (mock.patch.object(async_guard_module, "rest_within", never_cut), "s is the longest"),
+            (mock.patch.object(async_guard_module, "rest_within", swallowing), "was cancelled, and ended with"),
+        ],
+    )
+    def test_finds_a_bug(self, bug, complaint):
+        """
+        A bug of each kind shows within a few thousand schedules.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(bug)
+            found = first_failures(3000)
+
+        assert any(complaint in text for texts in found for text in texts), found
+
+    def test_finds_a_race(self):
+        """
+        Two threads that step on each other's counter are found, though each step of theirs is right.
+        """
+        with mock.patch.object(Counters, "record_success", planted(LOSES_COUNTS, itertools=itertools)):
+            found = first_failures(3000)
+
+        assert any("the stack counts" in text for texts in found for text in texts), found
+
+
+def first_failures(count: int) -> list[list[str]]:
+    """What the first schedules that fail show."""
+    return list(run_batch(2, range(count)).failures.values())
