@@ -5,6 +5,7 @@ from pixel_llm.policy.loading import DEFAULT_PROFILE, LoadedPolicy, load_policy,
 from pixel_llm.policy.locating import find_folder, policy_files, profiles_in, shipped_folder
 from pixel_llm.policy.schema import build_schema, render_schema
 from pixel_llm.policy.secrets import Secret
+from pixel_llm.policy.sections.bulkhead import AdaptiveConfig, BulkheadConfig
 from pixel_llm.policy.sections.chaos import ChaosConfig, ChaosDelay, ChaosError, ChaosResult
 from pixel_llm.policy.sections.circuit_breaker import BreakerMode, CircuitBreakerConfig, WindowConfig
 from pixel_llm.policy.sections.document import PolicyConfig
@@ -12,6 +13,7 @@ from pixel_llm.policy.sections.encoder import Device, EncoderConfig, EncoderType
 from pixel_llm.policy.sections.fallback import CacheConfig, FallbackStep, FallbackStrategy
 from pixel_llm.policy.sections.lm_studio import GenerationConfig, LMStudioConfig, Vision
 from pixel_llm.policy.sections.logging import LogContent, LoggingConfig, LogLevel
+from pixel_llm.policy.sections.rate_limit import RateLimitConfig, TokenLimitConfig
 from pixel_llm.policy.sections.retry import Jitter, RetryConfig, RetryStrategy
 from pixel_llm.policy.sections.retry_budget import RetryBudgetConfig
 from pixel_llm.policy.sections.target import SYSTEM_TARGETS, TargetPolicy
@@ -20,7 +22,9 @@ from pixel_llm.policy.sections.timeout import TimeoutConfig
 __all__ = [
     "DEFAULT_PROFILE",
     "SYSTEM_TARGETS",
+    "AdaptiveConfig",
     "BreakerMode",
+    "BulkheadConfig",
     "CacheConfig",
     "ChaosConfig",
     "ChaosDelay",
@@ -40,12 +44,14 @@ __all__ = [
     "LogLevel",
     "LoggingConfig",
     "PolicyConfig",
+    "RateLimitConfig",
     "RetryBudgetConfig",
     "RetryConfig",
     "RetryStrategy",
     "Secret",
     "TargetPolicy",
     "TimeoutConfig",
+    "TokenLimitConfig",
     "Vision",
     "WindowConfig",
     "build_schema",

@@ -1,20 +1,26 @@
 """Configs in, guarded callables out. The only room with tenacity and pybreaker, each in one module."""
 
 from pixel_llm.policy import (
+    AdaptiveConfig,
     BreakerMode,
+    BulkheadConfig,
     CacheConfig,
     CircuitBreakerConfig,
     FallbackStep,
     FallbackStrategy,
     Jitter,
+    RateLimitConfig,
     RetryBudgetConfig,
     RetryConfig,
     RetryStrategy,
     TargetPolicy,
     TimeoutConfig,
+    TokenLimitConfig,
     WindowConfig,
 )
+from pixel_llm.resilience.admission import Admission
 from pixel_llm.resilience.breaker import CircuitBreaker, CircuitState
+from pixel_llm.resilience.bulkhead import Bulkhead
 from pixel_llm.resilience.cache import CachedResult, ResultCache
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock, SystemClock
 from pixel_llm.resilience.counters import Histogram, StackStats
@@ -22,12 +28,17 @@ from pixel_llm.resilience.guard import Guarded, guard
 from pixel_llm.resilience.keyed_breakers import KeyedBreakers
 from pixel_llm.resilience.limits import Limits, current_limits
 from pixel_llm.resilience.outcome import Outcome, SkippedStep
+from pixel_llm.resilience.rate_limit import RateLimit
 from pixel_llm.resilience.registry import find_function, register_function
 from pixel_llm.resilience.stack import Layer, Stack
 
 __all__ = [
     "SYSTEM_CLOCK",
+    "AdaptiveConfig",
+    "Admission",
     "BreakerMode",
+    "Bulkhead",
+    "BulkheadConfig",
     "CacheConfig",
     "CachedResult",
     "CircuitBreaker",
@@ -43,6 +54,8 @@ __all__ = [
     "Layer",
     "Limits",
     "Outcome",
+    "RateLimit",
+    "RateLimitConfig",
     "ResultCache",
     "RetryBudgetConfig",
     "RetryConfig",
@@ -53,6 +66,7 @@ __all__ = [
     "SystemClock",
     "TargetPolicy",
     "TimeoutConfig",
+    "TokenLimitConfig",
     "WindowConfig",
     "current_limits",
     "find_function",

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 from pixel_llm.policy.durations import format_duration
 from pixel_llm.policy.kinds import LONGEST_NAME, Duration, Flag, MapOf, Setting, Text, TextOr
+from pixel_llm.policy.sections.bulkhead import BulkheadConfig
 from pixel_llm.policy.sections.chaos import ChaosConfig
 from pixel_llm.policy.sections.circuit_breaker import CircuitBreakerConfig
 from pixel_llm.policy.sections.fallback import FALLBACK_CHAIN, FallbackStep
+from pixel_llm.policy.sections.rate_limit import RateLimitConfig
 from pixel_llm.policy.sections.retry import RetryConfig
 from pixel_llm.policy.sections.timeout import TimeoutConfig
 from pixel_llm.policy.settings import Section, setting
@@ -86,6 +88,18 @@ class TargetPolicy:
         default=None,
         example={"failure_threshold": 5, "cooldown": "60s"},
     )
+    rate_limit: RateLimitConfig | None = setting(
+        Section(RateLimitConfig),
+        "How many attempts may start, and how many tokens they may use, in any window of time.",
+        default=None,
+        example={"max_calls": 10, "period": "1s", "max_wait": "2s"},
+    )
+    bulkhead: BulkheadConfig | None = setting(
+        Section(BulkheadConfig),
+        "How many attempts may be under way at once, and how many may wait.",
+        default=None,
+        example={"max_concurrent": 4, "max_waiting": 16, "max_wait": "5s"},
+    )
     timeout: TimeoutConfig | None = setting(
         TextOr(Duration(), Section(TimeoutConfig), key="attempt"),
         "How long each attempt may take; a plain sync function with a timeout runs in a worker thread.",
@@ -117,6 +131,10 @@ class TargetPolicy:
             layers.append(("retry", self.retry.in_words()))
         if self.circuit_breaker is not None:
             layers.append(("circuit_breaker", self.circuit_breaker.in_words()))
+        if self.rate_limit is not None:
+            layers.append(("rate_limit", self.rate_limit.in_words()))
+        if self.bulkhead is not None:
+            layers.append(("bulkhead", self.bulkhead.in_words()))
         if self.timeout is not None:
             layers.append(("timeout", self.timeout.in_words()))
         if self.chaos is not None:

@@ -1,0 +1,200 @@
+"""
+What an attempt passes before it begins, where calls may have to queue.
+
+::
+
+    breaker: refuses now?  →  rate limit  →  bulkhead  →  rate limit again, if it waited  →  breaker's permit
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import Any, Protocol
+
+from pixel_llm.errors import ErrorCode, TimeoutError
+from pixel_llm.resilience.bulkhead import Bulkhead
+from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
+from pixel_llm.resilience.rate_limit import RateLimit
+
+
+class Gate(Protocol):
+    """What admission needs of a circuit breaker."""
+
+    @property
+    def closed_period(self) -> int:
+        """At least 0 while calls pass freely: then it is their permit. Else -1."""
+
+    def check(self) -> None:
+        """Raise CircuitBreakerOpen if a call would be refused now. Takes no permit."""
+
+    def acquire(self) -> int:
+        """A permit, or CircuitBreakerOpen."""
+
+
+class Admission:
+    """
+    The admission of the attempts of one target. Safe for concurrent use.
+
+    An open breaker refuses before anything queues. It is asked again when the bulkhead's slot is there, and only
+    then gives a permit, so a half-open breaker's permits are never held by those who queue. Whatever ends an
+    admission in between (a refusal, the deadline, cancellation) gives back all that it has got so far.
+
+    Args:
+        target: What messages call it.
+        clock: Where time comes from.
+        breaker: The target's circuit breaker, if it has one.
+        rate_limit: Its rate limit, if it has one.
+        bulkhead: Its bulkhead, if it has one.
+        on_queued: Told, after it got through, how many seconds an attempt waited in all.
+    """
+
+    __slots__ = ("_breaker", "_clock", "_on_queued", "_target", "bulkhead", "rate_limit")
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        breaker: Gate | None = None,
+        rate_limit: RateLimit | None = None,
+        bulkhead: Bulkhead | None = None,
+        on_queued: Callable[[float], None] | None = None,
+    ) -> None:
+        self._target = target
+        self._clock = clock
+        self._breaker = breaker
+        self._on_queued = on_queued
+        self.rate_limit = rate_limit
+        self.bulkhead = bulkhead
+
+    def enter_now(self) -> int | None:
+        """
+        Let an attempt begin if it needs not wait.
+
+        Returns:
+            What :meth:`enter` does; None if that one must wait.
+
+        Raises:
+            CircuitBreakerOpen: If the breaker refuses.
+        """
+        breaker, rate_limit, bulkhead = self._breaker, self.rate_limit, self.bulkhead
+        if breaker is not None and breaker.closed_period < 0:
+            breaker.check()
+        stamp = None
+        if rate_limit is not None:
+            stamp = rate_limit.try_enter()
+            if stamp is None:
+                return None
+        if bulkhead is not None and not bulkhead.try_enter():
+            self._undo(stamp, False)
+            return None
+        if breaker is None:
+            return 0
+        permit = breaker.closed_period
+        return permit if permit >= 0 else self._permit(stamp)
+
+    def enter(self, until: float = inf) -> int:
+        """
+        Let an attempt begin; wait in the calling thread for its turn and for a slot.
+
+        Args:
+            until: The moment of the call's deadline.
+
+        Returns:
+            The breaker's permit, 0 without a breaker; :meth:`leave` must follow.
+
+        Raises:
+            CircuitBreakerOpen: If the breaker refuses.
+            LimitExceeded: If the rate limit or the bulkhead does.
+            TimeoutError: If the deadline passes while it waits.
+        """
+        permit = self.enter_now()
+        if permit is not None:
+            return permit
+        rate_limit, bulkhead = self.rate_limit, self.bulkhead
+        stamp, has_slot, began = None, False, self._clock.monotonic()
+        try:
+            if rate_limit is not None:
+                stamp = rate_limit.enter(until)
+            turn = self._clock.monotonic()
+            if bulkhead is not None:
+                bulkhead.enter(until)
+                has_slot = True
+            self._check_time(until)
+            if rate_limit is not None:
+                # Given up before it is asked for anew: whatever happens, it isn't given up twice.
+                old, stamp = stamp, None
+                stamp = rate_limit.enter(until, max_wait=rate_limit.left_to_wait(turn - began), old=old)
+                self._check_time(until)
+        except BaseException:
+            self._undo(stamp, has_slot)
+            raise
+        return self._permit(stamp, began)
+
+    async def enter_async(self, until: float = inf) -> int:
+        """Like :meth:`enter`, but the calling task waits."""
+        permit = self.enter_now()
+        if permit is not None:
+            return permit
+        rate_limit, bulkhead = self.rate_limit, self.bulkhead
+        stamp, has_slot, began = None, False, self._clock.monotonic()
+        try:
+            if rate_limit is not None:
+                stamp = await rate_limit.enter_async(until)
+            turn = self._clock.monotonic()
+            if bulkhead is not None:
+                await bulkhead.enter_async(until)
+                has_slot = True
+            self._check_time(until)
+            if rate_limit is not None:
+                # Given up before it is asked for anew: whatever happens, it isn't given up twice.
+                old, stamp = stamp, None
+                stamp = await rate_limit.enter_async(until, max_wait=rate_limit.left_to_wait(turn - began), old=old)
+                self._check_time(until)
+        except BaseException:
+            self._undo(stamp, has_slot)
+            raise
+        return self._permit(stamp, began)
+
+    def leave(self, elapsed: float | None = None, ok: bool | None = None) -> None:
+        """
+        Give the slot back, once, when the attempt has really ended. Never blocks.
+
+        Args:
+            elapsed: Seconds that it took at the target; None if that proves nothing.
+            ok: True for a success, False for a sign of overload, None for neither; see :meth:`Bulkhead.leave`.
+        """
+        if self.bulkhead is not None:
+            self.bulkhead.leave(elapsed, ok)
+
+    def spend(self, result: Any) -> None:
+        """Charge the tokens that an attempt with this *result* has used. Never blocks, never raises."""
+        if self.rate_limit is not None:
+            self.rate_limit.charge(result)
+
+    def _permit(self, stamp: float | None, began: float | None = None) -> int:
+        breaker = self._breaker
+        try:
+            permit = 0
+            if breaker is not None:
+                permit = breaker.closed_period
+                if permit < 0:
+                    permit = breaker.acquire()
+        except BaseException:
+            self._undo(stamp, self.bulkhead is not None)
+            raise
+        if began is not None and self._on_queued is not None:
+            self._on_queued(self._clock.monotonic() - began)
+        return permit
+
+    def _check_time(self, until: float) -> None:
+        if self._clock.monotonic() >= until:
+            text = "the deadline has passed while the call waited for its turn"
+            raise TimeoutError(text, error_code=ErrorCode.ERR_TIMEOUT_DEADLINE, target=self._target)
+
+    def _undo(self, stamp: float | None, has_slot: bool) -> None:
+        if has_slot and self.bulkhead is not None:
+            self.bulkhead.leave()
+        if stamp is not None and self.rate_limit is not None:
+            self.rate_limit.cancel(stamp)
