@@ -46,9 +46,9 @@ class AsyncRoad:
     def __init__(self, stack: Stack, function: Callable[..., Any], options: GuardOptions) -> None:
         self.stack = stack
         self._make_key, self._keep = options.key_maker(stack), options.keeper(stack)
-        self._function = function
+        self._function = function if stack.chaos is None else stack.chaos.around_async(function)
         # What the short road needs.
-        self.gate = stack.gate if self._make_key is None else NO_SHORT_ROAD
+        self.gate = stack.gate if self._make_key is None and self._function is function else NO_SHORT_ROAD
         self.latencies, self.terms = stack.counters.latencies, stack.terms
         self.deadline, timeout = stack.deadline, stack.attempt_timeout
         self.ends_after = stack.deadline if timeout is None else min(stack.deadline, timeout)

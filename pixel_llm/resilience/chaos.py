@@ -111,7 +111,7 @@ class Chaos:
 
         return chaotic
 
-    def around_async(self, function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def around_async(self, function: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
         """*function*, a coroutine function, with faults injected."""
 
         @functools.wraps(function)

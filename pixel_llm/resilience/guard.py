@@ -69,11 +69,7 @@ def guard(
     options = GuardOptions(key, cooperative, cacheable)
     is_async = any(inspect.iscoroutinefunction(body) for body in _bodies(function))
     make: Callable[..., Any] = guard_async if is_async else guard_sync
-    called: Callable[..., Any] = function
-    if stack.chaos is not None:
-        called = stack.chaos.around_async(called) if is_async else stack.chaos.around(function)
-    guarded = make(stack, called, options)
-    guarded.__wrapped__ = function
+    guarded = make(stack, function, options)
     return cast("Guarded[P, R]", GuardedMethod(guarded) if _stands_in_a_class(function) else guarded)
 
 

@@ -6,7 +6,14 @@ import contextlib
 from math import inf
 from typing import Any
 
-from pixel_llm.errors import AttemptRecord, CircuitBreakerOpen, ErrorCode, PixelLMError, classify_error
+from pixel_llm.errors import (
+    AttemptRecord,
+    CircuitBreakerOpen,
+    ErrorCode,
+    LimitExceeded,
+    PixelLMError,
+    classify_error,
+)
 from pixel_llm.events import (
     AttemptFailed,
     CallFailed,
@@ -166,6 +173,8 @@ def _refused_by(error: Exception) -> tuple[str, str]:
     """The layer that refused a call with *error*, and that as the reason why it failed."""
     if isinstance(error, CircuitBreakerOpen):
         return "circuit_breaker", "the circuit breaker refused"
+    if isinstance(error, LimitExceeded) and error.details.get("refused_by") == "timeout":
+        return "timeout", "too many threads run on after their time"
     return "deadline", "the deadline has passed"
 
 

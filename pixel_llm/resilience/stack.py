@@ -13,13 +13,15 @@ from __future__ import annotations
 import builtins
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
 from math import inf
 from typing import Any
 
 from pixel_llm.errors import ErrorCode, TimeoutError, classify_error, http_status
 from pixel_llm.events import CircuitStateChanged, Event, Listener
-from pixel_llm.policy import FallbackStep, TargetPolicy
+from pixel_llm.policy import FallbackStep, TargetPolicy, TimeoutConfig
 from pixel_llm.policy.sections.matching import SERVED_BY_DEFAULT, ErrorMatcher
+from pixel_llm.resilience.abandoned import AbandonedThreads
 from pixel_llm.resilience.breaker import CircuitBreaker, CircuitState
 from pixel_llm.resilience.call import Call
 from pixel_llm.resilience.chaos import Chaos
@@ -92,6 +94,12 @@ class Stack:
         self.terms, self._inherited_terms = Terms(clock, connect), Terms(clock, connect, inherited=True)
         #: Takes the events, if anybody does.
         self.listener = emit
+
+    @cached_property
+    def abandoned_threads(self) -> AbandonedThreads:
+        """Its threads that run on although their callers have left."""
+        limit = (self.policy.timeout or TimeoutConfig()).max_abandoned_threads
+        return AbandonedThreads(self.target, limit, clock=self.clock, report=self.report)
 
     def describe(self) -> tuple[Layer, ...]:
         """The layers that are there, outermost first, the call itself last."""

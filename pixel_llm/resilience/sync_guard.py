@@ -10,6 +10,7 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
 from pixel_llm.errors import PixelLMError, ValidationError
+from pixel_llm.resilience.abandoned import AbandonedThreads
 from pixel_llm.resilience.call import Call
 from pixel_llm.resilience.limits import NO_TERMS, lift, reset_published, set_published
 from pixel_llm.resilience.no_breaker import NO_SHORT_ROAD
@@ -17,7 +18,7 @@ from pixel_llm.resilience.options import GuardOptions
 from pixel_llm.resilience.outcome import Outcome
 from pixel_llm.resilience.recovery import Recovery, refuse
 from pixel_llm.resilience.stack import Stack
-from pixel_llm.resilience.worker import in_worker
+from pixel_llm.resilience.worker import InWorker
 
 #: The caller's limits, where there is no caller.
 _NOBODY = Token.MISSING
@@ -46,6 +47,7 @@ class SyncRoad:
         "_function",
         "_keep",
         "_make_key",
+        "_threads",
         "deadline",
         "ends_after",
         "gate",
@@ -57,12 +59,14 @@ class SyncRoad:
     def __init__(self, stack: Stack, function: Callable[..., Any], options: GuardOptions) -> None:
         self.stack = stack
         self._make_key, self._keep = options.key_maker(stack), options.keeper(stack)
-        # A plain function can't be interrupted: a timeout buys it a thread, a deadline alone is
-        # checked between attempts.
-        threaded = stack.attempt_timeout is not None and not options.cooperative
-        self._function = in_worker(stack, function) if threaded else function
+        self._function = function if stack.chaos is None else stack.chaos.around(function)
+        self._threads: AbandonedThreads | None = None
+        if stack.attempt_timeout is not None and not options.cooperative:
+            # A plain function can't be interrupted: a timeout buys it a thread, a deadline alone is
+            # checked between attempts.
+            self._function, self._threads = InWorker(stack, self._function), stack.abandoned_threads
         # What the short road needs.
-        self.gate = stack.gate if self._make_key is None and not threaded else NO_SHORT_ROAD
+        self.gate = stack.gate if self._make_key is None and self._function is function else NO_SHORT_ROAD
         self.latencies, self.terms = stack.counters.latencies, stack.terms
         self.deadline, timeout = stack.deadline, stack.attempt_timeout
         self.ends_after = stack.deadline if timeout is None else min(stack.deadline, timeout)
@@ -81,6 +85,8 @@ class SyncRoad:
             while True:
                 if failure is None:
                     try:
+                        if self._threads is not None:
+                            self._threads.check()
                         permit = stack.enter(call)
                     except PixelLMError as refusal:
                         if recovery is None and stack.refusal_is_final:

@@ -67,6 +67,10 @@ MESSAGES = {
         "policy.yaml:4:30: targets.lm_studio.chat.deadline: warning: only 2 of 3 attempts can begin: the waits alone "
         "take 6s, and the deadline is 5s [PL108]"
     ),
+    "PL110": (
+        "policy.yaml:2:74: targets.billing.charge.timeout.max_abandoned_threads: warning: no thread is ever abandoned: "
+        "only `attempt` makes calls leave a thread behind [PL110]"
+    ),
     "PL201": (
         "policy.yaml:3:60: targets.pixel_llm.generate.retry.max_attempts: warning: one call of pixel_llm.generate "
         "can become 20 requests to LM Studio, more than 10: lower max_attempts (4 attempts, each with 5 of "

@@ -7,9 +7,22 @@ import weakref
 
 import pytest
 
-from pixel_llm.errors import ConnectionError, ErrorCode, TimeoutError
-from pixel_llm.policy import CircuitBreakerConfig, TargetPolicy, TimeoutConfig
+from pixel_llm.errors import ConnectionError, ErrorCode, LimitExceeded, TimeoutError
+from pixel_llm.events import AbandonedThreadEnded, CallRefused, ThreadAbandoned
+from pixel_llm.policy import (
+    CircuitBreakerConfig,
+    FallbackStep,
+    FallbackStrategy,
+    RetryConfig,
+    RetryStrategy,
+    TargetPolicy,
+    TimeoutConfig,
+)
 from pixel_llm.resilience import CircuitState, Stack, current_limits, guard
+from pixel_llm.resilience.job import WaitingJob
+from pixel_llm.resilience.limits import reset_published, set_published
+from pixel_llm.resilience.worker import InWorker
+from pixel_llm.testing import VirtualClock
 
 
 @pytest.fixture
@@ -18,6 +31,12 @@ def release():
     event = threading.Event()
     yield event
     event.set()
+
+
+def until(predicate):
+    """Wait, without sleeping, until *predicate* holds."""
+    event = threading.Event()
+    return any(predicate() or event.wait(0.005) for _ in range(2000))
 
 
 @pytest.fixture
@@ -202,12 +221,144 @@ class TestWorker:
                 timed(hang)()
             release.set()
             raised.wait(10)
-            thread, reference = seen
-            thread.join(10)
+            _, reference = seen
 
-            assert reference() is None
+            assert until(lambda: reference() is None)
         finally:
             gc.enable()
+
+
+class TestAbandonedThreads:
+    @pytest.fixture
+    def hanging(self, make_stack, clock, release):
+        """A function that hangs at its first calls, behind a stack that lets two threads be abandoned."""
+
+        def hanging(hangs=99, **layers):
+            calls = []
+
+            def hang():
+                calls.append(1)
+                if len(calls) <= hangs:
+                    clock.advance(30)
+                    release.wait(10)
+                return "value"
+
+            stack = make_stack(timeout=TimeoutConfig(attempt=30.0, max_abandoned_threads=2), **layers)
+            return stack, guard(stack, hang), calls
+
+        return hanging
+
+    def test_are_limited(self, hanging, release, events):
+        """
+        When so many threads run on, the next call is refused at once; when one has ended, it is let in.
+        """
+        stack, guarded, calls = hanging(hangs=2)
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                guarded()
+        with pytest.raises(LimitExceeded) as caught:
+            guarded()
+
+        assert ErrorCode.ERR_LIMIT_BULKHEAD is caught.value.error_code
+        assert "shop.pay: 2 threads run on after the time was up" in str(caught.value)
+        assert (2, 2, 0) == (stack.abandoned_threads.count, len(calls), caught.value.attempts or 0)
+        assert [1, 2] == [event.running for event in events if type(event) is ThreadAbandoned]
+        assert ["timeout"] == [event.layer for event in events if type(event) is CallRefused]
+        assert "too many threads run on after their time" == events[-1].reason
+
+        release.set()
+
+        assert until(lambda: stack.abandoned_threads.count == 0)
+        assert "value" == guarded()
+        assert until(lambda: len([event for event in events if type(event) is AbandonedThreadEnded]) == 2)
+
+    def test_end_the_retries(self, hanging):
+        """
+        A retry is refused as well, and the refusal knows what the attempts before it failed of.
+        """
+        retry = RetryConfig(strategy=RetryStrategy.IMMEDIATE, max_attempts=5)
+        _, guarded, calls = hanging(retry=retry, idempotent=True)
+        with pytest.raises(LimitExceeded) as caught:
+            guarded()
+
+        assert 2 == len(calls) == caught.value.attempts
+        assert isinstance(caught.value.__cause__, TimeoutError)
+
+    def test_refusal_is_neutral_and_has_a_fallback(self, hanging):
+        """
+        The breaker counts no refusal, and the fallback serves for it.
+        """
+        stack, guarded, _ = hanging(
+            circuit_breaker=CircuitBreakerConfig(failure_threshold=3),
+            fallback=(FallbackStep(FallbackStrategy.DEFAULT_VALUE, value="sorry"),),
+        )
+        served = [guarded() for _ in range(6)]
+
+        assert ["sorry"] * 6 == served
+        assert (CircuitState.CLOSED, 2) == (stack.breaker.state, stack.breaker.failures)
+
+    def test_leave_cooperative_functions_alone(self, hanging):
+        """
+        What needs no thread is not refused for those that run on.
+        """
+        stack, guarded, _ = hanging()
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                guarded()
+
+        assert "value" == guard(stack, lambda: "value", cooperative=True)()
+
+    def test_one_left_by_an_interruption(self, make_stack, release):
+        """
+        A thread whose caller was interrupted while it waited is abandoned, too.
+        """
+
+        class Interrupted(VirtualClock):
+            def patience(self, seconds):
+                raise KeyboardInterrupt
+
+        stack = Stack("shop.pay", TargetPolicy(timeout=TimeoutConfig(attempt=30.0)), clock=Interrupted())
+        with pytest.raises(KeyboardInterrupt):
+            guard(stack, lambda: release.wait(10))()
+
+        assert 1 == stack.abandoned_threads.count
+
+    def test_ends_while_it_is_being_left(self, make_stack, clock, monkeypatch):
+        """
+        A function that ends at the very moment its caller would leave has given its result in time.
+        """
+        ended = threading.Event()
+        monkeypatch.setattr(WaitingJob, "wait", lambda job, ends, clock: ended.wait(10) and False)
+        stack = make_stack(timeout=TimeoutConfig(attempt=30.0))
+        worker = InWorker(stack, lambda: "value")
+
+        assert "value" == worker.run((), {}, on_end=lambda error: ended.set())
+        assert 0 == stack.abandoned_threads.count
+
+    def test_the_end_is_told_late(self, make_stack, clock, release):
+        """
+        Who asked to be told of the end is told when the thread ends, not when the caller leaves.
+        """
+        told = []
+        stack = make_stack(timeout=TimeoutConfig(attempt=30.0))
+
+        def hang():
+            clock.advance(30)
+            release.wait(10)
+
+        worker = InWorker(stack, hang)
+        token = set_published(stack.limits_of(stack.begin((), {}, None, clock.monotonic())))
+        try:
+            with pytest.raises(TimeoutError):
+                worker.run((), {}, on_end=told.append)
+        finally:
+            reset_published(token)
+
+        assert [] == told
+
+        release.set()
+
+        assert until(lambda: told == [None])
 
 
 class TestNoWorker:

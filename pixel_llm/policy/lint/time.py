@@ -8,7 +8,7 @@ from pixel_llm.errors import ProblemSeverity
 from pixel_llm.policy.bounds import GENERATE, INSIDE_GENERATE
 from pixel_llm.policy.lint.attempts import longest_waits, possible_attempts
 from pixel_llm.policy.lint.origins import is_in_own_section, nearest
-from pixel_llm.policy.lint.rule import Finding, Rule, targets
+from pixel_llm.policy.lint.rule import Finding, Rule, is_written, targets
 from pixel_llm.policy.lint.samples import chat
 from pixel_llm.policy.lint.wording import duration
 from pixel_llm.policy.loading import LoadedPolicy
@@ -136,6 +136,13 @@ def _retry_after_over_deadline(loaded: LoadedPolicy) -> Iterator[Finding]:
             )
 
 
+def _no_thread_to_abandon(loaded: LoadedPolicy) -> Iterator[Finding]:
+    for name, target in targets(loaded):
+        path = ("targets", name, "timeout", "max_abandoned_threads")
+        if target.timeout is not None and target.timeout.attempt is None and is_written(loaded, path):
+            yield Finding(path, "no thread is ever abandoned: only `attempt` makes calls leave a thread behind")
+
+
 RULES = (
     Rule(
         id="PL101",
@@ -223,5 +230,15 @@ RULES = (
         bad=chat("deadline: 5s, retry: {strategy: fixed_delay, initial_delay: 3s, jitter: none}"),
         good=chat("deadline: 9s, retry: {strategy: fixed_delay, initial_delay: 3s, jitter: none}"),
         check=_attempts_never_begin,
+    ),
+    Rule(
+        id="PL110",
+        name="A limit on abandoned threads where none is abandoned",
+        severity=ProblemSeverity.WARNING,
+        why="Only `timeout.attempt` has plain sync functions run in worker threads, which can be left behind.",
+        mend="Add `attempt`, or leave `max_abandoned_threads` out.",
+        bad="targets: {billing.charge: {timeout: {connect: 1s, max_abandoned_threads: 4}}}",
+        good="targets: {billing.charge: {timeout: {attempt: 5s, connect: 1s, max_abandoned_threads: 4}}}",
+        check=_no_thread_to_abandon,
     ),
 )
