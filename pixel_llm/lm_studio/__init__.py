@@ -5,6 +5,7 @@ from pixel_llm.lm_studio.payload import ChatRequest, chat_payload, request_key
 from pixel_llm.lm_studio.policy_transport import (
     AsyncPolicyTransport,
     DoubleRetryWarning,
+    HTTPReply,
     PolicyTransport,
     error_behind,
 )
@@ -16,6 +17,7 @@ __all__ = [
     "ChatReply",
     "ChatRequest",
     "DoubleRetryWarning",
+    "HTTPReply",
     "LMStudioClient",
     "LimitedAsyncTransport",
     "LimitedTransport",

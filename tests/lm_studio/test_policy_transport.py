@@ -13,10 +13,12 @@ import pytest
 from under_policy import CHAT, QUESTION, TARGET, policies_of
 
 import pixel_llm
-from pixel_llm import AsyncPolicyTransport, PolicyError, PolicyTransport, ValidationError, error_behind
+from pixel_llm import AsyncPolicyTransport, PolicyError, PolicyTransport, RetryExhausted, ValidationError, error_behind
 from pixel_llm.errors import ErrorCode
+from pixel_llm.lm_studio import HTTPReply
 from pixel_llm.lm_studio.policy_transport import reading
 from pixel_llm.lm_studio.policy_transport.bodies import close_forgotten
+from pixel_llm.lm_studio.policy_transport.shared import _reply_behind
 from pixel_llm.testing import (
     Answer,
     Drip,
@@ -216,14 +218,14 @@ class TestFailures:
 
     def test_an_endless_error_page_is_cut(self, any_clients, serve, raw, monkeypatch):
         """
-        An error text of more than can be held is no answer.
+        Of an error text of more than can be held only the status is left.
         """
         monkeypatch.setattr(reading, "LARGEST_HELD_BODY", 1000)
         server = serve(raw.reply_with(*[raw.http(b"x" * 2000, "500 Oh", kind="text/html")] * 3))
-        error = any_clients.send(any_clients.transport(policies_of()), server.address)
+        response = any_clients.send(any_clients.transport(policies_of()), server.address)
 
-        assert type(error) is any_clients.library.TransportError
-        assert "more than 1000 bytes" in str(error)
+        assert 500 == response.status_code
+        assert "more than 1000 bytes" in response.json()["error"]["message"]
 
     def test_connections_are_given_back(self, clients, serve, raw):
         """
@@ -559,7 +561,9 @@ class TestFallback:
         """
         policies = policies_of(fallback=[{"default_value": "Nothing."}])
 
-        with pytest.raises(ValidationError, match="default_value, which is no HTTP response: give make_response="):
+        with pytest.raises(
+            ValidationError, match="serves default_value, which is no HTTP response: give make_response="
+        ):
             clients.transport(policies)
 
     def test_made_response(self, any_clients):
@@ -593,6 +597,38 @@ class TestFallback:
 
         assert isinstance(error, ValidationError)
         assert "make_response= must give an HTTP response (got None)" in str(error)
+
+    def test_injected_errors_are_answers(self, any_clients):
+        """
+        An error that the policy injects has the status with which a server would say it.
+        """
+        policies = policies_of(chaos={"error": {"rate": 1, "codes": ["ERR_API_RATE_LIMIT"]}}, retry=THREE)
+        with ScriptedLMStudio() as server:
+            response = any_clients.send(any_clients.transport(policies), server.base_url + CHAT)
+
+        assert (429, "ERR_API_RATE_LIMIT") == (response.status_code, response.json()["error"]["code"])
+        assert 3 == response.extensions["pixel_llm"]["attempts"]
+        assert () == server.requests
+
+    def test_injected_connection_errors(self, any_clients):
+        """
+        And one that no server says has the exception of a connection.
+        """
+        policies = policies_of(chaos={"error": {"rate": 1, "codes": ["ERR_CONN_REFUSED"]}})
+        error = any_clients.send(any_clients.transport(policies), "http://127.0.0.1:1/")
+
+        assert type(error) is any_clients.library.ConnectError
+
+    def test_injected_results(self, clients):
+        """
+        An injected value needs a maker, as one of a fallback does.
+        """
+        policies = policies_of(chaos={"result": {"rate": 1, "value": "Nothing."}})
+        with pytest.raises(ValidationError, match="serves chaos: result"):
+            clients.transport(policies)
+
+        transport = clients.transport(policies, make_response=lambda request, value: httpx.Response(200, text=value))
+        assert "Nothing." == clients.send(transport, "http://127.0.0.1:1/").text
 
     def test_cache(self, any_clients):
         """
@@ -754,8 +790,12 @@ class TestMaking:
         with pytest.raises(PolicyError, match=r"no target 'shop.aks'; did you mean"):
             PolicyTransport(policies_of(), "shop.aks")
 
+    def test_a_class_is_no_transport(self):
+        with pytest.raises(ValidationError, match="must be a transport with"):
+            PolicyTransport(policies_of(), TARGET, httpx.HTTPTransport)
+
     def test_no_transport(self):
-        with pytest.raises(ValidationError, match=r"wrapped= must have handle_request\(\)"):
+        with pytest.raises(ValidationError, match=r"must be a transport with handle_request\(\)"):
             PolicyTransport(policies_of(), TARGET, httpx.AsyncHTTPTransport())
 
     def test_wrong_world(self):
@@ -775,6 +815,35 @@ class TestMaking:
 
     def test_repr(self, clients):
         assert f"{TARGET!r} over <" in repr(clients.transport(policies_of()))
+
+
+class TestHTTPReply:
+    """What functions that a policy names get to see."""
+
+    def test_reads_like_a_response(self):
+        body = b'{"usage": {"total_tokens": 7}}'
+        headers = ((b"Content-Type", b"application/json; charset=utf-8"), (b"Content-Encoding", b"gzip"))
+        reply = HTTPReply(200, headers, gzip.compress(body))
+
+        assert (body, {"total_tokens": 7}) == (reply.content, reply.usage)
+        assert "gzip" == reply.headers["content-encoding"]
+
+    @pytest.mark.parametrize(
+        ("kind", "body"), [(b"text/plain", b'{"usage": 1}'), (b"application/json", b"[1]"), (b"application/json", b"{")]
+    )
+    def test_no_usage(self, kind, body):
+        assert HTTPReply(200, ((b"content-type", kind),), body).usage is None
+
+    def test_results_that_were_rejected(self):
+        """
+        When retries on results are used up the client gets the last result.
+        """
+        error = RetryExhausted()
+        error.last_result = reply = HTTPReply(200, ())
+        assert reply is _reply_behind(error)
+
+        error.last_result = "something else"
+        assert _reply_behind(error) is None
 
 
 class TestEverywhere:

@@ -8,7 +8,7 @@ import httpx
 
 from pixel_llm.errors import APIError
 from pixel_llm.lm_studio.policy_transport.bodies import Pace, Rest
-from pixel_llm.lm_studio.policy_transport.judging import Reply, media_type
+from pixel_llm.lm_studio.policy_transport.reply import HTTPReply, media_type
 from pixel_llm.lm_studio.replies import RawReply, nonsense_in
 
 #: Bodies of up to this many bytes are held in memory: answers, so that a broken one fails its attempt, and
@@ -16,44 +16,44 @@ from pixel_llm.lm_studio.replies import RawReply, nonsense_in
 LARGEST_HELD_BODY = 16 * 1024 * 1024
 
 
-def read(response: Any, pace: Pace) -> Reply:
+def read(response: Any, pace: Pace) -> HTTPReply:
     """Read the body of *response* if it belongs to the attempt."""
     try:
         chunks = iter(response.stream)
         if not _is_held(response.status_code, response.headers):
-            return Reply.of(response, rest=Rest(b"", chunks, response, pace))
+            return HTTPReply.of(response, rest=Rest(b"", chunks, response, pace))
         body = bytearray()
         for chunk in chunks:
             body += chunk
             if len(body) > LARGEST_HELD_BODY:
                 if response.status_code >= 400:
                     raise _too_long(response, pace.address)
-                return Reply.of(response, rest=Rest(bytes(body), chunks, response, pace))
+                return HTTPReply.of(response, rest=Rest(bytes(body), chunks, response, pace))
     except BaseException:
         response.close()
         raise
     response.close()
-    return Reply.of(response, bytes(body))
+    return HTTPReply.of(response, bytes(body))
 
 
-async def read_async(response: Any, pace: Pace) -> Reply:
+async def read_async(response: Any, pace: Pace) -> HTTPReply:
     """The async twin of :func:`read`."""
     try:
         chunks = aiter(response.stream)
         if not _is_held(response.status_code, response.headers):
-            return Reply.of(response, rest=Rest(b"", chunks, response, pace))
+            return HTTPReply.of(response, rest=Rest(b"", chunks, response, pace))
         body = bytearray()
         async for chunk in chunks:
             body += chunk
             if len(body) > LARGEST_HELD_BODY:
                 if response.status_code >= 400:
                     raise _too_long(response, pace.address)
-                return Reply.of(response, rest=Rest(bytes(body), chunks, response, pace))
+                return HTTPReply.of(response, rest=Rest(bytes(body), chunks, response, pace))
     except BaseException:
         await response.aclose()
         raise
     await response.aclose()
-    return Reply.of(response, bytes(body))
+    return HTTPReply.of(response, bytes(body))
 
 
 def _is_held(status: int, headers: httpx.Headers) -> bool:

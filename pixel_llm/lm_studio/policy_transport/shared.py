@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Callable
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 import httpx
 
-from pixel_llm.errors import PixelLMError, ValidationError
+from pixel_llm.errors import APIError, PixelLMError, RetryExhausted, ValidationError
 from pixel_llm.lm_studio.endpoint import public_address
 from pixel_llm.lm_studio.policy_transport.bodies import OnceBody, Pace, close_forgotten
 from pixel_llm.lm_studio.policy_transport.edge import EXTENSION, DoubleRetryWarning, as_transport_error
 from pixel_llm.lm_studio.policy_transport.families import build_response, family_of, rebuild_request, stream_class
-from pixel_llm.lm_studio.policy_transport.judging import AnsweredWithError, Reply, judge
+from pixel_llm.lm_studio.policy_transport.judging import judge
 from pixel_llm.lm_studio.policy_transport.own import OwnAsyncTransport, OwnTransport
+from pixel_llm.lm_studio.policy_transport.reply import AnsweredWithError, HTTPReply
 from pixel_llm.lm_studio.policy_transport.sending import fingerprint, held_body, is_spent, secret_of, shortened
 from pixel_llm.lm_studio.translation import translate
 from pixel_llm.lm_studio.transport import LimitedAsyncTransport, LimitedTransport
@@ -29,6 +31,8 @@ MakeResponse = Callable[[Any, Any], Any]
 
 #: What httpx demands where nobody said anything; a request with these timeouts has none of its own.
 _UNSAID = httpx.Timeout(5.0).as_dict()
+#: Whose code lies between a transport and the program that uses its client.
+_LIBRARIES = frozenset({"pixel_llm", "httpx", "httpx2", "openai", "anthropic"})
 #: Transports whose sockets end with the current limits.
 _LIMITED = (OwnTransport, OwnAsyncTransport, LimitedTransport, LimitedAsyncTransport)
 
@@ -62,7 +66,7 @@ class UnderPolicy:
             raise self._wrong(f"the first argument must be what load_policies() gives (got {policies!r})")
         layers = {layer.name: layer.settings for layer in policies.describe(target)}
         self._rules_time_or_attempts = bool({"retry", "deadline"} & set(layers))
-        self._check_fallback([step["strategy"] for step in layers.get("fallback", {}).get("steps", ())])
+        self._check_values(layers)
         self._guarded = policies.wrap(
             target, attempt, key=fingerprint, cooperative=self._limited, cacheable=_is_cacheable
         )
@@ -74,20 +78,28 @@ class UnderPolicy:
         return ValidationError(f"{type(self).__name__}({self.target!r}): {text}")
 
     def _check_wrapped(self) -> None:
-        if not hasattr(self._inner, self._handler):
-            raise self._wrong(f"wrapped= must have {self._handler}() (got {self._inner!r}); or use {self._twin}")
+        if isinstance(self._inner, type) or not hasattr(self._inner, self._handler):
+            raise self._wrong(
+                f"wrapped= must be a transport with {self._handler}() (got {self._inner!r}), or use {self._twin}"
+            )
         if getattr(getattr(self._inner, "_pool", None), "_retries", 0):
             raise self._wrong(
                 "wrapped= retries connections by itself, which multiplies with the policy's attempts: make it with"
                 " retries=0"
             )
 
-    def _check_fallback(self, strategies: list[str]) -> None:
-        values = [name for name in strategies if name in ("default_value", "none")]
-        if values and self._make_response is None:
+    def _check_values(self, layers: dict[str, dict[str, Any]]) -> None:
+        """Values of the policy are no responses: it must be known how they become some."""
+        if self._make_response is not None:
+            return
+        steps = [step["strategy"] for step in layers.get("fallback", {}).get("steps", ())]
+        served = next((name for name in steps if name in ("default_value", "none")), None)
+        if served is None and layers.get("chaos", {}).get("result") is not None:
+            served = "chaos: result"
+        if served is not None:
             raise self._wrong(
-                f"the target's fallback serves {values[0]}, which is no HTTP response: give make_response=, a function"
-                " that makes one from the request and the value, or take the step out of the policy",
+                f"the target's policy serves {served}, which is no HTTP response: give make_response=, a function"
+                " that makes one from the request and the value, or take it out of the policy"
             )
 
     # From a request to an attempt
@@ -103,7 +115,7 @@ class UnderPolicy:
             " policy's and go on past its deadline. Turn them off, such as openai.OpenAI(max_retries=0, …)"
         )
         logging.getLogger("pixel_llm").warning("%s", text)
-        warnings.warn(text, DoubleRetryWarning, stacklevel=3)
+        warnings.warn(text, DoubleRetryWarning, stacklevel=_users_level())
 
     def _prepare(self, request: Any) -> Any:
         """The request as the transport below takes it, with a body that knows whether it can be sent again."""
@@ -113,6 +125,8 @@ class UnderPolicy:
         if body is None:
             base = getattr(family, self._stream_base)
             return rebuild_request(request, family, stream_class(OnceBody, base)(request.stream), request.extensions)
+        if family_of(request) is family:
+            return request
         prepared = rebuild_request(request, family, family.ByteStream(body), request.extensions)
         prepared.read()
         return prepared
@@ -140,7 +154,7 @@ class UnderPolicy:
         ours.repeatable = not is_spent(prepared)
         return ours
 
-    def _judged(self, reply: Reply, prepared: Any) -> Reply:
+    def _judged(self, reply: HTTPReply, prepared: Any) -> HTTPReply:
         """*reply*, if it is a result; else it is raised."""
         error = judge(reply, public_address(prepared.url), secret_of(prepared), error_bodies=self._error_bodies)
         if error is None:
@@ -154,7 +168,7 @@ class UnderPolicy:
     def _answer(self, outcome: Outcome[Any], request: Any) -> Any:
         """The response for a call that succeeded, or that a fallback served."""
         reply = outcome.value
-        if not isinstance(reply, Reply):
+        if not isinstance(reply, HTTPReply):
             reply = self._made(reply, request)
         return self._respond(
             reply,
@@ -165,14 +179,14 @@ class UnderPolicy:
             error=outcome.error,
         )
 
-    def _made(self, value: Any, request: Any) -> Reply:
+    def _made(self, value: Any, request: Any) -> HTTPReply:
         if not hasattr(value, "status_code"):
             if self._make_response is None:
-                raise self._wrong(f"the target's fallback served {value!r}, which is no HTTP response")
+                raise self._wrong(f"the target's policy served {value!r}, which is no HTTP response")
             value = self._make_response(request, value)
         if not hasattr(value, "status_code"):
             raise self._wrong(f"make_response= must give an HTTP response (got {value!r})")
-        return Reply.made(value)
+        return HTTPReply.made(value)
 
     def _failed(self, error: PixelLMError, request: Any) -> Any:
         """
@@ -181,33 +195,49 @@ class UnderPolicy:
         Raises:
             Exception: The client's own exception, with *error* as its cause, where there was no response.
         """
-        answer = _answer_behind(error)
-        if answer is not None:
-            return self._respond(
-                answer.reply, request, served_by="call", degraded=False, attempts=error.attempts, error=error
-            )
+        reply = _reply_behind(error)
+        if reply is not None:
+            return self._respond(reply, request, served_by="call", degraded=False, attempts=error.attempts, error=error)
         family = family_of(request) or httpx
         if isinstance(error, ValidationError) and family_of(error.__cause__) is None:
             raise error  # a mistake in the program, not in the transport
         raise as_transport_error(error, family, request) from error
 
-    def _respond(self, reply: Reply, request: Any, **story: Any) -> Any:
+    def _respond(self, reply: HTTPReply, request: Any, **story: Any) -> Any:
         family = family_of(request) or httpx
         stream: Any = reply.body
         if reply.rest is not None:
             stream = stream_class(self._live, getattr(family, self._stream_base))(reply.rest, family)
         if story["error"] is not None:
             story["error"].with_traceback(None)  # its frames would live as long as the response
-        return build_response(family, reply.status, reply.headers, stream, {**reply.extensions, EXTENSION: story})
+        return build_response(
+            family, reply.status_code, reply.raw_headers, stream, {**reply.extensions, EXTENSION: story}
+        )
 
 
-def _answer_behind(error: BaseException | None) -> AnsweredWithError | None:
+def _users_level() -> int:
+    """How many frames the code that uses the client is away from who warns; 1 if that is not to be found."""
+    depth = 1
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in _LIBRARIES:
+            return depth
+        frame, depth = frame.f_back, depth + 1
+    return 1
+
+
+def _reply_behind(error: BaseException | None) -> HTTPReply | None:
+    """The last answer of the call that ended in *error*; refusals lead to the failure before them."""
     while isinstance(error, PixelLMError):
         if isinstance(error, AnsweredWithError):
-            return error
+            return error.reply
+        if isinstance(error, RetryExhausted) and isinstance(error.last_result, HTTPReply):
+            return error.last_result
+        if isinstance(error, APIError) and (made := HTTPReply.of_error(error)):
+            return made
         error = error.__cause__
     return None
 
 
 def _is_cacheable(value: Any) -> bool:
-    return isinstance(value, Reply) and value.is_cacheable
+    return isinstance(value, HTTPReply) and value.is_cacheable

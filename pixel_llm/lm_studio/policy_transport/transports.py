@@ -14,9 +14,9 @@ import httpx
 from pixel_llm.errors import PixelLMError
 from pixel_llm.lm_studio.policy_transport.bodies import LiveAsyncBody, LiveBody
 from pixel_llm.lm_studio.policy_transport.families import errors_of, family_of
-from pixel_llm.lm_studio.policy_transport.judging import Reply
 from pixel_llm.lm_studio.policy_transport.own import OwnAsyncTransport, OwnTransport
 from pixel_llm.lm_studio.policy_transport.reading import read, read_async
+from pixel_llm.lm_studio.policy_transport.reply import HTTPReply
 from pixel_llm.lm_studio.policy_transport.sending import held_body, is_bearable
 from pixel_llm.lm_studio.policy_transport.shared import MakeResponse, UnderPolicy
 from pixel_llm.runtime import Policies
@@ -73,7 +73,7 @@ class PolicyTransport(UnderPolicy, httpx.BaseTransport):
     ) -> None:
         inner = OwnTransport() if wrapped is None else wrapped
 
-        def attempt(request: Any) -> Reply:
+        def attempt(request: Any) -> HTTPReply:
             return self._attempt(request)
 
         super().__init__(policies, target, inner, attempt, make_response, error_bodies)
@@ -101,7 +101,7 @@ class PolicyTransport(UnderPolicy, httpx.BaseTransport):
         """Close the connections of the transport below."""
         self._inner.close()
 
-    def _attempt(self, prepared: Any) -> Reply:
+    def _attempt(self, prepared: Any) -> HTTPReply:
         request, pace = self._begin(prepared)
         try:
             reply = read(self._inner.handle_request(request), pace)
@@ -133,7 +133,7 @@ class AsyncPolicyTransport(UnderPolicy, httpx.AsyncBaseTransport):
     ) -> None:
         inner = OwnAsyncTransport() if wrapped is None else wrapped
 
-        async def attempt(request: Any) -> Reply:
+        async def attempt(request: Any) -> HTTPReply:
             return await self._attempt(request)
 
         super().__init__(policies, target, inner, attempt, make_response, error_bodies)
@@ -161,7 +161,7 @@ class AsyncPolicyTransport(UnderPolicy, httpx.AsyncBaseTransport):
         """Close the connections of the transport below."""
         await self._inner.aclose()
 
-    async def _attempt(self, prepared: Any) -> Reply:
+    async def _attempt(self, prepared: Any) -> HTTPReply:
         request, pace = self._begin(prepared)
         try:
             reply = await read_async(await self._inner.handle_async_request(request), pace)
