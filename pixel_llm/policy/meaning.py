@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 from pixel_llm.errors import Problem
 from pixel_llm.policy.breaker_meaning import check_breaker
 from pixel_llm.policy.durations import format_duration
+from pixel_llm.policy.fallback_targets import check_fallback_targets
 from pixel_llm.policy.nodes import Node, format_path
 from pixel_llm.policy.sections.document import PolicyConfig
+from pixel_llm.policy.sections.fallback import FallbackStrategy
 from pixel_llm.policy.sections.target import SYSTEM_TARGETS, TargetPolicy, is_pattern, is_system_name
 from pixel_llm.policy.suggestions import one_of, suggestion
 
@@ -47,9 +49,10 @@ def check_meaning(policy: PolicyConfig, document: Node) -> list[Problem]:
     problems = [
         problem
         for name, target in policy.targets.items()
-        for rule in (_delays_in_order, _one_cache, check_breaker, _chaos_injects, _chaos_result_fits)
+        for rule in (_delays_in_order, _one_cache, _usable_steps, check_breaker, _chaos_injects, _chaos_result_fits)
         for problem in rule(name, target, document)
     ]
+    problems += check_fallback_targets(policy, document)
     return [*_usable_base_url(policy, document), *_known_budgets(policy, document), *problems]
 
 
@@ -123,3 +126,25 @@ def _chaos_result_fits(name: str, target: TargetPolicy, document: Node) -> Itera
         path = ("targets", name, "chaos", "result")
         message = f"no value can stand for the result of {name}: inject one into lm_studio.chat or encoder.forward"
         yield Problem(document.find(path).place, format_path(path), message, "PL033")
+
+
+def _usable_steps(name: str, target: TargetPolicy, document: Node) -> Iterator[Problem]:
+    """Steps that this target can't have."""
+    for index, step in enumerate(target.fallback or ()):
+        path = ("targets", name, "fallback", index)
+        if step.reserve is not None and not step.takes_time:
+            place, message = document.find((*path, "reserve")).place, "this step takes no time: leave reserve out"
+            yield Problem(place, format_path((*path, "reserve")), message, "PL028")
+        if step.strategy not in (FallbackStrategy.MODEL, FallbackStrategy.ENDPOINT):
+            continue
+        where = (*path, step.strategy.value)
+        if is_system_name(name) and name != "lm_studio.chat":
+            message = f"only lm_studio.chat, and targets of your own, can ask another {step.strategy}"
+            yield Problem(document.find(where).place, format_path(where), message, "PL029")
+        elif step.strategy is FallbackStrategy.ENDPOINT and (complaint := _complain_of_endpoint(step.value)):
+            yield Problem(document.find(where).place, format_path(where), complaint, "PL014")
+
+
+def _complain_of_endpoint(url: str) -> str:
+    # It is the name of the step in logs and results, so that it must not hold a password.
+    return _complain_of_url(url) or ("must be without user name and password" if urlsplit(url).username else "")

@@ -17,6 +17,7 @@ from pixel_llm.resilience.no_breaker import NO_SHORT_ROAD
 from pixel_llm.resilience.options import GuardOptions
 from pixel_llm.resilience.outcome import Outcome
 from pixel_llm.resilience.recovery import Recovery, refuse
+from pixel_llm.resilience.remote import remote_steps, serve_async
 from pixel_llm.resilience.stack import Stack
 from pixel_llm.resilience.stepping import DONE, Step, into, rest, rest_within
 
@@ -35,6 +36,7 @@ class AsyncRoad:
         "_function",
         "_keep",
         "_make_key",
+        "_remote",
         "deadline",
         "ends_after",
         "gate",
@@ -46,6 +48,7 @@ class AsyncRoad:
     def __init__(self, stack: Stack, function: Callable[..., Any], options: GuardOptions) -> None:
         self.stack = stack
         self._make_key, self._keep = options.key_maker(stack), options.keeper(stack)
+        self._remote = remote_steps(stack, options, guard_async, is_async=True)
         self._function = function if stack.chaos is None else stack.chaos.around_async(function)
         # What the short road needs.
         self.gate = stack.gate if self._make_key is None and self._function is function else NO_SHORT_ROAD
@@ -88,6 +91,8 @@ class AsyncRoad:
                     recovery = Recovery(stack, call)
                 wait = recovery.after_refusal(failure) if refused else recovery.after_failure(failure)
                 if wait is None:
+                    if self._remote is not None:
+                        return await serve_async(self._remote, recovery, call, failure)
                     return recovery.finish(failure)
                 failure = None
                 if wait > 0:

@@ -1,4 +1,4 @@
-"""The fallback's cache: the last good results, read only after a failure."""
+"""Good results, kept for later: for the fallback, which reads them after a failure, and for the read-through layer."""
 
 from __future__ import annotations
 
@@ -75,3 +75,19 @@ class ResultCache:
         """The memory of what is kept, estimated, in bytes."""
         with self._lock:
             return int(self._results.currsize)
+
+
+class LazyCache:
+    """A :class:`ResultCache` that is made when it is first needed. Safe for concurrent use."""
+
+    __slots__ = ("_clock", "_made", "config")
+
+    def __init__(self, config: CacheConfig, clock: Clock) -> None:
+        self.config = config
+        self._clock = clock
+        self._made: dict[str, ResultCache] = {}
+
+    def get(self) -> ResultCache:
+        """The cache."""
+        # setdefault() is atomic, so that two threads get the same one.
+        return self._made.get("cache") or self._made.setdefault("cache", ResultCache(self.config, clock=self._clock))

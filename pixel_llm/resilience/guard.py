@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from pixel_llm.errors import ErrorCode, ValidationError
 from pixel_llm.resilience.async_guard import guard_async
-from pixel_llm.resilience.options import GuardOptions
+from pixel_llm.resilience.options import Alternative, GuardOptions
 from pixel_llm.resilience.stack import Stack
 from pixel_llm.resilience.sync_guard import guard_sync
 
@@ -37,6 +37,7 @@ def guard(
     key: Callable[..., Any] | None = None,
     cooperative: bool = False,
     cacheable: Callable[[Any], bool] | None = None,
+    alternative: Alternative | None = None,
 ) -> Guarded[P, R]:
     """
     Put *stack* around *function*, sync or async.
@@ -49,11 +50,13 @@ def guard(
         cooperative: The function ends in time by itself, because it reads
             :func:`pixel_llm.resilience.current_limits`. Then no worker thread is made.
         cacheable: Whether a result may be kept for the fallback; by default each may.
+        alternative: Gives the callable that makes the same calls elsewhere: ``alternative("model", name)``
+            or ``alternative("endpoint", address)``. Needed where the fallback names another model or endpoint.
 
     Raises:
         ValidationError: If the function can't be guarded as the policy asks.
     """
-    if stack.fallback is not None and stack.fallback.cache is not None and key is None:
+    if stack.fallback is not None and stack.fallback.caches and key is None:
         raise ValidationError(
             f"{stack.target}: its fallback has a cache, so wrapping it needs key=, a function that "
             "gives the cache key from the call's arguments",
@@ -63,13 +66,15 @@ def guard(
         raise ValidationError(f"{stack.target}: must be given something to call (got {function!r})")
     if any(inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body) for body in _bodies(function)):
         raise ValidationError(f"{stack.target}: {function!r} is a generator; a stack guards calls that return a value")
-    for name, helper in (("key", key), ("cacheable", cacheable)):
+    for name, helper in (("key", key), ("cacheable", cacheable), ("alternative", alternative)):
         if helper is not None and (not callable(helper) or inspect.iscoroutinefunction(helper)):
             raise ValidationError(f"{stack.target}: {name}= must be a plain function (got {helper!r})")
-    options = GuardOptions(key, cooperative, cacheable)
+    options = GuardOptions(key, cooperative, cacheable, alternative)
     is_async = any(inspect.iscoroutinefunction(body) for body in _bodies(function))
     make: Callable[..., Any] = guard_async if is_async else guard_sync
     guarded = make(stack, function, options)
+    if stack.wrapped is not None:
+        stack.wrapped.record(stack.target, guarded, is_async=is_async)
     return cast("Guarded[P, R]", GuardedMethod(guarded) if _stands_in_a_class(function) else guarded)
 
 

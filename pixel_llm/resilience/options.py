@@ -10,6 +10,9 @@ from typing import Any
 from pixel_llm.errors import ValidationError
 from pixel_llm.resilience.stack import Stack
 
+#: Gives the callable that makes the same calls elsewhere, from ``"model"`` or ``"endpoint"`` and its name or address.
+Alternative = Callable[[str, str], Callable[..., Any]]
+
 
 @dataclass(frozen=True, slots=True)
 class GuardOptions:
@@ -18,6 +21,7 @@ class GuardOptions:
     key: Callable[..., Any] | None = None
     cooperative: bool = False
     cacheable: Callable[[Any], bool] | None = None
+    alternative: Alternative | None = None
 
     def key_maker(self, stack: Stack) -> Callable[[tuple[Any, ...], Mapping[str, Any]], Any] | None:
         """
@@ -26,7 +30,7 @@ class GuardOptions:
         It runs before the call, so that a wrong key is seen before anything has happened.
         """
         key = self.key
-        if key is None or stack.fallback is None or stack.fallback.cache is None:
+        if key is None or stack.fallback is None or not stack.fallback.caches:
             return None
 
         def make_key(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -42,14 +46,15 @@ class GuardOptions:
 
     def keeper(self, stack: Stack) -> Callable[[Any, Any], None] | None:
         """A function that keeps a good result under its key for the fallback, or None where no fallback caches."""
-        cache, cacheable = (stack.fallback.cache if stack.fallback is not None else None), self.cacheable
-        if cache is None:
+        fallback, cacheable = stack.fallback, self.cacheable
+        if fallback is None or not fallback.caches:
             return None
 
         def keep(key: Any, value: Any) -> None:
             # The call has succeeded: a fault in here must not take its value away.
             try:
-                if cacheable is None or cacheable(value):
+                cache = fallback.cache
+                if cache is not None and (cacheable is None or cacheable(value)):
                     cache.store(key, value)
             except Exception:
                 logging.getLogger("pixel_llm").exception("%s: its result can't be kept for the fallback", stack.target)

@@ -26,7 +26,8 @@ class Outcome(Generic[T]):
 
     Attributes:
         value: What the call, or the fallback, returned.
-        served_by: ``call``, or the fallback step: ``cache``, ``default_value``, ``none``.
+        served_by: ``call``, or the fallback step: ``cache``, ``default_value``, ``none``, or, with what it
+            called, ``custom_function:apologise``, ``target:captions.small``, ``model:…``, ``endpoint:…``.
         degraded: True if a fallback served.
         attempts: How often the callable was really called; 0 if a layer refused.
         elapsed: Seconds from start to end, waits included.

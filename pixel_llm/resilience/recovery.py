@@ -24,6 +24,7 @@ from pixel_llm.events import (
     RetryScheduled,
 )
 from pixel_llm.resilience.call import Call
+from pixel_llm.resilience.fallback import FallbackRun
 from pixel_llm.resilience.limits import Limits
 from pixel_llm.resilience.retry import RetrySequence
 from pixel_llm.resilience.stack import Stack
@@ -82,7 +83,7 @@ class Recovery:
 
     def finish(self, error: Exception) -> Any:
         """
-        End a call that has failed for good.
+        End a call that has failed for good, where no fallback step takes time.
 
         Returns:
             What a fallback served; the call knows who did.
@@ -90,25 +91,38 @@ class Recovery:
         Raises:
             Exception: *error* itself, with ``attempts`` and ``history``, where none did.
         """
+        try:
+            run = self.begin_fallback(error)
+            run.next_step()
+            return self.end_fallback(run)
+        finally:
+            run = error = None  # type: ignore[assignment]  # the error's traceback holds this frame: a cycle
+
+    def begin_fallback(self, error: Exception) -> FallbackRun:
+        """The call has failed for good: begin to serve in its place. Raises *error* where there is no fallback."""
         stack, call = self._stack, self._call
         self._last_error = None  # its traceback leads back here: a cycle
         self._mark(error)
         stack.report(CallFailed, call.attempts, _code(error), _text(error), self._elapsed(), self._reason)
-        if stack.fallback is None:
-            try:
-                raise error
-            finally:
-                del error  # its traceback holds this frame: a cycle
-        served, skipped = stack.fallback.serve(error, call.key)
-        for step in skipped:
+        if stack.fallback is not None:
+            return stack.fallback.begin(error, call.key)
+        try:
+            raise error
+        finally:
+            del error  # its traceback holds this frame: a cycle
+
+    def end_fallback(self, run: FallbackRun) -> Any:
+        """What a fallback served; see :meth:`finish`."""
+        stack, call, error, served = self._stack, self._call, run.error, run.served
+        for step in run.skipped:
             stack.report(FallbackSkipped, step.step, step.reason)
         if served is None:
             try:
                 raise error
             finally:
-                del error
+                del error, run
         stack.report(FallbackServed, served.by, _code(error), served.age)
-        call.served_by, call.error, call.skipped = served.by, error, tuple(skipped)
+        call.served_by, call.error, call.skipped = served.by, error, tuple(run.skipped)
         return served.value
 
     def _decide(self, error: Exception) -> float | None:

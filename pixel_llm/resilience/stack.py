@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from math import inf
 from typing import Any
@@ -32,6 +32,10 @@ from pixel_llm.resilience.limits import Published, Terms, get_published
 from pixel_llm.resilience.no_breaker import NO_BREAKER
 from pixel_llm.resilience.registry import FindFunction, find_function
 from pixel_llm.resilience.retry import Retry
+from pixel_llm.resilience.wrapped import WrappedTargets
+
+#: The layers that a call which a fallback makes elsewhere does not have: they are those of the whole call.
+_NOT_OF_ALTERNATIVES = ("deadline", "fallback", "retry")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class Stack:
         emit: Takes the events of the stack; without it none is built. It must not raise; see
             :class:`pixel_llm.events.Listeners`.
         find_function: Finds the functions that the policy names.
+        wrapped: What the program has wrapped for the targets that fallbacks name.
     """
 
     def __init__(
@@ -63,12 +68,14 @@ class Stack:
         clock: Clock = SYSTEM_CLOCK,
         emit: Listener | None = None,
         find_function: FindFunction = find_function,
+        wrapped: WrappedTargets | None = None,
     ) -> None:
         self.target = target
         self.policy = policy
         self.clock = clock
         self.counters = Counters()
         self.find_function = find_function
+        self.wrapped = wrapped
         self.retry: Retry | None = None
         self.breaker: CircuitBreaker | None = None
         self.fallback: FallbackChain | None = None
@@ -87,8 +94,10 @@ class Stack:
         #: Whether a refused call has failed: nothing serves in its place.
         self.refusal_is_final = self.fallback is None
         self.attempt_timeout = policy.timeout.attempt if policy.timeout else None
-        #: Seconds; inf without one.
-        self.deadline = inf if policy.deadline is None else policy.deadline
+        #: Seconds that are kept of the deadline for the fallback.
+        self.reserve = self.fallback.reserve if self.fallback is not None else 0.0
+        #: Seconds until attempts must be over; inf without a deadline.
+        self.deadline = inf if policy.deadline is None else policy.deadline - self.reserve
         connect = policy.timeout.connect if policy.timeout else None
         #: The limits of a call on its own time, and on its caller's.
         self.terms, self._inherited_terms = Terms(clock, connect), Terms(clock, connect, inherited=True)
@@ -131,7 +140,7 @@ class Stack:
 
     def begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], key: Any, started: float) -> Call:
         """A call that begins at the moment *started*: it has its own deadline, or what is left to its caller."""
-        callers, own = get_published()[0], started + self.deadline
+        callers, own = get_published()[0] - self.reserve, started + self.deadline
         if callers < own:
             return Call(args, dict(kwargs), key, started, callers, self._inherited_terms)
         return Call(args, dict(kwargs), key, started, own, self.terms)
@@ -165,6 +174,24 @@ class Stack:
         else:
             self.gate.release(permit)
 
+    def alternative(self, index: int) -> Stack:
+        """
+        The stack of a fallback step that makes the same call elsewhere, made when it is first asked for.
+
+        It makes one attempt, within this stack's deadline, and knows its own breaker: what is wrong with one
+        server says nothing of the other.
+        """
+        if self.fallback is None:
+            raise LookupError("there is no fallback")
+        known = self.fallback.stacks.get(index)
+        if known is not None:
+            return known
+        step = self.fallback.steps[index]
+        policy = replace(self.policy, **dict.fromkeys(_NOT_OF_ALTERNATIVES))
+        target = f"{self.target}[{step.strategy.value}={step.value}]"
+        made = Stack(target, policy, clock=self.clock, emit=self.listener, find_function=self.find_function)
+        return self.fallback.stacks.setdefault(index, made)
+
     def would_refuse(self) -> bool:
         """True if the breaker would refuse an attempt now."""
         breaker = self.breaker
@@ -173,7 +200,9 @@ class Stack:
     def out_of_time(self, terms: Terms) -> TimeoutError:
         """The error of a call whose deadline has passed."""
         own = None if terms.inherited else self.policy.deadline
-        text = f"the deadline of {own:g} s has passed" if own is not None else "the caller's deadline has passed"
+        kept = f", less the {self.reserve:g} s kept for the fallback," if self.reserve else ""
+        deadline = f"the deadline of {own:g} s" if own is not None else "the caller's deadline"
+        text = f"{deadline}{kept} has passed"
         return TimeoutError(text, error_code=ErrorCode.ERR_TIMEOUT_DEADLINE, target=self.target)
 
     def cut(self, limits: Published) -> TimeoutError:
@@ -218,8 +247,12 @@ def _describe_step(step: FallbackStep) -> dict[str, Any]:
     settings: dict[str, Any] = {"strategy": step.strategy.value}
     if step.cache is not None:
         settings |= _settings(step.cache)
+    elif step.takes_time:
+        settings[step.strategy.value] = step.value
     elif step.value is not None:
         settings["value"] = step.value
+    if step.reserve is not None:
+        settings["reserve"] = step.reserve
     if step.when != SERVED_BY_DEFAULT:
         settings["when"] = step.when.names()
     return settings

@@ -17,6 +17,7 @@ from pixel_llm.resilience.no_breaker import NO_SHORT_ROAD
 from pixel_llm.resilience.options import GuardOptions
 from pixel_llm.resilience.outcome import Outcome
 from pixel_llm.resilience.recovery import Recovery, refuse
+from pixel_llm.resilience.remote import remote_steps, serve
 from pixel_llm.resilience.stack import Stack
 from pixel_llm.resilience.worker import InWorker
 
@@ -47,6 +48,7 @@ class SyncRoad:
         "_function",
         "_keep",
         "_make_key",
+        "_remote",
         "_threads",
         "deadline",
         "ends_after",
@@ -59,6 +61,7 @@ class SyncRoad:
     def __init__(self, stack: Stack, function: Callable[..., Any], options: GuardOptions) -> None:
         self.stack = stack
         self._make_key, self._keep = options.key_maker(stack), options.keeper(stack)
+        self._remote = remote_steps(stack, options, guard_sync, is_async=False)
         self._function = function if stack.chaos is None else stack.chaos.around(function)
         self._threads: AbandonedThreads | None = None
         if stack.attempt_timeout is not None and not options.cooperative:
@@ -108,6 +111,8 @@ class SyncRoad:
                     recovery = Recovery(stack, call)
                 wait = recovery.after_refusal(failure) if refused else recovery.after_failure(failure)
                 if wait is None:
+                    if self._remote is not None:
+                        return serve(self._remote, recovery, call, failure)
                     return recovery.finish(failure)
                 failure = None
                 if wait > 0:

@@ -15,7 +15,9 @@ from pixel_llm.policy import SYSTEM_TARGETS, LoadedPolicy, PolicyConfig, TargetP
 from pixel_llm.policy.sections.target import is_pattern, is_system_name, is_target_name, patterns_for
 from pixel_llm.policy.suggestions import one_of, suggestion
 from pixel_llm.resilience import SYSTEM_CLOCK, CircuitBreaker, Clock, Guarded, Layer, Stack, guard
+from pixel_llm.resilience.options import Alternative
 from pixel_llm.resilience.registry import check_functions, finder
+from pixel_llm.resilience.wrapped import WrappedTargets, fallback_targets
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -85,6 +87,7 @@ class Policies:
         self._log = EventLog(loaded.config.logging, profile=loaded.profile)
         self._listeners = Listeners([self._log, *listeners])
         self._clock = clock
+        self._wrapped = WrappedTargets(fallback_targets(loaded.config))
         # The system's own targets may always be wrapped; without a section nothing guards them.
         self._targets = {name: TargetPolicy() for name in SYSTEM_TARGETS} | dict(loaded.config.targets)
         self._stacks = {
@@ -100,6 +103,7 @@ class Policies:
         key: Callable[..., Any] | None = None,
         cooperative: bool = False,
         cacheable: Callable[[Any], bool] | None = None,
+        alternative: Alternative | None = None,
     ) -> Guarded[P, R]:
         """
         Put the stack of *target* around *function*, sync or async; see :func:`pixel_llm.resilience.guard`.
@@ -108,7 +112,8 @@ class Policies:
             PolicyError: If the policy has no such target.
             ValidationError: If the function can't be guarded as the policy asks.
         """
-        return guard(self._stack(target), function, key=key, cooperative=cooperative, cacheable=cacheable)
+        stack = self._stack(target)
+        return guard(stack, function, key=key, cooperative=cooperative, cacheable=cacheable, alternative=alternative)
 
     def guard(
         self,
@@ -117,6 +122,7 @@ class Policies:
         key: Callable[..., Any] | None = None,
         cooperative: bool = False,
         cacheable: Callable[[Any], bool] | None = None,
+        alternative: Alternative | None = None,
     ) -> Callable[[Callable[P, R]], Guarded[P, R]]:
         """:meth:`wrap` as a decorator."""
         if not isinstance(target, str):
@@ -125,7 +131,9 @@ class Policies:
             )
 
         def decorate(function: Callable[P, R]) -> Guarded[P, R]:
-            return self.wrap(target, function, key=key, cooperative=cooperative, cacheable=cacheable)
+            return self.wrap(
+                target, function, key=key, cooperative=cooperative, cacheable=cacheable, alternative=alternative
+            )
 
         return decorate
 

@@ -90,6 +90,43 @@ RULES = (
         chat("retry: {initial_delay: 5s, max_delay: 10s}"),
     ),
     _basic(
+        "PL026",
+        "A fallback to a target that is not there",
+        "The step could never serve: nothing has this name.",
+        "Name a target of this policy, or one of the system's.",
+        "targets: {billing.charge: {deadline: 30s, fallback: [{target: billing.chrage-later}]}}",
+        "targets:\n  billing.charge: {deadline: 30s, fallback: [{target: billing.later, reserve: 5s}]}\n"
+        "  billing.later: {deadline: 5s, timeout: 5s}",
+    ),
+    _basic(
+        "PL027",
+        "Fallbacks that go round in a circle",
+        "Each target would stand in for the other, until the deadline.",
+        "Leave out one of the steps that the message names.",
+        "targets:\n  a.one: {deadline: 30s, fallback: [{target: a.two, reserve: 5s}]}\n"
+        "  a.two: {deadline: 30s, fallback: [{target: a.one, reserve: 5s}]}",
+        "targets:\n  a.one: {deadline: 30s, timeout: 9s, fallback: [{target: a.two, reserve: 5s}]}\n"
+        "  a.two: {deadline: 5s, timeout: 5s}",
+    ),
+    _basic(
+        "PL028",
+        "Time is kept for a step that takes none",
+        "`cache`, `default_value`, `none` and `raise` serve at once, also when the deadline has passed. What is kept "
+        "for them is only taken from the call.",
+        "Leave `reserve` out.",
+        "targets: {pixel_llm.generate: {deadline: 60s, fallback: [{default_value: Sorry, reserve: 5s}]}}",
+        "targets: {pixel_llm.generate: {deadline: 60s, fallback: [{default_value: Sorry}]}}",
+    ),
+    _basic(
+        "PL029",
+        "Another model or endpoint for what asks none",
+        "Of the system's targets only `lm_studio.chat` sends a request that can go to another model or server.",
+        "Give the step to `lm_studio.chat`.",
+        "targets: {pixel_llm.generate: {deadline: 60s, fallback: [{model: small, reserve: 5s}]}}",
+        "targets:\n  pixel_llm.generate: {deadline: 60s}\n"
+        "  lm_studio.chat: {deadline: 50s, fallback: [{model: small, reserve: 20s}]}",
+    ),
+    _basic(
         "PL014",
         "A base URL that can't be used",
         "Its port or host is missing or impossible, or something follows the path.",
