@@ -461,7 +461,7 @@ def event_stream(*events, gate=None, ending=b"0\r\n\r\n", stalls=False):
 class TestStreams:
     def test_pieces_come_as_they_are_sent(self, any_clients, serve):
         """
-        The attempt ends at the headers; each event reaches the client before the next one is sent.
+        The attempt ends with the first event; each one reaches the client before the next is sent.
         """
         gate = threading.Semaphore(1)
         server = serve(event_stream(b"data: 1\n\n", b"data: 2\n\n", gate=gate))
@@ -517,7 +517,7 @@ class TestStreams:
 
     def test_a_stream_that_fails_at_once_is_tried_again(self, clients, serve, raw):
         """
-        Until the headers, a stream is like any other answer.
+        Until its first piece, a stream is like any other answer.
         """
         events = event_stream(b"data: 1\n\n")
         turns = iter([raw.reply_with(raw.http({}, "503 Service Unavailable")), events])
@@ -526,6 +526,58 @@ class TestStreams:
 
         assert 200 == response.status_code
         assert [b"data: 1\n\n"] == clients.chunks
+
+    @pytest.mark.parametrize(
+        "beginning",
+        [
+            [b'event: error\ndata: {"error":{"message":"Compute error."},"message":"Compute error."}\n\n'],
+            [b'data: {"error":"Compute error."}\n\n'],
+            [b"event: error\n", b'data: {"message":"Compute error."}\n\n'],
+            [b"event: error\n\n"],
+            [],
+        ],
+    )
+    def test_a_stream_that_begins_with_an_error_is_tried_again(self, clients, serve, beginning):
+        """
+        LM Studio streams an error with status 200, or nothing at all: nothing was delivered yet.
+        """
+        turns = iter([event_stream(*beginning), event_stream(b"data: 1\n\n")])
+        server = serve(lambda connection: next(turns)(connection))
+        response = clients.stream(clients.transport(policies_of(retry=THREE)), server.address)
+
+        assert 2 == response.extensions["pixel_llm"]["attempts"]
+        assert [b"data: 1\n\n"] == clients.chunks
+
+    def test_a_stream_of_errors_comes_back(self, any_clients, serve):
+        """
+        When all attempts are used up the client gets the stream with the error, as it would without a policy.
+        """
+        event = b'data: {"error":"The number of tokens to keep (n_keep: 9 >= n_ctx: 4)"}\n\n'
+        server = serve(event_stream(event))
+        response = any_clients.stream(any_clients.transport(policies_of(retry=THREE)), server.address)
+
+        assert event == b"".join(any_clients.chunks)
+        assert ErrorCode.ERR_API_CONTEXT_LENGTH is response.extensions["pixel_llm"]["error"].error_code
+        assert 1 == server.accepted
+
+    @pytest.mark.parametrize("event", [b'data: {"error":null,"n":1}\n\n', b": comment\n\n"])
+    def test_streams_that_only_look_like_it(self, clients, serve, event):
+        """
+        What reports nothing is no error.
+        """
+        server = serve(event_stream(event))
+        clients.stream(clients.transport(policies_of(retry=THREE)), server.address)
+
+        assert [event] == clients.chunks
+
+    def test_a_stream_may_end_its_attempt_at_the_headers(self, clients, serve):
+        """
+        Without error_bodies nobody waits for the first event; a subscription may be silent for long.
+        """
+        server = serve(event_stream())
+        response = clients.stream(clients.transport(policies_of(retry=THREE), error_bodies=False), server.address)
+
+        assert 1 == response.extensions["pixel_llm"]["attempts"]
 
     def test_a_large_answer_streams_on(self, any_clients, serve, raw, monkeypatch):
         """
@@ -542,7 +594,7 @@ class TestStreams:
         """
         An answer whose attempt came too late is closed at the next call, not held for ever.
         """
-        server = serve(event_stream(stalls=True))
+        server = serve(event_stream(b"data: 1\n\n", stalls=True))
         transport = PolicyTransport(policies_of(), TARGET)
         response = transport.handle_request(httpx.Request("GET", server.address))
         inner = response.stream._rest.response

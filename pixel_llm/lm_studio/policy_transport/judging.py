@@ -13,6 +13,15 @@ _ENVELOPE = re.compile(rb'\s*\{\s*"error"\s*:')
 #: What JSON text can begin with, and what must stand at its end if it begins with a bracket.
 _JSON_STARTS = b'{["-0123456789tfn'
 _CLOSINGS = {b"{": b"}", b"[": b"]", b'"': b'"'}
+EVENT_STREAM = "text/event-stream"
+#: LM Studio reports what goes wrong before the first token as the first event of a healthy stream.
+_ERROR_EVENT = re.compile(rb'\s*(event:\s*error\b|data:\s*\{\s*"error"\s*:)')
+_DATA = re.compile(rb"^data:(.*)$", re.MULTILINE)
+
+
+def may_be_error_event(beginning: bytes | bytearray) -> bool:
+    """True if an event stream that begins like this is over, or about to report an error."""
+    return not beginning or _ERROR_EVENT.match(beginning) is not None
 
 
 def judge(reply: HTTPReply, address: str, secret: str | None, *, error_bodies: bool) -> APIError | None:
@@ -28,17 +37,34 @@ def judge(reply: HTTPReply, address: str, secret: str | None, *, error_bodies: b
     if reply.status_code >= 400:
         text = reply.content or b""
         return error_in(RawReply(reply.status_code, reply.headers, text, address, secret), parse(text))
-    if not (error_bodies and reply.is_cacheable and reply.media_type == "application/json"):
+    if not (error_bodies and reply.is_cacheable):
         return None
-    body = reply.content
+    raw = RawReply(reply.status_code, reply.headers, reply.content or b"", address, secret)
+    if reply.media_type == "application/json":
+        return _error_in_json(raw)
+    return _error_in_events(raw) if reply.media_type == EVENT_STREAM else None
+
+
+def _error_in_json(raw: RawReply) -> APIError | None:
+    body = raw.body
     if not body:
         return None
-    raw = RawReply(reply.status_code, reply.headers, body, address, secret)
     if _ENVELOPE.match(body):
         document = parse(body)
         if isinstance(document, dict) and document["error"]:
             return error_in(raw, document)
     return nonsense_in(raw, "is not JSON, or was cut off") if _is_broken(body) else None
+
+
+def _error_in_events(raw: RawReply) -> APIError | None:
+    """What is wrong with a stream that was read to its end because it began with an error, or not at all."""
+    if not raw.body.strip():
+        return nonsense_in(raw, "is a stream without events")
+    data = _DATA.search(raw.body)
+    document = parse(data[1]) if data else None
+    if not isinstance(document, dict) or document.get("error") or document.get("message"):
+        return error_in(raw, document)
+    return None
 
 
 def _is_broken(body: bytes) -> bool:

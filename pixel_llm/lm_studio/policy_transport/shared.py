@@ -154,9 +154,14 @@ class UnderPolicy:
         ours.repeatable = not is_spent(prepared)
         return ours
 
+    def _judges(self, prepared: Any) -> bool:
+        """True if the body of a success is looked into. Answers to HEAD have none."""
+        return self._error_bodies and prepared.method != "HEAD"
+
     def _judged(self, reply: HTTPReply, prepared: Any) -> HTTPReply:
         """*reply*, if it is a result; else it is raised."""
-        error = judge(reply, public_address(prepared.url), secret_of(prepared), error_bodies=self._error_bodies)
+        judges = self._judges(prepared)
+        error = judge(reply, public_address(prepared.url), secret_of(prepared), error_bodies=judges)
         if error is None:
             return reply
         failure = AnsweredWithError(error, reply)

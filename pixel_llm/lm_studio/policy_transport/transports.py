@@ -36,9 +36,9 @@ class PolicyTransport(UnderPolicy, httpx.BaseTransport):
     exception that httpx would raise, or a plain ``TransportError`` if the stack refused; the cause of
     either is the error of ours (see :func:`error_behind`).
 
-    An attempt ends when the answer is there: event streams, and other bodies without a known end, when
-    their headers are. They stream on until the deadline; the wait for each piece is bounded by the
-    target's ``timeout``.
+    An attempt ends when the answer is there: that of an event stream with its first piece, that of another
+    body without a known end with its headers. They stream on until the deadline; the wait for each piece is
+    bounded by the target's ``timeout``.
 
     Args:
         policies: What ``load_policies()`` gives.
@@ -49,8 +49,8 @@ class PolicyTransport(UnderPolicy, httpx.BaseTransport):
             attempts runs in a worker thread.
         make_response: Makes a response from the request and the value that a fallback served. Needed
             where the fallback serves a ``default_value`` or ``none``.
-        error_bodies: Whether a success whose JSON is ``{"error": …}``, or is cut off, counts as a
-            failure. LM Studio answers so.
+        error_bodies: Whether a success counts as a failure whose JSON is ``{"error": …}`` or is cut off, or
+            that is an event stream without events or with an error as its first one. LM Studio answers so.
 
     Raises:
         PolicyError: If the policy has no such target.
@@ -104,7 +104,7 @@ class PolicyTransport(UnderPolicy, httpx.BaseTransport):
     def _attempt(self, prepared: Any) -> HTTPReply:
         request, pace = self._begin(prepared)
         try:
-            reply = read(self._inner.handle_request(request), pace)
+            reply = read(self._inner.handle_request(request), pace, error_bodies=self._judges(prepared))
         except errors_of(family_of(request) or httpx) as error:
             raise self._translated(error, prepared) from error
         return self._judged(reply, prepared)
@@ -164,7 +164,9 @@ class AsyncPolicyTransport(UnderPolicy, httpx.AsyncBaseTransport):
     async def _attempt(self, prepared: Any) -> HTTPReply:
         request, pace = self._begin(prepared)
         try:
-            reply = await read_async(await self._inner.handle_async_request(request), pace)
+            reply = await read_async(
+                await self._inner.handle_async_request(request), pace, error_bodies=self._judges(prepared)
+            )
         except errors_of(family_of(request) or httpx) as error:
             raise self._translated(error, prepared) from error
         return self._judged(reply, prepared)
