@@ -11,8 +11,9 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from pixel_llm.errors import PixelLMError
+from pixel_llm.resilience.binding import AsyncOffRoad, Binding, Road
 from pixel_llm.resilience.call import Call
-from pixel_llm.resilience.limits import NO_TERMS, Published, lift, reset_published, set_published, take_back
+from pixel_llm.resilience.limits import NO_TERMS, Published, Terms, lift, reset_published, set_published, take_back
 from pixel_llm.resilience.no_breaker import NO_SHORT_ROAD
 from pixel_llm.resilience.options import GuardOptions
 from pixel_llm.resilience.outcome import Outcome
@@ -25,36 +26,37 @@ from pixel_llm.resilience.stepping import DONE, Step, into, rest, rest_within
 _NOBODY = Token.MISSING
 
 
-class AsyncRoad:
+class AsyncRoad(Road):
     """
     The way of an async *function* through *stack*, whatever happens on it.
 
     A policy that is loaded again gives guards a new road; calls that are under way end on the old one.
     """
 
-    __slots__ = (
-        "_function",
-        "_keep",
-        "_make_key",
-        "_remote",
-        "deadline",
-        "ends_after",
-        "gate",
-        "latencies",
-        "stack",
-        "terms",
-    )
+    __slots__ = ("_keep", "_make_key", "_remote")
 
     def __init__(self, stack: Stack, function: Callable[..., Any], options: GuardOptions) -> None:
-        self.stack = stack
+        super().__init__(function, stack)
         self._make_key, self._keep = options.key_maker(stack), options.keeper(stack)
-        self._remote = remote_steps(stack, options, guard_async, is_async=True)
-        self._function = function if stack.chaos is None else stack.chaos.around_async(function)
+        self._remote = remote_steps(stack, options, guard_alone, is_async=True)
+        called = function if stack.chaos is None else stack.chaos.around_async(function)
+        self.function = _coroutine_function(called)
         # What the short road needs.
-        self.gate = stack.gate if self._make_key is None and self._function is function else NO_SHORT_ROAD
+        self.monotonic = stack.clock.monotonic
+        self.gate = stack.gate if self._make_key is None and called is function else NO_SHORT_ROAD
         self.latencies, self.terms = stack.counters.latencies, stack.terms
         self.deadline, timeout = stack.deadline, stack.attempt_timeout
         self.ends_after = stack.deadline if timeout is None else min(stack.deadline, timeout)
+
+    async def go(self, args: tuple[Any, ...], kwargs: dict[str, Any], started: float) -> Any:
+        """Carry a call that began at the moment *started* to its end."""
+        return await self.run(self.begin(args, kwargs, started))
+
+    async def outcome(self, args: tuple[Any, ...], kwargs: dict[str, Any], started: float) -> Outcome[Any]:
+        """The same, giving its outcome."""
+        call = self.begin(args, kwargs, started)
+        value = await self.run(call)
+        return call.outcome(value, self.monotonic())
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any], started: float) -> Call:
         """A call with these arguments, which began at the moment *started*."""
@@ -121,7 +123,7 @@ class AsyncRoad:
         token = set_published(limits)
         box: list[Any] = []
         try:
-            step = into(box, self._function(*call.args, **call.kwargs))
+            step = into(box, self.function(*call.args, **call.kwargs))
             suspended = next(step, DONE)
             if suspended is not DONE:
                 await _wait(stack, step, suspended, limits)
@@ -143,32 +145,46 @@ class AsyncRoad:
         return value
 
 
-def guard_async(stack: Stack, function: Callable[..., Awaitable[Any]], options: GuardOptions) -> Callable[..., Any]:
+def guard_alone(stack: Stack, function: Callable[..., Awaitable[Any]], options: GuardOptions) -> Callable[..., Any]:
+    """A guard of *function* for use inside a road: only ever bound to *stack*."""
+
+    def make_road(stack: Stack) -> Road:
+        return AsyncRoad(stack, function, options)
+
+    return guard_async(function, Binding(make_road, AsyncOffRoad(function), make_road(stack)))
+
+
+def guard_async(function: Callable[..., Awaitable[Any]], binding: Binding) -> Callable[..., Any]:
     """
-    Put *stack* around an async *function*. Deadline and timeout end it by cancellation.
+    The guard of an async *function*. Deadline and timeout end it by cancellation.
 
     Its body is the short road; see :func:`pixel_llm.resilience.sync_guard.guard_sync`.
     """
-    monotonic = stack.clock.monotonic
-    invoke = _coroutine_function(function)
-    current = AsyncRoad(stack, invoke, options)
+    # Everything that the short road needs of the current road, in variables of their own: looking each up on the
+    # road would cost a twentieth of the call. switch() changes them together, without letting another thread in.
+    road: Road
+    monotonic: Callable[[], float]
+    gate: Any
+    latencies: Any
+    ends_after: float
+    deadline: float
+    terms: Terms
+    called: Callable[..., Any]
 
     @functools.wraps(function)
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        road = current
-        gate = road.gate
         started = monotonic()
         permit = gate.closed_period
         if permit < 0:
-            return await road.run(road.begin(args, kwargs, started))
-        limits = [started + road.ends_after, started + road.deadline, road.terms, 0]
+            return await road.go(args, kwargs, started)
+        limits = [started + ends_after, started + deadline, terms, 0]
         token = set_published(limits)
         if token.old_value is not _NOBODY and token.old_value[2] is not NO_TERMS:
             reset_published(token)
-            return await road.run(road.begin(args, kwargs, started))
+            return await road.go(args, kwargs, started)
         box: list[Any] = []
         try:
-            step = into(box, invoke(*args, **kwargs))
+            step = into(box, called(*args, **kwargs))
             suspended = next(step, DONE)
             if suspended is not DONE:
                 await _wait(road.stack, step, suspended, limits)
@@ -185,7 +201,7 @@ def guard_async(stack: Stack, function: Callable[..., Awaitable[Any]], options: 
             elapsed = monotonic() - started
             if gate.eventful:
                 gate.record_success(permit, elapsed)
-            next(road.latencies[(elapsed * 1e6).__trunc__().bit_length()])
+            next(latencies[(elapsed * 1e6).__trunc__().bit_length()])
             return box[0]
         try:
             return await road.after(failure, permit, args, kwargs, started)
@@ -194,17 +210,17 @@ def guard_async(stack: Stack, function: Callable[..., Awaitable[Any]], options: 
 
     @functools.wraps(function)
     async def outcome(*args: Any, **kwargs: Any) -> Outcome[Any]:
-        road = current
-        call = road.begin(args, kwargs, monotonic())
-        return call.outcome(await road.run(call), monotonic())
+        result: Outcome[Any] = await road.outcome(args, kwargs, monotonic())
+        return result
 
-    def bind(stack: Stack) -> None:
-        nonlocal current
-        current = AsyncRoad(stack, invoke, options)
+    def switch(to: Road) -> None:
+        nonlocal road, monotonic, gate, latencies, ends_after, deadline, terms, called
+        road, monotonic, gate, latencies, called = to, to.monotonic, to.gate, to.latencies, to.function
+        ends_after, deadline, terms = to.ends_after, to.deadline, to.terms
 
+    binding.connect(switch)
     guarded.outcome = outcome  # type: ignore[attr-defined]
-    guarded.target = stack.target  # type: ignore[attr-defined]
-    guarded.bind = bind  # type: ignore[attr-defined]
+    guarded.binding = binding  # type: ignore[attr-defined]
     return guarded
 
 

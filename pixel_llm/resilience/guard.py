@@ -7,11 +7,12 @@ import inspect
 from collections.abc import Callable
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
-from pixel_llm.errors import ErrorCode, ValidationError
-from pixel_llm.resilience.async_guard import guard_async
+from pixel_llm.errors import ValidationError
+from pixel_llm.resilience.async_guard import AsyncRoad, guard_async
+from pixel_llm.resilience.binding import AsyncOffRoad, Binding, OffRoad, Road, UnboundRoad
 from pixel_llm.resilience.options import Alternative, GuardOptions
 from pixel_llm.resilience.stack import Stack
-from pixel_llm.resilience.sync_guard import guard_sync
+from pixel_llm.resilience.sync_guard import SyncRoad, guard_sync
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,6 +23,7 @@ class Guarded(Protocol[P, R]):
 
     __wrapped__: Callable[P, R]
     target: str
+    binding: Binding
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call through the stack and give the value."""
@@ -56,26 +58,70 @@ def guard(
     Raises:
         ValidationError: If the function can't be guarded as the policy asks.
     """
-    if stack.fallback is not None and stack.fallback.caches and key is None:
-        raise ValidationError(
-            f"{stack.target}: its fallback has a cache, so wrapping it needs key=, a function that "
-            "gives the cache key from the call's arguments",
-            error_code=ErrorCode.ERR_VAL_MISSING_FIELD,
-        )
-    if not callable(function):
-        raise ValidationError(f"{stack.target}: must be given something to call (got {function!r})")
-    if any(inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body) for body in _bodies(function)):
-        raise ValidationError(f"{stack.target}: {function!r} is a generator; a stack guards calls that return a value")
-    for name, helper in (("key", key), ("cacheable", cacheable), ("alternative", alternative)):
-        if helper is not None and (not callable(helper) or inspect.iscoroutinefunction(helper)):
-            raise ValidationError(f"{stack.target}: {name}= must be a plain function (got {helper!r})")
     options = GuardOptions(key, cooperative, cacheable, alternative)
-    is_async = any(inspect.iscoroutinefunction(body) for body in _bodies(function))
-    make: Callable[..., Any] = guard_async if is_async else guard_sync
-    guarded = make(stack, function, options)
+    binding = _bind(stack.target, function, options, lambda make_road: make_road(stack))
+    guarded = _put_on(stack.target, function, binding)
     if stack.wrapped is not None:
-        stack.wrapped.record(stack.target, guarded, is_async=is_async)
+        stack.wrapped.record(stack.target, guarded, is_async=_is_async(function))
+    return guarded
+
+
+def guard_later(
+    target: str, function: Callable[P, R], find_stack: Callable[[Binding], Stack], **options: Any
+) -> Guarded[P, R]:
+    """
+    Guard *function* by a stack that is found when it is first called.
+
+    Args:
+        target: The target's name.
+        function: What is called.
+        find_stack: Gives the stack; told what will be bound to it.
+        options: Those of :func:`guard`.
+    """
+
+    def bind() -> Road:
+        road = binding.prepare(find_stack(binding))
+        binding.take(road)
+        return road
+
+    binding = _bind(target, function, GuardOptions(**options), lambda make_road: UnboundRoad(function, bind))
+    return _put_on(target, function, binding)
+
+
+def _bind(
+    target: str,
+    function: Callable[..., Any],
+    options: GuardOptions,
+    first_road: Callable[[Callable[[Stack], Road]], Road],
+) -> Binding:
+    """Check what does not depend on the stack, and make the binding of *function*."""
+    if not callable(function):
+        raise ValidationError(f"{target}: must be given something to call (got {function!r})")
+    if any(inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body) for body in _bodies(function)):
+        raise ValidationError(f"{target}: {function!r} is a generator; a stack guards calls that return a value")
+    helpers = (("key", options.key), ("cacheable", options.cacheable), ("alternative", options.alternative))
+    for name, helper in helpers:
+        if helper is not None and (not callable(helper) or inspect.iscoroutinefunction(helper)):
+            raise ValidationError(f"{target}: {name}= must be a plain function (got {helper!r})")
+    is_async = _is_async(function)
+
+    def make_road(stack: Stack) -> Road:
+        options.check(stack)
+        return AsyncRoad(stack, function, options) if is_async else SyncRoad(stack, function, options)
+
+    off_road = AsyncOffRoad(function) if is_async else OffRoad(function)
+    return Binding(make_road, off_road, first_road(make_road))
+
+
+def _put_on(target: str, function: Callable[P, R], binding: Binding) -> Guarded[P, R]:
+    make: Callable[..., Any] = guard_async if _is_async(function) else guard_sync
+    guarded = make(function, binding)
+    guarded.target = target
     return cast("Guarded[P, R]", GuardedMethod(guarded) if _stands_in_a_class(function) else guarded)
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    return any(inspect.iscoroutinefunction(body) for body in _bodies(function))
 
 
 def _bodies(function: Callable[..., Any]) -> tuple[Any, Any]:
@@ -97,6 +143,7 @@ class GuardedMethod:
         self._guarded = guarded
         self.outcome = guarded.outcome
         self.target = guarded.target
+        self.binding = guarded.binding
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call it with its object as the first argument."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pixel_llm.errors import ValidationError
+from pixel_llm.errors import ErrorCode, ValidationError
 from pixel_llm.resilience.stack import Stack
 
 #: Gives the callable that makes the same calls elsewhere, from ``"model"`` or ``"endpoint"`` and its name or address.
@@ -22,6 +22,20 @@ class GuardOptions:
     cooperative: bool = False
     cacheable: Callable[[Any], bool] | None = None
     alternative: Alternative | None = None
+
+    def check(self, stack: Stack) -> None:
+        """
+        See whether the callable can be guarded by *stack*.
+
+        Raises:
+            ValidationError: If not.
+        """
+        if self.key is None and stack.fallback is not None and stack.fallback.caches:
+            raise ValidationError(
+                f"{stack.target}: its fallback has a cache, so wrapping it needs key=, a function that "
+                "gives the cache key from the call's arguments",
+                error_code=ErrorCode.ERR_VAL_MISSING_FIELD,
+            )
 
     def key_maker(self, stack: Stack) -> Callable[[tuple[Any, ...], Mapping[str, Any]], Any] | None:
         """
