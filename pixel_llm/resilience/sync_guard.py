@@ -78,7 +78,8 @@ class SyncRoad(Road):
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any], started: float) -> Call:
         """A call with these arguments, which began at the moment *started*."""
         key = self._make_key(args, kwargs) if self._make_key is not None else None
-        return self.stack.begin(args, kwargs, key, started)
+        call: Call = self.stack.begin(args, kwargs, key, started)
+        return call
 
     def run(self, call: Call, failure: Exception | None = None) -> Any:
         """Carry *call* to its end. Its first attempt may have ended in *failure* already."""
