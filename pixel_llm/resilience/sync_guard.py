@@ -193,38 +193,39 @@ def guard_sync(function: Callable[..., Any], binding: Binding) -> Callable[..., 
     @functools.wraps(function)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         nonlocal untried
+        taken, entered = road, gate  # what this call must end with, whatever is switched meanwhile
         started = monotonic()
-        permit = gate.closed_period
+        permit = entered.closed_period
         if permit < 0:
-            return road.go(args, kwargs, started)
+            return taken.go(args, kwargs, started)
         limits = [started + ends_after, started + deadline, terms, 0]
         token = set_published(limits)
         if token.old_value is not _NOBODY and token.old_value[2] is not NO_TERMS:
             reset_published(token)
-            return road.go(args, kwargs, started)
+            return taken.go(args, kwargs, started)
         try:
             value = called(*args, **kwargs)
             if untried:
                 if type(value) in _RUNS_LATER:
-                    raise runs_later(road.stack, value)
+                    raise runs_later(taken.stack, value)
                 untried = False
         except Exception as error:  # noqa: BLE001 - whatever it is, the recovery decides
             reset_published(token)
             failure = error
         except BaseException:
             reset_published(token)
-            gate.release(permit)
+            entered.release(permit)
             raise
         else:
             limits[0] = limits[1] = inf  # lift(limits), which no longer have to be taken back
             limits[2] = NO_TERMS
             elapsed = monotonic() - started
-            if gate.eventful:
-                gate.record_success(permit, elapsed)
+            if entered.eventful:
+                entered.record_success(permit, elapsed)
             next(latencies[(elapsed * 1e6).__trunc__().bit_length()])
             return value
         try:
-            return road.after(failure, permit, args, kwargs, started)
+            return taken.after(failure, permit, args, kwargs, started)
         finally:
             del failure  # its traceback holds this frame: a cycle
 
