@@ -174,38 +174,39 @@ def guard_async(function: Callable[..., Awaitable[Any]], binding: Binding) -> Ca
 
     @functools.wraps(function)
     async def guarded(*args: Any, **kwargs: Any) -> Any:
+        taken, entered = road, gate  # what this call must end with, whatever is switched meanwhile
         started = monotonic()
-        permit = gate.closed_period
+        permit = entered.closed_period
         if permit < 0:
-            return await road.go(args, kwargs, started)
+            return await taken.go(args, kwargs, started)
         limits = [started + ends_after, started + deadline, terms, 0]
         token = set_published(limits)
         if token.old_value is not _NOBODY and token.old_value[2] is not NO_TERMS:
             reset_published(token)
-            return await road.go(args, kwargs, started)
+            return await taken.go(args, kwargs, started)
         box: list[Any] = []
         try:
             step = into(box, called(*args, **kwargs))
             suspended = next(step, DONE)
             if suspended is not DONE:
-                await _wait(road.stack, step, suspended, limits)
+                await _wait(taken.stack, step, suspended, limits)
         except Exception as error:  # noqa: BLE001 - whatever it is, the recovery decides
             reset_published(token)
             failure = error
         except BaseException:
             take_back(token)
-            gate.release(permit)
+            entered.release(permit)
             raise
         else:
             limits[0] = limits[1] = inf  # lift(limits), which no longer have to be taken back
             limits[2] = NO_TERMS
             elapsed = monotonic() - started
-            if gate.eventful:
-                gate.record_success(permit, elapsed)
+            if entered.eventful:
+                entered.record_success(permit, elapsed)
             next(latencies[(elapsed * 1e6).__trunc__().bit_length()])
             return box[0]
         try:
-            return await road.after(failure, permit, args, kwargs, started)
+            return await taken.after(failure, permit, args, kwargs, started)
         finally:
             del failure  # its traceback holds this frame: a cycle
 
