@@ -662,14 +662,24 @@ class TestFallback:
         assert 3 == response.extensions["pixel_llm"]["attempts"]
         assert () == server.requests
 
-    def test_injected_connection_errors(self, any_clients):
+    @pytest.mark.parametrize(
+        ("code", "name"),
+        [
+            ("ERR_CONN_REFUSED", "ConnectError"),
+            ("ERR_CONN_TIMEOUT", "ConnectTimeout"),
+            ("ERR_CONN_LOST", "ReadError"),
+            ("ERR_TIMEOUT_RESPONSE", "ReadTimeout"),
+            ("ERR_API_INVALID_RESPONSE", "TransportError"),
+        ],
+    )
+    def test_other_injected_errors(self, any_clients, code, name):
         """
-        And one that no server says has the exception of a connection.
+        And one that no server says has the exception that comes nearest.
         """
-        policies = policies_of(chaos={"error": {"rate": 1, "codes": ["ERR_CONN_REFUSED"]}})
+        policies = policies_of(chaos={"error": {"rate": 1, "codes": [code]}})
         error = any_clients.send(any_clients.transport(policies), "http://127.0.0.1:1/")
 
-        assert type(error) is any_clients.library.ConnectError
+        assert type(error) is getattr(any_clients.library, name)
 
     def test_injected_results(self, clients):
         """
@@ -717,6 +727,105 @@ class TestFallback:
             response = clients.send(clients.transport(policies), server.base_url + CHAT, times=2, **asked)
 
         assert 500 == response.status_code
+
+
+class TestElsewhere:
+    """Fallback steps that call something."""
+
+    def test_another_model(self, any_clients):
+        """
+        The same request with another model in it, to the same server.
+        """
+        with ScriptedLMStudio([Status(status=500), Answer(text="Kleine Katze ü.")]) as server:
+            transport = any_clients.transport(policies_of(fallback=[{"model": "small"}]))
+            response = any_clients.send(transport, server.base_url + CHAT)
+
+        assert "Kleine Katze ü." == response.json()["choices"][0]["message"]["content"]
+        assert [QUESTION, QUESTION | {"model": "small"}] == [request.body for request in server.requests]
+        assert response.extensions["pixel_llm"]["degraded"]
+
+    def test_no_model_to_replace(self, clients):
+        """
+        A request without a model has no other one; the client gets the answer there was.
+        """
+        with ScriptedLMStudio([Status(status=500, path="/v1/models")]) as server:
+            transport = clients.transport(policies_of(fallback=[{"model": "small"}]))
+            response = clients.run(transport, lambda client: client.get(f"{server.base_url}/models"))[0]
+
+        assert 500 == response.status_code
+        assert 1 == len(server.requests)
+
+    @pytest.mark.parametrize("address", ["http://127.0.0.1:{}/v1", "http://127.0.0.1:{}", "http://127.0.0.1:{}/v1/"])
+    def test_another_endpoint(self, any_clients, address):
+        """
+        The same call of another server, which does not get the key of the first one.
+        """
+        with ScriptedLMStudio(then=Status(status=500)) as first, ScriptedLMStudio() as second:
+            transport = any_clients.transport(policies_of(fallback=[{"endpoint": address.format(second.port)}]))
+            headers = {"Authorization": "Bearer secret", "X-Kept": "1"}
+            response = any_clients.send(transport, first.base_url + CHAT, headers=headers)
+
+        (request,) = second.requests
+        assert 200 == response.status_code
+        assert (QUESTION, "/v1/chat/completions") == (request.body, request.path)
+        assert (f"127.0.0.1:{second.port}", "1") == (request.headers["host"], request.headers["x-kept"])
+        assert "authorization" not in request.headers
+
+    def test_the_same_server_under_another_path(self, clients, serve, raw):
+        """
+        There the key is as good as before.
+        """
+        heads = []
+
+        def handler(connection):
+            for _ in range(2):
+                heads.append(raw.read_request(connection).decode())
+                connection.sendall(raw.http({}, "200 OK" if len(heads) == 2 else "500 Oh"))
+
+        server = serve(handler)
+        transport = clients.transport(policies_of(fallback=[{"endpoint": f"{server.address}/other/v2"}]))
+        response = clients.send(transport, f"{server.address}/v1/chat?x=%20", headers={"Authorization": "Bearer key"})
+
+        assert 200 == response.status_code
+        assert "POST /other/v2/chat?x=%20 HTTP/1.1" == heads[1].partition("\r\n")[0]
+        assert "Bearer key" in heads[1]
+
+    def test_a_body_that_is_spent(self, clients):
+        """
+        What can't be sent again can't be sent elsewhere either.
+        """
+        content = TestRequestBodies._pieces(clients.is_async)
+        with ScriptedLMStudio(then=Status(status=500)) as first, ScriptedLMStudio() as second:
+            transport = clients.transport(policies_of(fallback=[{"endpoint": second.base_url}]))
+            response = clients.send(transport, first.base_url + CHAT, json=None, content=content)
+
+        assert 500 == response.status_code
+        assert () == second.requests
+
+    def test_a_function(self, any_clients):
+        """
+        A registered function gets the request; its response, or what the maker makes of its value, serves.
+        """
+
+        def respond(request):
+            return httpx.Response(200, json={"text": f"{request.method} {request.url.path}"})
+
+        with ScriptedLMStudio(then=Status(status=500)) as server:
+            policies = policies_of(fallback=[{"custom_function": "mine"}], functions={"mine": respond})
+            response = any_clients.send(any_clients.transport(policies), server.base_url + CHAT)
+
+        assert {"text": "POST /v1/chat/completions"} == response.json()
+
+    def test_a_function_that_gives_no_response(self, clients):
+        """
+        Without a maker that is a mistake in the program.
+        """
+        with ScriptedLMStudio(then=Status(status=500)) as server:
+            policies = policies_of(fallback=[{"custom_function": "mine"}], functions={"mine": lambda request: "text"})
+            error = clients.send(clients.transport(policies), server.base_url + CHAT)
+
+        assert isinstance(error, ValidationError)
+        assert "served 'text', which is no HTTP response" in str(error)
 
 
 class TestTimeouts:
@@ -803,6 +912,35 @@ class TestWrapped:
 
         response = clients.send(clients.transport(policies_of(), Plain()), "http://h", json=[1])
         assert [1] == response.json()
+
+    def test_strange_exceptions(self, clients):
+        """
+        What is no exception of a request becomes a plain one of transports.
+        """
+
+        def handler(request):
+            raise httpx.InvalidURL("Oh.")
+
+        error = clients.send(clients.transport(policies_of(), httpx.MockTransport(handler)), "http://h")
+
+        assert type(error) is httpx.TransportError
+        assert "Oh." == str(error_behind(error).__cause__)
+
+    def test_wrong_input(self, any_clients):
+        """
+        Mistakes of the program come through as they are, and are not tried again.
+        """
+        calls = []
+
+        def handler(request):
+            calls.append(request)
+            raise ValidationError("Mine.")
+
+        wrapped = any_clients.library.MockTransport(handler)
+        error = any_clients.send(any_clients.transport(policies_of(retry=THREE), wrapped), "http://h")
+
+        assert isinstance(error, ValidationError)
+        assert 1 == len(calls)
 
     def test_its_own_retries_are_refused(self, clients):
         """

@@ -19,11 +19,11 @@ CHAT = "/chat/completions"
 QUESTION = {"model": "m", "messages": [{"role": "user", "content": "What is it?"}]}
 
 
-def policies_of(*, clock: Clock = SYSTEM_CLOCK, listeners: Any = (), **layers: Any) -> Policies:
+def policies_of(*, clock: Clock = SYSTEM_CLOCK, listeners: Any = (), functions: Any = None, **layers: Any) -> Policies:
     """A policy with one target, whose layers are as a policy file would have them."""
     layers.setdefault("idempotent", True)
     overrides = {"targets": {TARGET: layers}, "logging": {"level": "CRITICAL"}}
-    return load_policies(overrides=overrides, variables={}, clock=clock, listeners=listeners)
+    return load_policies(overrides=overrides, variables={}, clock=clock, listeners=listeners, functions=functions)
 
 
 class Clients:

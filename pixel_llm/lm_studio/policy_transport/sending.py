@@ -19,7 +19,8 @@ _PASSING_HEADERS = re.compile(
     r"x-stainless-.*|user-agent|traceparent|tracestate|baggage|x-request-id|date|content-length|connection|idempotency-key"
 )
 _ASKS_FOR_STREAM = re.compile(rb'"stream"\s*:\s*true')
-_SECRET_HEADERS = ("authorization", "api-key", "x-api-key")
+#: Headers that log in somewhere, the most usual first.
+CREDENTIALS = ("authorization", "api-key", "x-api-key", "cookie")
 
 
 def held_body(request: Any) -> bytes | None:
@@ -51,7 +52,7 @@ def shortened(timeouts: Mapping[str, float | None], remaining: float, connect: f
 
 def secret_of(request: Any) -> str | None:
     """The key that the request logs in with, or None."""
-    said = next((value for name in _SECRET_HEADERS if (value := request.headers.get(name))), None)
+    said = next((value for name in CREDENTIALS if (value := request.headers.get(name))), None)
     return said.rpartition(" ")[2] if said else None
 
 

@@ -51,6 +51,7 @@ class UnderPolicy:
         target: str,
         wrapped: Any,
         attempt: Callable[[Any], Any],
+        alternative: Callable[[str, str], Callable[[Any], Any]],
         make_response: MakeResponse | None,
         error_bodies: bool,
     ) -> None:
@@ -68,7 +69,12 @@ class UnderPolicy:
         self._rules_time_or_attempts = bool({"retry", "deadline"} & set(layers))
         self._check_values(layers)
         self._guarded = policies.wrap(
-            target, attempt, key=fingerprint, cooperative=self._limited, cacheable=_is_cacheable
+            target,
+            attempt,
+            key=fingerprint,
+            cooperative=self._limited,
+            cacheable=_is_cacheable,
+            alternative=alternative,
         )
 
     def __repr__(self) -> str:
@@ -221,14 +227,12 @@ class UnderPolicy:
 
 
 def _users_level() -> int:
-    """How many frames the code that uses the client is away from who warns; 1 if that is not to be found."""
+    """How many frames the code that uses the client is away from who warns."""
     depth = 1
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_globals.get("__name__", "").partition(".")[0] not in _LIBRARIES:
-            return depth
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _LIBRARIES:
         frame, depth = frame.f_back, depth + 1
-    return 1
+    return depth
 
 
 def _reply_behind(error: BaseException | None) -> HTTPReply | None:

@@ -7,12 +7,14 @@ Below are our own transports, whose sockets keep the deadline, or one of the use
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
 
 from pixel_llm.errors import PixelLMError
 from pixel_llm.lm_studio.policy_transport.bodies import LiveAsyncBody, LiveBody
+from pixel_llm.lm_studio.policy_transport.elsewhere import elsewhere
 from pixel_llm.lm_studio.policy_transport.families import errors_of, family_of
 from pixel_llm.lm_studio.policy_transport.own import OwnAsyncTransport, OwnTransport
 from pixel_llm.lm_studio.policy_transport.reading import read, read_async
@@ -76,7 +78,10 @@ class PolicyTransport(UnderPolicy, httpx.BaseTransport):
         def attempt(request: Any) -> HTTPReply:
             return self._attempt(request)
 
-        super().__init__(policies, target, inner, attempt, make_response, error_bodies)
+        def alternative(kind: str, place: str) -> Callable[[Any], HTTPReply]:
+            return lambda request: self._attempt(elsewhere(request, kind, place))
+
+        super().__init__(policies, target, inner, attempt, alternative, make_response, error_bodies)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send *request* through the stack."""
@@ -136,7 +141,13 @@ class AsyncPolicyTransport(UnderPolicy, httpx.AsyncBaseTransport):
         async def attempt(request: Any) -> HTTPReply:
             return await self._attempt(request)
 
-        super().__init__(policies, target, inner, attempt, make_response, error_bodies)
+        def alternative(kind: str, place: str) -> Callable[[Any], Awaitable[HTTPReply]]:
+            async def attempt_elsewhere(request: Any) -> HTTPReply:
+                return await self._attempt(elsewhere(request, kind, place))
+
+            return attempt_elsewhere
+
+        super().__init__(policies, target, inner, attempt, alternative, make_response, error_bodies)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send *request* through the stack."""
