@@ -71,17 +71,33 @@ def _fills_window(moments: Sequence[float], rate: float, period: float, minimum:
     When a window of the last *period* seconds at the latest holds *minimum* failures, and nothing else.
 
     Any number of calls may have succeeded right before the outage; after *period* the last of them is forgotten.
-    A failure is kept for a period less one step at least. None if failures come too slowly to be sure of that.
+    The next failure that fills the window then opens the breaker. None if failures come too slowly to be sure of one.
     """
-    kept = period * (1 - 1 / WINDOW_STEPS) - _GRAIN
+    latest = 0.0
+    last: float | None = None
+    for time in _filling(moments, rate, period, minimum):
+        if time >= period:
+            # The outage may begin at any moment between two calls: at worst the last success is forgotten right after
+            # the failure before this one.
+            latest = max(latest, time if last is None or last < period else period + time - last)
+            if last is not None and last >= period + 1 / rate:
+                return latest
+        last = time
+    return None
+
+
+def _filling(moments: Sequence[float], rate: float, period: float, minimum: int) -> Iterator[float]:
+    """The moments of the failures that are, for certain, at least the *minimum*-th in the window; none if none is."""
+    kept = period * (1 - 1 / WINDOW_STEPS) - _GRAIN  # a failure is kept for a period less one step at least
     regular = max(moments) + 2 / rate  # from here on, every 1/rate seconds are like any other
     latest: deque[float] = deque(maxlen=minimum)
+    found = False
     for time in _failures(moments, rate):
         latest.append(time)
         if len(latest) < minimum:
             continue
-        if time >= period and time - latest[0] <= kept:
-            return time
-        if latest[0] > regular and time > period + 2 / rate:
-            break
-    return None
+        if time - latest[0] <= kept:
+            found = True
+            yield time
+        elif not found and latest[0] > regular:
+            return

@@ -112,9 +112,16 @@ class Outage:
 Nest = Callable[[LoopClock, Callable[[object], None], Callable[[], Awaitable[None]]], Callable[[], Awaitable[Any]]]
 
 
-def alone(policy: TargetPolicy) -> Nest:
-    """The stack of one target."""
-    return lambda clock, emit, attempt: guard(Stack(TARGET, policy, clock=clock, emit=emit), attempt)
+def alone(policy: TargetPolicy, successes: int = 0) -> Nest:
+    """The stack of one target, of which so many calls have succeeded right before the outage."""
+
+    def nest(clock: LoopClock, emit: Any, attempt: Any) -> Any:
+        stack = Stack(TARGET, policy, clock=clock, emit=emit)
+        for _ in range(successes):
+            stack.gate.record_success(stack.gate.acquire(), 0.0)
+        return guard(stack, attempt)
+
+    return nest
 
 
 def nested(config: PolicyConfig) -> Nest:

@@ -7,6 +7,7 @@ All durations are multiples of 1/64 s, so that sums of floats are exact and boun
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from pixel_llm.errors import (
     http_status,
 )
 from pixel_llm.policy import (
+    BreakerMode,
     CircuitBreakerConfig,
     Jitter,
     PolicyConfig,
@@ -34,6 +36,7 @@ from pixel_llm.policy import (
     TargetPolicy,
     TimeoutConfig,
     Vision,
+    WindowConfig,
 )
 from pixel_llm.policy.bounds import CHAT, GENERATE, INSIDE_GENERATE
 from pixel_llm.policy.sections.matching import COUNTED_BY_DEFAULT, NOTHING_SENT, RETRIED_BY_DEFAULT, ErrorMatcher
@@ -119,13 +122,47 @@ def breakers(draw: st.DrawFn) -> CircuitBreakerConfig:
     )
 
 
+BREAKERS = breakers()
+
+
 @st.composite
-def policies(draw: st.DrawFn, *, has_breaker: bool = False) -> TargetPolicy:
+def rated_breakers(draw: st.DrawFn) -> CircuitBreakerConfig:
+    """Breakers that also open by a rate."""
+    minimum = draw(st.integers(1, 8))
+    slow = draw(st.none() | seconds(1 / 64, 4))
+    count_window = st.integers(minimum, 10).map(lambda calls: WindowConfig(calls=calls))
+    return dataclasses.replace(
+        draw(breakers()),
+        failure_threshold=draw(st.sampled_from([None, 2, 7])),
+        failure_rate=draw(st.sampled_from([0.1, 0.3, 0.5, 0.7, 1.0])),
+        slow_call_rate=draw(st.sampled_from([0.1, 0.5, 1.0])) if slow is not None else None,
+        slow_call_duration=slow,
+        window=draw(count_window | st.sampled_from([5.0, 20.0]).map(lambda period: WindowConfig(period=period))),
+        minimum_calls=minimum,
+    )
+
+
+@st.composite
+def any_breakers(draw: st.DrawFn) -> CircuitBreakerConfig:
+    """Breakers with any setting that could bear on a call."""
+    return dataclasses.replace(
+        draw(breakers() | rated_breakers()),
+        mode=draw(st.sampled_from([*[BreakerMode.ENABLED] * 5, *BreakerMode])),
+        cooldown_multiplier=draw(st.sampled_from([1.0, 2.0])),
+        max_cooldown=draw(st.none() | seconds(30, 60)),
+        half_open_max_wait=draw(st.none() | seconds(1 / 64, 8)),
+    )
+
+
+@st.composite
+def policies(
+    draw: st.DrawFn, *, has_breaker: bool = False, breakers: st.SearchStrategy[CircuitBreakerConfig] = BREAKERS
+) -> TargetPolicy:
     attempt = draw(st.none() | seconds(1 / 64, 8))
     return TargetPolicy(
         deadline=draw(st.none() | seconds(1 / 64, 8) | seconds(8, 40)),
         retry=draw(st.none() | retries() | retries()),
-        circuit_breaker=draw(breakers() if has_breaker else st.none() | breakers()),
+        circuit_breaker=draw(breakers if has_breaker else st.none() | breakers),
         timeout=TimeoutConfig(attempt=attempt) if attempt is not None else None,
         idempotent=draw(st.sampled_from([None, True, False])),
     )
@@ -214,7 +251,7 @@ class Play:
             and breaker is not None
             and (names := [name for name in ERRORS if is_counted(policy, ERRORS[name](None))])
         ):
-            self._call_others((names[0],) * breaker.failure_threshold)
+            self._call_others((names[0],) * (breaker.failure_threshold or breaker.measured_over.size))
             self._clock.advance(breaker.cooldown)
 
     def run(self) -> Play:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import math
 import tracemalloc
 from typing import Any
 
@@ -19,15 +20,18 @@ from schedules import (
     Play,
     Step,
     adversaries,
+    any_breakers,
     fastest,
     is_counted,
     longest,
     policies,
+    rated_breakers,
     retried_errors,
     seconds,
 )
 
 from pixel_llm.policy import (
+    BreakerMode,
     CacheConfig,
     CircuitBreakerConfig,
     FallbackStep,
@@ -40,9 +44,11 @@ from pixel_llm.policy import (
     TargetPolicy,
     TimeoutConfig,
     Vision,
+    WindowConfig,
     load_policy,
 )
 from pixel_llm.policy.bounds import CHAT, GENERATE, INSIDE_GENERATE, Bounds, all_bounds, compute_bounds
+from pixel_llm.policy.openings import share_of
 from pixel_llm.policy.sections.matching import ErrorMatcher
 from pixel_llm.resilience.cache import ResultCache
 
@@ -79,7 +85,7 @@ class TestWorstCall:
     @given(st.data())
     def test_is_never_exceeded(self, data):
         """Whatever attempts and other callers do, no call takes longer or makes more attempts."""
-        policy = data.draw(policies())
+        policy = data.draw(policies(breakers=any_breakers()))
         bounds = bounds_of(policy)
         play = Play(policy, *data.draw(adversaries(policy)), after_outage=data.draw(st.booleans())).run()
 
@@ -198,6 +204,102 @@ class TestOutage:
         bounds = bounds_of(TargetPolicy(circuit_breaker=CircuitBreakerConfig()))
 
         assert (5.0, None) == (bounds.opens_after, bounds.opens_after_silence)
+
+
+class TestOutageByRate:
+    """A breaker that opens by a rate, after a past in which calls succeeded."""
+
+    @staticmethod
+    def play(outage: Outage, policy: TargetPolicy, successes: int = 0) -> tuple[float | None, float | None]:
+        """The bound, and when the breaker really opens."""
+        bounds = bounds_of(policy, outage.rate)
+        bound = bounds.opens_after_silence if outage.silent else bounds.opens_after
+        calls = 20 + math.ceil((bound or 0.0) * outage.rate)
+        return bound, outage.opens_after(calls, alone(policy, successes))
+
+    @EXAMPLES
+    @given(
+        policies(has_breaker=True, breakers=rated_breakers()),
+        st.sampled_from([0.25, 1.0, 8.0]),
+        st.booleans(),
+        st.sampled_from([0.0, 0.5, 1.0]),
+        seconds(1 / 64, 1),
+        st.integers(0, 15),
+    )
+    def test_is_never_exceeded(self, policy, rate, silent, jitter, phase, successes):
+        """Whatever there was before, the breaker opens in time."""
+        bound, opened = self.play(Outage(rate, silent, phase=phase, jitter=jitter), policy, successes)
+
+        if bound is not None:
+            assert opened is not None
+            assert opened <= bound
+        elif policy.circuit_breaker.window.calls is not None:
+            assert opened is None
+
+    @EXAMPLES
+    @given(policies(has_breaker=True, breakers=rated_breakers()), st.sampled_from([0.25, 1.0, 8.0]), st.booleans())
+    def test_is_reached(self, policy, rate, silent):
+        """If the window was full of successes, or empty, whichever is worse, it takes as long."""
+        breaker = policy.circuit_breaker
+        size = breaker.window.calls
+        if size is None or breaker.slow_call_rate is not None:
+            return
+        full = share_of(size, breaker.failure_rate) >= breaker.minimum_calls
+        bound, opened = self.play(Outage(rate, silent, overhead=2.0**-26), policy, size if full else 0)
+
+        assert (bound is None) == (opened is None)
+        assert bound is None or 0 <= opened - bound < 1e-6
+
+    def test_of_slow_calls_is_reached(self):
+        """In silence every attempt is slow: the smaller of the two rates opens the breaker."""
+        breaker = CircuitBreakerConfig(
+            failure_rate=0.9,
+            slow_call_rate=0.4,
+            slow_call_duration=1.0,
+            window=WindowConfig(calls=10),
+            minimum_calls=2,
+        )
+        policy = TargetPolicy(circuit_breaker=breaker, timeout=TimeoutConfig(attempt=2.0))
+
+        assert (9.0, 9.0) == self.play(Outage(1.0, False), policy, 10)
+        assert (6.0, 6.0) == self.play(Outage(1.0, True), policy, 10)
+
+    def test_of_a_time_window_is_reached(self):
+        """However many calls have succeeded right before, after its period they are forgotten."""
+        breaker = CircuitBreakerConfig(failure_rate=1.0, window=WindowConfig(period=10.0), minimum_calls=4)
+        policy = TargetPolicy(circuit_breaker=breaker)
+
+        assert (11.0, 10.984375) == self.play(Outage(1.0, False, phase=63 / 64), policy, 500)
+
+    def test_of_calls_that_come_too_slowly(self):
+        """Where the window never holds the minimum of calls there is no bound, and the breaker stays closed."""
+        breaker = CircuitBreakerConfig(failure_rate=0.5, window=WindowConfig(period=5.0), minimum_calls=4)
+        policy = TargetPolicy(circuit_breaker=breaker)
+
+        assert (None, None) == self.play(Outage(0.5, False), policy)
+
+    @pytest.mark.parametrize(
+        ("mode", "bound"), [(BreakerMode.SHADOW, 5.0), (BreakerMode.DISABLED, None), (BreakerMode.FORCED_OPEN, 0.0)]
+    )
+    def test_of_modes(self, mode, bound):
+        """A shadow says when it would open; one that is forced open is so from the start; a disabled one never is."""
+        policy = TargetPolicy(circuit_breaker=CircuitBreakerConfig(mode=mode))
+
+        assert bound == bounds_of(policy).opens_after
+        if bound != 0.0:
+            assert bound == self.play(Outage(1.0, False), policy)[1]
+
+
+class TestForcedOpen:
+    def test_costs_nothing(self):
+        """No attempt is made, and no time passes."""
+        policy = dataclasses.replace(
+            one_failure_opens(), circuit_breaker=CircuitBreakerConfig(mode=BreakerMode.FORCED_OPEN)
+        )
+        bounds = bounds_of(policy)
+        play = Play(policy, Step(5.0, "refused")).run()
+
+        assert (0, 0.0) == (bounds.worst_attempts, bounds.worst_latency) == (play.attempts, play.elapsed)
 
 
 def config_of(*, vision: Vision = Vision.BOTH, **targets: TargetPolicy) -> PolicyConfig:
