@@ -76,13 +76,30 @@ class CallFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class CircuitStateChanged(Event):
-    """A circuit breaker changed its state; *error_code* is that of the last failure it counted."""
+    """
+    A circuit breaker changed its state; *error_code* is that of the last failure it counted.
+
+    With *shadow* it only would have: it refuses nobody. *breaker* is the key of one that its target has for each key.
+    """
 
     name = "circuit_state_changed"
     old_state: str
     new_state: str
     failures: int
     error_code: ErrorCode | None
+    shadow: bool = False
+    breaker: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallWouldBeRefused(Event):
+    """A layer in shadow mode would have refused an attempt, and let it through."""
+
+    name = "call_would_be_refused"
+    layer: str
+    error_code: ErrorCode | None
+    retry_after: float | None
+    breaker: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,17 +33,19 @@ class AsyncRoad(Road):
     A policy that is loaded again gives guards a new road; calls that are under way end on the old one.
     """
 
-    __slots__ = ("_keep", "_make_key", "_remote")
+    __slots__ = ("_find_breaker", "_keep", "_make_key", "_remote")
 
     def __init__(self, stack: Stack, function: Callable[..., Any], options: GuardOptions) -> None:
         super().__init__(function, stack)
         self._make_key, self._keep = options.key_maker(stack), options.keeper(stack)
         self._remote = remote_steps(stack, options, guard_alone, is_async=True)
+        self._find_breaker = options.breaker_finder(stack, function)
         called = function if stack.chaos is None else stack.chaos.around_async(function)
         self.function = _coroutine_function(called)
         # What the short road needs.
         self.monotonic = stack.clock.monotonic
-        self.gate = stack.gate if self._make_key is None and called is function else NO_SHORT_ROAD
+        plain = self._make_key is self._find_breaker is None and called is function
+        self.gate = stack.gate if plain else NO_SHORT_ROAD
         self.latencies, self.terms = stack.counters.latencies, stack.terms
         self.deadline, timeout = stack.deadline, stack.attempt_timeout
         self.ends_after = stack.deadline if timeout is None else min(stack.deadline, timeout)
@@ -62,6 +64,8 @@ class AsyncRoad(Road):
         """A call with these arguments, which began at the moment *started*."""
         key = self._make_key(args, kwargs) if self._make_key is not None else None
         call: Call = self.stack.begin(args, kwargs, key, started)
+        if self._find_breaker is not None:
+            call.gate = self._find_breaker(args, kwargs)
         return call
 
     async def run(self, call: Call, failure: Exception | None = None) -> Any:
@@ -134,13 +138,13 @@ class AsyncRoad(Road):
             raise
         except BaseException:
             take_back(token)
-            stack.gate.release(permit)
+            call.gate.release(permit)
             raise
         reset_published(token)
         lift(limits)
         value = box[0]
-        if stack.gate.eventful:
-            stack.gate.record_success(permit, stack.clock.monotonic() - call.attempt_started)
+        if call.gate.eventful:
+            call.gate.record_success(permit, stack.clock.monotonic() - call.attempt_started)
         if self._keep is not None:
             self._keep(call.key, value)
         return value

@@ -165,6 +165,10 @@ class CircuitBreaker:
         """Seconds until an open breaker lets a trial through; 0 if calls are not refused by it, inf if forced open."""
         return max(0.0, self._refuses_until - self._clock.monotonic())
 
+    def would_refuse(self) -> bool:
+        """True while it is open, and the cooldown not over: then no call is admitted, whatever others do."""
+        return self._refuses_until > self._clock.monotonic()
+
     def check(self) -> None:
         """
         Ask whether a call would be admitted now, taking no permit.
@@ -419,7 +423,7 @@ class CircuitBreaker:
         return f" (last: {self._last_code})" if self._last_code else ""
 
     def _of_key(self) -> str:
-        return "" if self.key is None else f" of {str(self.key)[:100]!r}"
+        return "" if self.key is None else f" of {breaker_label(self.key)!r}"
 
     def _tell(self) -> None:
         """Tell the changes that nobody has told yet, in order. Takes the lock, and holds none while it tells."""
@@ -444,6 +448,11 @@ class CircuitBreaker:
                 return self._changes.pop(0)
             self._telling = False
             return None
+
+
+def breaker_label(key: Hashable) -> str:
+    """What messages and events call the breaker of *key*."""
+    return str(key)[:100]
 
 
 class _Failed(Exception):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from pixel_llm.resilience.breaker import CircuitBreaker
 from pixel_llm.resilience.limits import Terms
+from pixel_llm.resilience.no_breaker import NO_BREAKER, NoBreaker
 from pixel_llm.resilience.outcome import SERVED_BY_CALL, Outcome, SkippedStep
 
 
@@ -19,6 +21,7 @@ class Call:
         kwargs: The keyword arguments.
         key: What names the call in caches, if anything does.
         started: The moment at which it began.
+        gate: The breaker that its attempts pass, or what stands in its place.
         deadline: The moment at which it must be over; inf without one.
         terms: Its limits, but for the moments.
         attempts: How often the callable was called so far.
@@ -35,6 +38,7 @@ class Call:
         "attempts",
         "deadline",
         "error",
+        "gate",
         "key",
         "kwargs",
         "queued",
@@ -52,6 +56,7 @@ class Call:
         started: float,
         deadline: float,
         terms: Terms,
+        gate: CircuitBreaker | NoBreaker = NO_BREAKER,
     ) -> None:
         self.args = args
         self.kwargs = kwargs
@@ -59,6 +64,7 @@ class Call:
         self.started = self.attempt_started = started
         self.deadline = deadline
         self.terms = terms
+        self.gate = gate
         self.attempts = 0
         self.queued = False
         self.served_by = SERVED_BY_CALL

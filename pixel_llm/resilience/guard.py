@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast
 from pixel_llm.errors import ValidationError
 from pixel_llm.resilience.async_guard import AsyncRoad, guard_async
 from pixel_llm.resilience.binding import AsyncOffRoad, Binding, OffRoad, Road, UnboundRoad
+from pixel_llm.resilience.breaker_keys import BreakerKey
 from pixel_llm.resilience.options import Alternative, GuardOptions
 from pixel_llm.resilience.stack import Stack
 from pixel_llm.resilience.sync_guard import SyncRoad, guard_sync
@@ -40,6 +41,7 @@ def guard(
     cooperative: bool = False,
     cacheable: Callable[[Any], bool] | None = None,
     alternative: Alternative | None = None,
+    breaker_key: BreakerKey | None = None,
 ) -> Guarded[P, R]:
     """
     Put *stack* around *function*, sync or async.
@@ -54,11 +56,15 @@ def guard(
         cacheable: Whether a result may be kept for the fallback; by default each may.
         alternative: Gives the callable that makes the same calls elsewhere: ``alternative("model", name)``
             or ``alternative("endpoint", address)``. Needed where the fallback names another model or endpoint.
+        breaker_key: Gives, from the arguments of a call, which of the target's breakers it belongs to, where
+            the policy says ``per``; or a map of such functions by what it may say there, such as
+            ``{"model": lambda request: request.model}``. By default it is the argument of that name. Keys must
+            be hashable, and appear in messages and events.
 
     Raises:
         ValidationError: If the function can't be guarded as the policy asks.
     """
-    options = GuardOptions(key, cooperative, cacheable, alternative)
+    options = GuardOptions(key, cooperative, cacheable, alternative, breaker_key)
     binding = _bind(stack.target, function, options, lambda make_road: make_road(stack))
     guarded = _put_on(stack.target, function, binding)
     if stack.wrapped is not None:

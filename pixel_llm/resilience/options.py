@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pixel_llm.errors import ErrorCode, ValidationError
+from pixel_llm.resilience.breaker_keys import BreakerKey, FindBreaker, breaker_finder
 from pixel_llm.resilience.stack import Stack
 
 #: Gives the callable that makes the same calls elsewhere, from ``"model"`` or ``"endpoint"`` and its name or address.
@@ -22,6 +23,14 @@ class GuardOptions:
     cooperative: bool = False
     cacheable: Callable[[Any], bool] | None = None
     alternative: Alternative | None = None
+    breaker_key: BreakerKey | None = None
+
+    def breaker_finder(self, stack: Stack, function: Callable[..., Any]) -> FindBreaker | None:
+        """A function that gives the breaker of a call of *function*, or None where all calls have the same one."""
+        section = stack.policy.circuit_breaker
+        if stack.breakers is None or section is None:
+            return None
+        return breaker_finder(stack.target, stack.breakers, section.per, self.breaker_key, function)
 
     def check(self, stack: Stack) -> None:
         """

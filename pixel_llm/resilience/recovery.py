@@ -135,7 +135,7 @@ class Recovery:
         wait = self._sequence.after_failure(error)
         if wait is None:
             self._reason = self._sequence.reason
-        elif self._stack.would_refuse():
+        elif self._call.gate.would_refuse():
             self._reason = "the circuit breaker has opened"
             return None
         return wait

@@ -11,25 +11,27 @@ what both worlds share; :mod:`pixel_llm.resilience.sync_guard` and
 from __future__ import annotations
 
 import builtins
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from math import inf
 from typing import Any
 
 from pixel_llm.errors import ErrorCode, TimeoutError, classify_error, http_status
-from pixel_llm.events import CircuitStateChanged, Event, Listener
-from pixel_llm.policy import FallbackStep, TargetPolicy, TimeoutConfig
+from pixel_llm.events import CallWouldBeRefused, CircuitStateChanged, Event, Listener
+from pixel_llm.policy import BreakerMode, CircuitBreakerConfig, FallbackStep, TargetPolicy, TimeoutConfig
+from pixel_llm.policy.sections.circuit_breaker import PER_TARGET
 from pixel_llm.policy.sections.matching import SERVED_BY_DEFAULT, ErrorMatcher
 from pixel_llm.resilience.abandoned import AbandonedThreads
-from pixel_llm.resilience.breaker import CircuitBreaker, CircuitState
+from pixel_llm.resilience.breaker import CircuitBreaker, CircuitState, breaker_label
 from pixel_llm.resilience.call import Call
 from pixel_llm.resilience.chaos import Chaos
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
 from pixel_llm.resilience.counters import Counters, StackStats
 from pixel_llm.resilience.fallback import FallbackChain
+from pixel_llm.resilience.keyed_breakers import KeyedBreakers
 from pixel_llm.resilience.limits import Published, Terms, get_published
-from pixel_llm.resilience.no_breaker import NO_BREAKER
+from pixel_llm.resilience.no_breaker import NO_BREAKER, NO_KEY_YET, NoBreaker
 from pixel_llm.resilience.registry import FindFunction, find_function
 from pixel_llm.resilience.retry import Retry
 from pixel_llm.resilience.wrapped import WrappedTargets
@@ -77,20 +79,28 @@ class Stack:
         self.find_function = find_function
         self.wrapped = wrapped
         self.retry: Retry | None = None
+        #: The one breaker, or the breakers of its keys.
         self.breaker: CircuitBreaker | None = None
+        self.breakers: KeyedBreakers | None = None
         self.fallback: FallbackChain | None = None
         if policy.retry is not None and policy.retry.max_attempts > 1:
             self.retry = Retry(policy.retry, idempotent=policy.idempotent is not False)
         if policy.circuit_breaker is not None:
-            self.breaker = CircuitBreaker(target, policy.circuit_breaker, clock=clock, on_change=self._breaker_changed)
+            if policy.circuit_breaker.per == PER_TARGET:
+                self.breaker = self._make_breaker(policy.circuit_breaker)
+            else:
+                make = partial(self._make_breaker, policy.circuit_breaker)
+                self.breakers = KeyedBreakers(make, policy.circuit_breaker.max_keys)
         if policy.fallback is not None:
             self.fallback = FallbackChain(policy.fallback, clock=clock)
         #: Injects faults into what is called, where the policy says so.
         self.chaos: Chaos | None = None
         if policy.chaos is not None:
             self.chaos = Chaos(target, policy.chaos, clock=clock, report=self.report)
-        #: The breaker, or what lets everything through.
-        self.gate = self.breaker or NO_BREAKER
+        #: The breaker that all calls pass, or what stands in its place. What a call passes is its own `gate`.
+        self.gate: CircuitBreaker | NoBreaker = NO_BREAKER
+        if policy.circuit_breaker is not None:
+            self.gate = self.breaker or NO_KEY_YET
         #: Whether a refused call has failed: nothing serves in its place.
         self.refusal_is_final = self.fallback is None
         self.attempt_timeout = policy.timeout.attempt if policy.timeout else None
@@ -120,7 +130,7 @@ class Stack:
             layers.append(Layer("fallback", {"steps": [_describe_step(step) for step in self.fallback.steps]}))
         for name, present, section in (
             ("retry", self.retry, policy.retry),
-            ("circuit_breaker", self.breaker, policy.circuit_breaker),
+            ("circuit_breaker", policy.circuit_breaker, policy.circuit_breaker),
             ("timeout", policy.timeout, policy.timeout),
             ("chaos", self.chaos, policy.chaos),
         ):
@@ -142,8 +152,8 @@ class Stack:
         """A call that begins at the moment *started*: it has its own deadline, or what is left to its caller."""
         callers, own = get_published()[0] - self.reserve, started + self.deadline
         if callers < own:
-            return Call(args, dict(kwargs), key, started, callers, self._inherited_terms)
-        return Call(args, dict(kwargs), key, started, own, self.terms)
+            return Call(args, dict(kwargs), key, started, callers, self._inherited_terms, self.gate)
+        return Call(args, dict(kwargs), key, started, own, self.terms, self.gate)
 
     def limits_of(self, call: Call) -> Published:
         """The limits of the attempt that *call* begins now."""
@@ -165,14 +175,14 @@ class Stack:
         """
         if call.deadline <= self.clock.monotonic():
             raise self.out_of_time(call.terms)
-        return self.gate.acquire()
+        return call.gate.acquire()
 
     def settle(self, call: Call, permit: int, error: Exception) -> None:
         """End an attempt that failed: the breaker counts it, or it is neutral."""
         if self._counts(call, error):
-            self.gate.record_failure(permit, error, self.clock.monotonic() - call.attempt_started)
+            call.gate.record_failure(permit, error, self.clock.monotonic() - call.attempt_started)
         else:
-            self.gate.release(permit)
+            call.gate.release(permit)
 
     def alternative(self, index: int) -> Stack:
         """
@@ -188,14 +198,11 @@ class Stack:
             return known
         step = self.fallback.steps[index]
         policy = replace(self.policy, **dict.fromkeys(_NOT_OF_ALTERNATIVES))
+        if policy.circuit_breaker is not None:  # there is one model, or one server
+            policy = replace(policy, circuit_breaker=replace(policy.circuit_breaker, per=PER_TARGET))
         target = f"{self.target}[{step.strategy.value}={step.value}]"
         made = Stack(target, policy, clock=self.clock, emit=self.listener, find_function=self.find_function)
         return self.fallback.stacks.setdefault(index, made)
-
-    def would_refuse(self) -> bool:
-        """True if the breaker would refuse an attempt now."""
-        breaker = self.breaker
-        return breaker is not None and breaker.state is CircuitState.OPEN and breaker.retry_after() > 0
 
     def out_of_time(self, terms: Terms) -> TimeoutError:
         """The error of a call whose deadline has passed."""
@@ -226,10 +233,35 @@ class Stack:
             return True
         return call.attempts == 1 and not call.queued and not call.terms.inherited
 
+    def _make_breaker(self, config: CircuitBreakerConfig, key: Hashable = None) -> CircuitBreaker:
+        changed, would_refuse = self._breaker_changed, self._would_be_refused
+        name = self.target
+        if key is None:
+            return CircuitBreaker(name, config, clock=self.clock, on_change=changed, on_shadow_refusal=would_refuse)
+        label = breaker_label(key)
+        return CircuitBreaker(
+            name,
+            config,
+            key=key,
+            clock=self.clock,
+            on_change=partial(changed, breaker=label),
+            on_shadow_refusal=partial(would_refuse, breaker=label),
+        )
+
     def _breaker_changed(
-        self, old: CircuitState, new: CircuitState, failures: int, error_code: ErrorCode | None
+        self,
+        old: CircuitState,
+        new: CircuitState,
+        failures: int,
+        error_code: ErrorCode | None,
+        breaker: str | None = None,
     ) -> None:
-        self.report(CircuitStateChanged, old.value, new.value, failures, error_code)
+        section = self.policy.circuit_breaker
+        shadow = section is not None and section.mode is BreakerMode.SHADOW
+        self.report(CircuitStateChanged, old.value, new.value, failures, error_code, shadow, breaker)
+
+    def _would_be_refused(self, error_code: ErrorCode, retry_after: float | None, breaker: str | None = None) -> None:
+        self.report(CallWouldBeRefused, "circuit_breaker", error_code, retry_after, breaker)
 
 
 def _settings(section: Any) -> dict[str, Any]:

@@ -45,12 +45,13 @@ class SyncRoad(Road):
     A policy that is loaded again gives guards a new road; calls that are under way end on the old one.
     """
 
-    __slots__ = ("_keep", "_make_key", "_remote", "_threads")
+    __slots__ = ("_find_breaker", "_keep", "_make_key", "_remote", "_threads")
 
     def __init__(self, stack: Stack, function: Callable[..., Any], options: GuardOptions) -> None:
         super().__init__(function, stack)
         self._make_key, self._keep = options.key_maker(stack), options.keeper(stack)
         self._remote = remote_steps(stack, options, guard_alone, is_async=False)
+        self._find_breaker = options.breaker_finder(stack, function)
         called = function if stack.chaos is None else stack.chaos.around(function)
         self._threads: AbandonedThreads | None = None
         if stack.attempt_timeout is not None and not options.cooperative:
@@ -60,7 +61,8 @@ class SyncRoad(Road):
         self.function = called
         # What the short road needs.
         self.monotonic = stack.clock.monotonic
-        self.gate = stack.gate if self._make_key is None and called is function else NO_SHORT_ROAD
+        plain = self._make_key is self._find_breaker is None and called is function
+        self.gate = stack.gate if plain else NO_SHORT_ROAD
         self.latencies, self.terms = stack.counters.latencies, stack.terms
         self.deadline, timeout = stack.deadline, stack.attempt_timeout
         self.ends_after = stack.deadline if timeout is None else min(stack.deadline, timeout)
@@ -79,6 +81,8 @@ class SyncRoad(Road):
         """A call with these arguments, which began at the moment *started*."""
         key = self._make_key(args, kwargs) if self._make_key is not None else None
         call: Call = self.stack.begin(args, kwargs, key, started)
+        if self._find_breaker is not None:
+            call.gate = self._find_breaker(args, kwargs)
         return call
 
     def run(self, call: Call, failure: Exception | None = None) -> Any:
@@ -149,13 +153,13 @@ class SyncRoad(Road):
             stack.settle(call, permit, error)
             raise
         except BaseException:
-            stack.gate.release(permit)
+            call.gate.release(permit)
             raise
         finally:
             reset_published(token)
         lift(limits)
-        if stack.gate.eventful:
-            stack.gate.record_success(permit, stack.clock.monotonic() - call.attempt_started)
+        if call.gate.eventful:
+            call.gate.record_success(permit, stack.clock.monotonic() - call.attempt_started)
         if self._keep is not None:
             self._keep(call.key, value)
         return value

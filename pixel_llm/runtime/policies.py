@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
@@ -15,9 +15,13 @@ from pixel_llm.policy import SYSTEM_TARGETS, LoadedPolicy, PolicyConfig, TargetP
 from pixel_llm.policy.sections.target import is_pattern, is_system_name, is_target_name, patterns_for
 from pixel_llm.policy.suggestions import one_of, suggestion
 from pixel_llm.resilience import SYSTEM_CLOCK, CircuitBreaker, Clock, Guarded, Layer, Stack, guard
+from pixel_llm.resilience.breaker_keys import BreakerKey
 from pixel_llm.resilience.options import Alternative
 from pixel_llm.resilience.registry import check_functions, finder
 from pixel_llm.resilience.wrapped import WrappedTargets, fallback_targets
+
+#: The key of the breaker of a target that has one only. None may be a key.
+_WHOLE_TARGET = object()
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -104,6 +108,7 @@ class Policies:
         cooperative: bool = False,
         cacheable: Callable[[Any], bool] | None = None,
         alternative: Alternative | None = None,
+        breaker_key: BreakerKey | None = None,
     ) -> Guarded[P, R]:
         """
         Put the stack of *target* around *function*, sync or async; see :func:`pixel_llm.resilience.guard`.
@@ -112,8 +117,15 @@ class Policies:
             PolicyError: If the policy has no such target.
             ValidationError: If the function can't be guarded as the policy asks.
         """
-        stack = self._stack(target)
-        return guard(stack, function, key=key, cooperative=cooperative, cacheable=cacheable, alternative=alternative)
+        return guard(
+            self._stack(target),
+            function,
+            key=key,
+            cooperative=cooperative,
+            cacheable=cacheable,
+            alternative=alternative,
+            breaker_key=breaker_key,
+        )
 
     def guard(
         self,
@@ -123,6 +135,7 @@ class Policies:
         cooperative: bool = False,
         cacheable: Callable[[Any], bool] | None = None,
         alternative: Alternative | None = None,
+        breaker_key: BreakerKey | None = None,
     ) -> Callable[[Callable[P, R]], Guarded[P, R]]:
         """:meth:`wrap` as a decorator."""
         if not isinstance(target, str):
@@ -132,26 +145,47 @@ class Policies:
 
         def decorate(function: Callable[P, R]) -> Guarded[P, R]:
             return self.wrap(
-                target, function, key=key, cooperative=cooperative, cacheable=cacheable, alternative=alternative
+                target,
+                function,
+                key=key,
+                cooperative=cooperative,
+                cacheable=cacheable,
+                alternative=alternative,
+                breaker_key=breaker_key,
             )
 
         return decorate
 
-    def breaker(self, target: str) -> CircuitBreaker:
+    def breaker(self, target: str, *, key: Hashable = _WHOLE_TARGET) -> CircuitBreaker:
         """
-        The circuit breaker of *target*.
+        The circuit breaker of *target*, or that of one *key* where the policy says ``per``.
 
         Raises:
-            PolicyError: If the policy has no such target, or gives it no breaker.
+            PolicyError: If the policy has no such target, gives it no breaker, or gives it one for each key and none
+                is named, or the other way round.
         """
-        breaker = self._stack(target).breaker
-        if breaker is None:
+        stack = self._stack(target)
+        if stack.breakers is not None:
+            per = stack.policy.circuit_breaker.per if stack.policy.circuit_breaker is not None else ""
+            if key is _WHOLE_TARGET:
+                raise self._problem(target, f"{target} has a circuit breaker for each {per}: name one with key=")
+            return stack.breakers.get(key)
+        if stack.breaker is None:
             raise self._problem(target, f"{target} has no circuit_breaker")
-        return breaker
+        if key is not _WHOLE_TARGET:
+            raise self._problem(target, f"{target} has one circuit breaker for all calls: key= names none")
+        return stack.breaker
+
+    def breakers(self, target: str) -> dict[Hashable, CircuitBreaker]:
+        """The circuit breakers that *target* has by now, by key; without ``per`` the only one, under None."""
+        stack = self._stack(target)
+        if stack.breakers is not None:
+            return dict(stack.breakers.items())
+        return {} if stack.breaker is None else {None: stack.breaker}
 
     def has_breaker(self, target: str) -> bool:
         """True if *target* has a circuit breaker."""
-        return self._stack(target).breaker is not None
+        return self._stack(target).policy.circuit_breaker is not None
 
     def describe(self, target: str) -> tuple[Layer, ...]:
         """The layers of *target*, outermost first, the call itself last."""

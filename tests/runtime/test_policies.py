@@ -480,6 +480,59 @@ class TestBreaker:
                 ask("shop.pya")
 
 
+class TestBreakersOfKeys:
+    @pytest.fixture
+    def policies(self, tmp_path):
+        (tmp_path / "keys.yaml").write_text(
+            "version: 1\nlogging: {level: CRITICAL}\n"
+            "targets: {shop.ask: {circuit_breaker: {failure_threshold: 1, per: model}}, "
+            "shop.pay: {circuit_breaker: {}}, shop.list: {deadline: 5s}}\n",
+            "utf-8",
+        )
+        return load_policies(tmp_path, "keys", variables={})
+
+    def test_are_looked_at_by_key(self, policies):
+        """
+        Each key has a breaker, which follows the calls of that key.
+        """
+
+        @policies.guard("shop.ask", cooperative=True)
+        def ask(model):
+            raise ConnectionResetError
+
+        with pytest.raises(ConnectionResetError):
+            ask("small")
+
+        assert CircuitState.OPEN is policies.breaker("shop.ask", key="small").state
+        assert CircuitState.CLOSED is policies.breaker("shop.ask", key="large").state
+        assert ["small", "large"] == list(policies.breakers("shop.ask"))
+        assert policies.has_breaker("shop.ask")
+
+    def test_a_program_says_how_keys_are_found(self, policies):
+        """
+        wrap() takes breaker_key=.
+        """
+        policies.wrap("shop.ask", lambda request: request, breaker_key=lambda request: request[0])("small")
+
+        assert ["s"] == list(policies.breakers("shop.ask"))
+
+    def test_which_one_must_be_said(self, policies):
+        """
+        A key is needed where there is a breaker for each, and names none where there is one only.
+        """
+        with pytest.raises(PolicyError, match=r"shop.ask has a circuit breaker for each model: name one with key="):
+            policies.breaker("shop.ask")
+        with pytest.raises(PolicyError, match=r"shop.pay has one circuit breaker for all calls: key= names none"):
+            policies.breaker("shop.pay", key="small")
+
+    def test_without_keys(self, policies):
+        """
+        The only breaker of a target has no key.
+        """
+        assert {None: policies.breaker("shop.pay")} == policies.breakers("shop.pay")
+        assert {} == policies.breakers("shop.list")
+
+
 class TestDescribe:
     def test_gives_the_layers_outermost_first(self, load):
         """
