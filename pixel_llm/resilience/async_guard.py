@@ -11,6 +11,7 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from pixel_llm.errors import PixelLMError
+from pixel_llm.resilience import read_through
 from pixel_llm.resilience.binding import AsyncOffRoad, Binding, Road
 from pixel_llm.resilience.call import Call
 from pixel_llm.resilience.limits import NO_TERMS, Published, Terms, lift, reset_published, set_published, take_back
@@ -71,6 +72,8 @@ class AsyncRoad(Road):
     async def run(self, call: Call, failure: Exception | None = None) -> Any:
         """Carry *call* to its end. Its first attempt may have ended in *failure* already."""
         stack, clock = self.stack, self.stack.clock
+        if stack.cache is not None and call.ticket is None:
+            return await read_through.run_async(self, stack.cache, call)
         recovery = None
         refused = False
         try:
@@ -105,6 +108,17 @@ class AsyncRoad(Road):
                 if wait > 0:
                     await clock.sleep_async(wait)
                 call.attempt_started = clock.monotonic()
+        finally:
+            del failure  # its traceback holds this frame: a cycle
+
+    async def give_up(self, call: Call, failure: Exception, reason: str) -> Any:
+        """End a call that was never tried, because one like it has ended in *failure*: for *reason*."""
+        try:
+            recovery = Recovery(self.stack, call)
+            recovery.give_up(reason)
+            if self._remote is not None:
+                return await serve_async(self._remote, recovery, call, failure)
+            return recovery.finish(failure)
         finally:
             del failure  # its traceback holds this frame: a cycle
 

@@ -8,6 +8,7 @@ from pixel_llm.resilience.breaker import CircuitBreaker
 from pixel_llm.resilience.limits import Terms
 from pixel_llm.resilience.no_breaker import NO_BREAKER, NoBreaker
 from pixel_llm.resilience.outcome import SERVED_BY_CALL, Outcome, SkippedStep
+from pixel_llm.resilience.single_flight import Ticket
 
 
 class Call:
@@ -30,6 +31,7 @@ class Call:
         served_by: Who gave the value, as :class:`Outcome` has it.
         error: What a fallback stands in for.
         skipped: The fallback steps that did not serve.
+        ticket: Its part in a flight, if equal calls follow it.
     """
 
     __slots__ = (
@@ -46,6 +48,7 @@ class Call:
         "skipped",
         "started",
         "terms",
+        "ticket",
     )
 
     def __init__(
@@ -70,6 +73,7 @@ class Call:
         self.served_by = SERVED_BY_CALL
         self.error: Exception | None = None
         self.skipped: tuple[SkippedStep, ...] = ()
+        self.ticket: Ticket | None = None
 
     def outcome(self, value: Any, ended: float) -> Outcome[Any]:
         """Its outcome, when it has ended with *value*."""

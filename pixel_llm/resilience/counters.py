@@ -63,7 +63,8 @@ class StackStats:
     Attributes:
         succeeded: Calls whose value came from the callable, at once or after retries.
         failed: Calls that failed for good, those included for which a fallback served.
-        happened: How often each event was reported, by its name; what never happened is not there.
+        happened: How often each event was reported, by its name, and ``cache_hit``, ``cache_miss`` and
+            ``shared_call`` of a read-through cache; what never happened is not there.
         latency: How long the calls that succeeded took, waits included.
     """
 

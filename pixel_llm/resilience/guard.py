@@ -49,11 +49,11 @@ def guard(
     Args:
         stack: The compiled layers.
         function: What is called. Its signature is kept.
-        key: Gives, from the arguments of a call, its key in the fallback's cache: two calls
-            share a result if and only if their keys are equal. Needed where the fallback caches.
+        key: Gives, from the arguments of a call, its key in caches: two calls share a result if and only if
+            their keys are equal. Needed where the target has a cache, or a fallback with one.
         cooperative: The function ends in time by itself, because it reads
             :func:`pixel_llm.resilience.current_limits`. Then no worker thread is made.
-        cacheable: Whether a result may be kept for the fallback; by default each may.
+        cacheable: Whether a result may be kept for other calls; by default each may.
         alternative: Gives the callable that makes the same calls elsewhere: ``alternative("model", name)``
             or ``alternative("endpoint", address)``. Needed where the fallback names another model or endpoint.
         breaker_key: Gives, from the arguments of a call, which of the target's breakers it belongs to, where

@@ -39,21 +39,22 @@ class GuardOptions:
         Raises:
             ValidationError: If not.
         """
-        if self.key is None and stack.fallback is not None and stack.fallback.caches:
+        if self.key is None and stack.caches:
+            which = "it has a cache" if stack.cache is not None else "its fallback has a cache"
             raise ValidationError(
-                f"{stack.target}: its fallback has a cache, so wrapping it needs key=, a function that "
+                f"{stack.target}: {which}, so wrapping it needs key=, a function that "
                 "gives the cache key from the call's arguments",
                 error_code=ErrorCode.ERR_VAL_MISSING_FIELD,
             )
 
     def key_maker(self, stack: Stack) -> Callable[[tuple[Any, ...], Mapping[str, Any]], Any] | None:
         """
-        A function that gives the key of a call's arguments, or None where no fallback caches.
+        A function that gives the key of a call's arguments, or None where nothing caches.
 
         It runs before the call, so that a wrong key is seen before anything has happened.
         """
         key = self.key
-        if key is None or stack.fallback is None or not stack.fallback.caches:
+        if key is None or not stack.caches:
             return None
 
         def make_key(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -68,18 +69,18 @@ class GuardOptions:
         return make_key
 
     def keeper(self, stack: Stack) -> Callable[[Any, Any], None] | None:
-        """A function that keeps a good result under its key for the fallback, or None where no fallback caches."""
-        fallback, cacheable = stack.fallback, self.cacheable
-        if fallback is None or not fallback.caches:
+        """A function that keeps a good result under its key, or None where nothing caches."""
+        cacheable = self.cacheable
+        if not stack.caches:
             return None
 
         def keep(key: Any, value: Any) -> None:
             # The call has succeeded: a fault in here must not take its value away.
             try:
-                cache = fallback.cache
-                if cache is not None and (cacheable is None or cacheable(value)):
-                    cache.store(key, value)
+                if cacheable is None or cacheable(value):
+                    for cache in stack.result_caches():
+                        cache.store(key, value)
             except Exception:
-                logging.getLogger("pixel_llm").exception("%s: its result can't be kept for the fallback", stack.target)
+                logging.getLogger("pixel_llm").exception("%s: its result can't be kept", stack.target)
 
         return keep

@@ -10,6 +10,12 @@ T = TypeVar("T")
 #: ``served_by`` of a result that came from the call itself.
 SERVED_BY_CALL = "call"
 
+#: ``served_by`` of a result that the read-through cache had. The fallback's cache step is ``cache``.
+SERVED_BY_CACHE_HIT = "cache_hit"
+
+#: ``served_by`` of a result that an equal call brought, which was under way already.
+SERVED_BY_SHARED_CALL = "shared_call"
+
 
 @dataclass(frozen=True, slots=True)
 class SkippedStep:
@@ -26,8 +32,9 @@ class Outcome(Generic[T]):
 
     Attributes:
         value: What the call, or the fallback, returned.
-        served_by: ``call``, or the fallback step: ``cache``, ``default_value``, ``none``, or, with what it
-            called, ``custom_function:apologise``, ``target:captions.small``, ``model:…``, ``endpoint:…``.
+        served_by: ``call``; ``cache_hit`` or ``shared_call`` of a read-through cache; or the fallback step:
+            ``cache``, ``default_value``, ``none``, and with what it called ``custom_function:apologise``,
+            ``target:captions.small``, ``model:…``, ``endpoint:…``.
         degraded: True if a fallback served.
         attempts: How often the callable was really called; 0 if a layer refused.
         elapsed: Seconds from start to end, waits included.

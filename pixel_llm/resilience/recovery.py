@@ -26,6 +26,7 @@ from pixel_llm.events import (
 from pixel_llm.resilience.call import Call
 from pixel_llm.resilience.fallback import FallbackRun
 from pixel_llm.resilience.limits import Limits
+from pixel_llm.resilience.read_through import tell_followers
 from pixel_llm.resilience.retry import RetrySequence
 from pixel_llm.resilience.stack import Stack
 
@@ -98,12 +99,17 @@ class Recovery:
         finally:
             run = error = None  # type: ignore[assignment]  # the error's traceback holds this frame: a cycle
 
+    def give_up(self, reason: str) -> None:
+        """Note why a call has failed that was never tried: one like it was."""
+        self._reason = reason
+
     def begin_fallback(self, error: Exception) -> FallbackRun:
         """The call has failed for good: begin to serve in its place. Raises *error* where there is no fallback."""
         stack, call = self._stack, self._call
         self._last_error = None  # its traceback leads back here: a cycle
         self._mark(error)
         stack.report(CallFailed, call.attempts, _code(error), _text(error), self._elapsed(), self._reason)
+        tell_followers(call, error, stack.clock.monotonic())
         if stack.fallback is not None:
             return stack.fallback.begin(error, call.key)
         try:

@@ -1,7 +1,7 @@
 """
 A target's compiled layers, outermost first::
 
-    deadline → fallback → retry → circuit_breaker → timeout → call
+    deadline → fallback → cache → retry → circuit_breaker → timeout → call
 
 A :class:`Stack` holds what the layers know (the breaker's state, the cache, the counters) and decides
 what both worlds share; :mod:`pixel_llm.resilience.sync_guard` and
@@ -11,7 +11,7 @@ what both worlds share; :mod:`pixel_llm.resilience.sync_guard` and
 from __future__ import annotations
 
 import builtins
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property, partial
 from math import inf
@@ -24,6 +24,7 @@ from pixel_llm.policy.sections.circuit_breaker import PER_TARGET
 from pixel_llm.policy.sections.matching import SERVED_BY_DEFAULT, ErrorMatcher
 from pixel_llm.resilience.abandoned import AbandonedThreads
 from pixel_llm.resilience.breaker import CircuitBreaker, CircuitState, breaker_label
+from pixel_llm.resilience.cache import ResultCache
 from pixel_llm.resilience.call import Call
 from pixel_llm.resilience.chaos import Chaos
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
@@ -32,12 +33,13 @@ from pixel_llm.resilience.fallback import FallbackChain
 from pixel_llm.resilience.keyed_breakers import KeyedBreakers
 from pixel_llm.resilience.limits import Published, Terms, get_published
 from pixel_llm.resilience.no_breaker import NO_BREAKER, NO_KEY_YET, NoBreaker
+from pixel_llm.resilience.read_through import ReadThrough
 from pixel_llm.resilience.registry import FindFunction, find_function
 from pixel_llm.resilience.retry import Retry
 from pixel_llm.resilience.wrapped import WrappedTargets
 
 #: The layers that a call which a fallback makes elsewhere does not have: they are those of the whole call.
-_NOT_OF_ALTERNATIVES = ("deadline", "fallback", "retry")
+_NOT_OF_ALTERNATIVES = ("deadline", "fallback", "cache", "retry")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,10 @@ class Stack:
                 self.breakers = KeyedBreakers(make, policy.circuit_breaker.max_keys)
         if policy.fallback is not None:
             self.fallback = FallbackChain(policy.fallback, clock=clock)
+        #: The read-through cache.
+        self.cache: ReadThrough | None = None
+        if policy.cache is not None:
+            self.cache = ReadThrough(policy.cache, clock=clock, counters=self.counters)
         #: Injects faults into what is called, where the policy says so.
         self.chaos: Chaos | None = None
         if policy.chaos is not None:
@@ -101,8 +107,8 @@ class Stack:
         self.gate: CircuitBreaker | NoBreaker = NO_BREAKER
         if policy.circuit_breaker is not None:
             self.gate = self.breaker or NO_KEY_YET
-        #: Whether a refused call has failed: nothing serves in its place.
-        self.refusal_is_final = self.fallback is None
+        #: Whether a refused call has failed: nothing serves in its place, and nobody waits for what it brings.
+        self.refusal_is_final = self.fallback is None and self.cache is None
         self.attempt_timeout = policy.timeout.attempt if policy.timeout else None
         #: Seconds that are kept of the deadline for the fallback.
         self.reserve = self.fallback.reserve if self.fallback is not None else 0.0
@@ -129,6 +135,7 @@ class Stack:
         if self.fallback is not None:
             layers.append(Layer("fallback", {"steps": [_describe_step(step) for step in self.fallback.steps]}))
         for name, present, section in (
+            ("cache", self.cache, policy.cache),
             ("retry", self.retry, policy.retry),
             ("circuit_breaker", policy.circuit_breaker, policy.circuit_breaker),
             ("timeout", policy.timeout, policy.timeout),
@@ -137,6 +144,18 @@ class Stack:
             if present is not None and section is not None:
                 layers.append(Layer(name, _settings(section)))
         return (*layers, Layer("call", {}))
+
+    @property
+    def caches(self) -> bool:
+        """Whether results are kept under the keys of calls."""
+        return self.cache is not None or (self.fallback is not None and self.fallback.caches)
+
+    def result_caches(self) -> Iterator[ResultCache]:
+        """What results are kept in."""
+        if self.cache is not None:
+            yield self.cache.cache
+        if self.fallback is not None and (kept := self.fallback.cache) is not None:
+            yield kept
 
     def stats(self) -> StackStats:
         """What has become of its calls so far."""

@@ -10,6 +10,7 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
 from pixel_llm.errors import PixelLMError, ValidationError
+from pixel_llm.resilience import read_through
 from pixel_llm.resilience.abandoned import AbandonedThreads
 from pixel_llm.resilience.binding import Binding, OffRoad, Road
 from pixel_llm.resilience.call import Call
@@ -88,6 +89,8 @@ class SyncRoad(Road):
     def run(self, call: Call, failure: Exception | None = None) -> Any:
         """Carry *call* to its end. Its first attempt may have ended in *failure* already."""
         stack, clock = self.stack, self.stack.clock
+        if stack.cache is not None and call.ticket is None:
+            return read_through.run(self, stack.cache, call)
         recovery = None
         refused = False
         try:
@@ -124,6 +127,17 @@ class SyncRoad(Road):
                 if wait > 0:
                     clock.sleep(wait)
                 call.attempt_started = clock.monotonic()
+        finally:
+            del failure  # its traceback holds this frame: a cycle
+
+    def give_up(self, call: Call, failure: Exception, reason: str) -> Any:
+        """End a call that was never tried, because one like it has ended in *failure*: for *reason*."""
+        try:
+            recovery = Recovery(self.stack, call)
+            recovery.give_up(reason)
+            if self._remote is not None:
+                return serve(self._remote, recovery, call, failure)
+            return recovery.finish(failure)
         finally:
             del failure  # its traceback holds this frame: a cycle
 

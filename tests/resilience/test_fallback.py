@@ -315,7 +315,7 @@ class TestCacheStep:
         call = both_worlds("paid", fallback=(cache(), value("sorry")), options={**KEY, "cacheable": fail})
 
         assert "paid" == call()
-        assert ["shop.pay: its result can't be kept for the fallback"] == caplog.messages
+        assert ["shop.pay: its result can't be kept"] == caplog.messages
 
 
 class TestAfterTheDeadline:

@@ -61,6 +61,11 @@ class CacheConfig:
         example="64MiB",
     )
 
+    def in_words(self) -> str:
+        """What it means, in a few words."""
+        entries = "1 entry" if self.max_entries == 1 else f"{self.max_entries} entries"
+        return f"for {format_duration(self.ttl)}, {entries}, {format_size(self.max_bytes)}"
+
 
 @dataclass(frozen=True, slots=True)
 class FallbackStep:
@@ -97,9 +102,7 @@ class FallbackStep:
 
     def _text(self) -> str:
         if self.cache is not None:
-            number, size = self.cache.max_entries, format_size(self.cache.max_bytes)
-            entries = "1 entry" if number == 1 else f"{number} entries"
-            return f"{self.strategy.value} for {format_duration(self.cache.ttl)}, {entries}, {size}"
+            return f"{self.strategy.value} {self.cache.in_words()}"
         if self.strategy is FallbackStrategy.DEFAULT_VALUE:
             return f"default value {show(self.value)}"
         words = self.strategy.value.replace("custom_", "")

@@ -11,7 +11,7 @@ from pixel_llm.policy.kinds import LONGEST_NAME, Duration, Flag, MapOf, Setting,
 from pixel_llm.policy.sections.bulkhead import BulkheadConfig
 from pixel_llm.policy.sections.chaos import ChaosConfig
 from pixel_llm.policy.sections.circuit_breaker import CircuitBreakerConfig
-from pixel_llm.policy.sections.fallback import FALLBACK_CHAIN, FallbackStep
+from pixel_llm.policy.sections.fallback import FALLBACK_CHAIN, CacheConfig, FallbackStep
 from pixel_llm.policy.sections.rate_limit import RateLimitConfig
 from pixel_llm.policy.sections.retry import RetryConfig
 from pixel_llm.policy.sections.timeout import TimeoutConfig
@@ -76,6 +76,13 @@ class TargetPolicy:
         default=None,
         example=[{"cache": {"ttl": "1h"}}, {"default_value": "Unable to generate caption"}],
     )
+    cache: CacheConfig | None = setting(
+        Section(CacheConfig),
+        "Keep good results, and give them to equal calls without calling again; equal calls at once make one. "
+        "A result is given for as long as ttl says, whether the target is well or not.",
+        default=None,
+        example={"ttl": "5m"},
+    )
     retry: RetryConfig | None = setting(
         TextOr(TEMPLATE_NAME, Section(RetryConfig, _TEMPLATE), key="template"),
         "How the call is tried again; or the name of a template.",
@@ -127,6 +134,8 @@ class TargetPolicy:
             layers.append(("deadline", f"{format_duration(self.deadline)} for the whole call"))
         if self.fallback is not None:
             layers.append(("fallback", ", then ".join(step.in_words() for step in self.fallback)))
+        if self.cache is not None:
+            layers.append(("cache", f"results {self.cache.in_words()}; equal calls at once make one"))
         if self.retry is not None:
             layers.append(("retry", self.retry.in_words()))
         if self.circuit_breaker is not None:
