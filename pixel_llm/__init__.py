@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pixel_llm.hybrid import CaptionResult, HybridPixelLLM
     from pixel_llm.lm_studio import AsyncPolicyTransport, DoubleRetryWarning, PolicyTransport, error_behind
     from pixel_llm.resilience import CircuitState, Outcome, current_limits, register_function
-    from pixel_llm.runtime import Policies, load_policies
+    from pixel_llm.runtime import Policies, Reloaded, active_policies, guard, load_policies
 
 _ROOMS = {
     "pixel_llm.errors": (
@@ -56,7 +56,7 @@ _ROOMS = {
     "pixel_llm.hybrid": ("CaptionResult", "HybridPixelLLM"),
     "pixel_llm.lm_studio": ("AsyncPolicyTransport", "DoubleRetryWarning", "PolicyTransport", "error_behind"),
     "pixel_llm.resilience": ("CircuitState", "Outcome", "current_limits", "register_function"),
-    "pixel_llm.runtime": ("Policies", "load_policies"),
+    "pixel_llm.runtime": ("Policies", "Reloaded", "active_policies", "guard", "load_policies"),
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}
 
@@ -80,14 +80,17 @@ __all__ = [
     "Policies",
     "PolicyError",
     "PolicyTransport",
+    "Reloaded",
     "RetryExhausted",
     "Severity",
     "TimeoutError",
     "ValidationError",
+    "active_policies",
     "classify_error",
     "current_limits",
     "error_behind",
     "get_recovery_suggestion",
+    "guard",
     "is_retryable",
     "load_policies",
     "register_function",

@@ -13,6 +13,8 @@ from pixel_llm.events.types import (
     Event,
     FallbackServed,
     FallbackSkipped,
+    PolicyReloaded,
+    PolicyReloadFailed,
     RetryScheduled,
     ThreadAbandoned,
 )
@@ -31,6 +33,8 @@ __all__ = [
     "FallbackSkipped",
     "Listener",
     "Listeners",
+    "PolicyReloadFailed",
+    "PolicyReloaded",
     "RetryScheduled",
     "ThreadAbandoned",
 ]

@@ -25,10 +25,15 @@ class Listeners:
         self._reported: set[int] = set()
         self._lock = threading.Lock()
 
-    def add(self, listener: Listener) -> None:
-        """Add *listener* after the others."""
+    def add(self, listener: Listener, *, first: bool = False) -> None:
+        """Add *listener* after the others, or as the *first*."""
         with self._lock:
-            self._listeners = (*self._listeners, listener)
+            self._listeners = (listener, *self._listeners) if first else (*self._listeners, listener)
+
+    def replace(self, listener: Listener, other: Listener) -> None:
+        """Put *other* where *listener* stands."""
+        with self._lock:
+            self._listeners = tuple(other if one is listener else one for one in self._listeners)
 
     def __call__(self, event: Event) -> None:
         """Tell every listener."""

@@ -153,3 +153,24 @@ class ChaosInjected(Event):
     injected: str
     error_code: ErrorCode | None
     delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyReloaded(Event):
+    """
+    A policy was loaded again; *target* is the profile's name.
+
+    *targets* have other layers now; the sections in *restart* have changed, but only count for new models.
+    """
+
+    name = "policy_reloaded"
+    targets: tuple[str, ...]
+    restart: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyReloadFailed(Event):
+    """A policy could not be loaded again, so nothing has changed; *target* is the profile's name."""
+
+    name = "policy_reload_failed"
+    problems: tuple[str, ...]

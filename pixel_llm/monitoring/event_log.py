@@ -26,6 +26,8 @@ from pixel_llm.events import (
     Event,
     FallbackServed,
     FallbackSkipped,
+    PolicyReloaded,
+    PolicyReloadFailed,
     RetryScheduled,
     ThreadAbandoned,
 )
@@ -45,6 +47,8 @@ LEVELS: dict[type[Event], str] = {
     ThreadAbandoned: "warning",
     AbandonedThreadEnded: "info",
     ChaosInjected: "info",
+    PolicyReloaded: "info",
+    PolicyReloadFailed: "error",
 }
 
 #: Application-wide logger that every record also passes through on its way to the root.

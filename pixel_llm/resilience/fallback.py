@@ -58,6 +58,10 @@ class FallbackChain:
         """The cache, made when it is first asked for; None if no step is one."""
         return None if self._cache is None else self._cache.get()
 
+    def go_on_from(self, before: FallbackChain) -> None:
+        """Take over the results that *before* keeps."""
+        self._cache = before._cache
+
     def begin(self, error: Exception, key: Any) -> FallbackRun:
         """
         Begin to serve in place of a call.

@@ -73,7 +73,7 @@ def guard(
 
 
 def guard_later(
-    target: str, function: Callable[P, R], find_stack: Callable[[Binding], Stack], **options: Any
+    target: str, function: Callable[P, R], find_stack: Callable[[], Stack], **options: Any
 ) -> Guarded[P, R]:
     """
     Guard *function* by a stack that is found when it is first called.
@@ -81,12 +81,12 @@ def guard_later(
     Args:
         target: The target's name.
         function: What is called.
-        find_stack: Gives the stack; told what will be bound to it.
+        find_stack: Gives the stack.
         options: Those of :func:`guard`.
     """
 
     def bind() -> Road:
-        road = binding.prepare(find_stack(binding))
+        road = binding.prepare(find_stack())
         binding.take(road)
         return road
 

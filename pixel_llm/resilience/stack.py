@@ -126,6 +126,21 @@ class Stack:
         limit = (self.policy.timeout or TimeoutConfig()).max_abandoned_threads
         return AbandonedThreads(self.target, limit, clock=self.clock, report=self.report)
 
+    def go_on_from(self, before: Stack) -> None:
+        """
+        Take over what *before*, this target's stack until now, knows.
+
+        That is its counters, and the state of each layer whose section is the same.
+        """
+        self.counters = before.counters
+        if self.policy.circuit_breaker == before.policy.circuit_breaker:
+            self.breaker = before.breaker
+            self.gate = self.breaker or NO_BREAKER
+        if self.fallback is not None and before.fallback is not None and self.policy.fallback == before.policy.fallback:
+            self.fallback.go_on_from(before.fallback)
+            for index, stack in before.fallback.stacks.items():
+                self.alternative(index).go_on_from(stack)
+
     def describe(self) -> tuple[Layer, ...]:
         """The layers that are there, outermost first, the call itself last."""
         policy = self.policy

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-from pixel_llm.errors import Place, PolicyError, Problem, ValidationError
-from pixel_llm.events import Listener, Listeners
+from pixel_llm.errors import PolicyError, ValidationError
+from pixel_llm.events import Listener, Listeners, PolicyReloaded, PolicyReloadFailed
 from pixel_llm.monitoring import EventLog
-from pixel_llm.policy import SYSTEM_TARGETS, LoadedPolicy, PolicyConfig, TargetPolicy, load_policy
-from pixel_llm.policy.sections.target import is_pattern, is_system_name, is_target_name, patterns_for
-from pixel_llm.policy.suggestions import one_of, suggestion
-from pixel_llm.resilience import SYSTEM_CLOCK, CircuitBreaker, Clock, Guarded, Layer, Stack, guard
+from pixel_llm.policy import LoadedPolicy, PolicyConfig, load_policy
+from pixel_llm.resilience import SYSTEM_CLOCK, CircuitBreaker, Clock, Guarded, Layer, Stack, StackStats, guard
 from pixel_llm.resilience.breaker_keys import BreakerKey
 from pixel_llm.resilience.options import Alternative
-from pixel_llm.resilience.registry import check_functions, finder
-from pixel_llm.resilience.wrapped import WrappedTargets, fallback_targets
+from pixel_llm.resilience.registry import finder
+from pixel_llm.runtime.active import activate, deactivate
+from pixel_llm.runtime.compiled import Compiled
+from pixel_llm.runtime.reloaded import Reloaded, compare
 
 #: The key of the breaker of a target that has one only. None may be a key.
 _WHOLE_TARGET = object()
@@ -58,8 +59,14 @@ def load_policies(
     """
     if overrides is not None and not isinstance(overrides, Mapping):
         raise ValidationError(f"overrides must be a mapping of policy sections (got {type(overrides).__name__})")
-    loaded = load_policy(folder, profile, overlays=overlays, overrides=overrides, variables=variables)
-    return Policies(loaded, clock=clock, listeners=listeners, functions=functions)
+    overlays = None if overlays is None or isinstance(overlays, str | Path) else tuple(overlays)
+
+    def load() -> LoadedPolicy:
+        return load_policy(folder, profile, overlays=overlays, overrides=overrides, variables=variables)
+
+    policies = Policies(load, clock=clock, listeners=listeners, functions=functions)
+    activate(policies, unless_others_are=True)
+    return policies
 
 
 class Policies:
@@ -68,36 +75,47 @@ class Policies:
 
     All callables wrapped for the same target share its breaker and its cache.
 
-    Attributes:
-        profile: The profile's name.
-        file: The file it came from.
-        config: What it says, frozen.
+    Args:
+        load: Reads the policy: now, and again for :meth:`reload`.
+        clock: Where time comes from.
+        listeners: Called in order for every event.
+        functions: Functions by the names that the policy uses.
     """
 
     def __init__(
         self,
-        loaded: LoadedPolicy,
+        load: Callable[[], LoadedPolicy],
         *,
         clock: Clock = SYSTEM_CLOCK,
         listeners: Iterable[Listener] = (),
         functions: Mapping[str, Callable[..., Any]] | None = None,
     ) -> None:
-        self._find_function = finder(functions)
-        if problems := check_functions(loaded, self._find_function):
-            raise PolicyError(problems)
-        self.profile: str = loaded.profile
-        self.file: Path = loaded.file
-        self.config: PolicyConfig = loaded.config
-        self._log = EventLog(loaded.config.logging, profile=loaded.profile)
-        self._listeners = Listeners([self._log, *listeners])
+        self._load = load
         self._clock = clock
-        self._wrapped = WrappedTargets(fallback_targets(loaded.config))
-        # The system's own targets may always be wrapped; without a section nothing guards them.
-        self._targets = {name: TargetPolicy() for name in SYSTEM_TARGETS} | dict(loaded.config.targets)
-        self._stacks = {
-            name: self._compile(name, policy) for name, policy in self._targets.items() if not is_pattern(name)
-        }
-        self._lock = threading.Lock()
+        self._find_function = finder(functions)
+        loaded = load()
+        self._listeners = Listeners(listeners)
+        self._compiled = self._compile(loaded)
+        self._log = EventLog(loaded.config.logging, profile=loaded.profile)
+        self._listeners.add(self._log, first=True)
+        # Held while something is wrapped or loaded again; calls never need it.
+        self._lock = threading.RLock()
+        self._guarded: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    @property
+    def profile(self) -> str:
+        """The profile's name."""
+        return self._compiled.loaded.profile
+
+    @property
+    def file(self) -> Path:
+        """The file it came from."""
+        return self._compiled.loaded.file
+
+    @property
+    def config(self) -> PolicyConfig:
+        """What it says, frozen."""
+        return self._compiled.loaded.config
 
     def wrap(
         self,
@@ -117,15 +135,26 @@ class Policies:
             PolicyError: If the policy has no such target.
             ValidationError: If the function can't be guarded as the policy asks.
         """
-        return guard(
-            self._stack(target),
-            function,
-            key=key,
-            cooperative=cooperative,
-            cacheable=cacheable,
-            alternative=alternative,
-            breaker_key=breaker_key,
-        )
+        with self._lock:
+            guarded = guard(
+                self._compiled.stack(target),
+                function,
+                key=key,
+                cooperative=cooperative,
+                cacheable=cacheable,
+                alternative=alternative,
+                breaker_key=breaker_key,
+            )
+            self._guarded.add(guarded)
+        return guarded
+
+    def adopt(self, guarded: Guarded[..., Any]) -> Stack:
+        """The stack for *guarded*, which was made without one; it is bound anew with the others."""
+        with self._lock:
+            stack = self._compiled.stack(guarded.target)
+            self._compiled.record(guarded)
+            self._guarded.add(guarded)
+        return stack
 
     def guard(
         self,
@@ -164,32 +193,72 @@ class Policies:
             PolicyError: If the policy has no such target, gives it no breaker, or gives it one for each key and none
                 is named, or the other way round.
         """
-        stack = self._stack(target)
+        stack = self._compiled.stack(target)
         if stack.breakers is not None:
             per = stack.policy.circuit_breaker.per if stack.policy.circuit_breaker is not None else ""
             if key is _WHOLE_TARGET:
-                raise self._problem(target, f"{target} has a circuit breaker for each {per}: name one with key=")
+                raise self._compiled.problem(
+                    target, f"{target} has a circuit breaker for each {per}: name one with key="
+                )
             return stack.breakers.get(key)
         if stack.breaker is None:
-            raise self._problem(target, f"{target} has no circuit_breaker")
+            raise self._compiled.problem(target, f"{target} has no circuit_breaker")
         if key is not _WHOLE_TARGET:
-            raise self._problem(target, f"{target} has one circuit breaker for all calls: key= names none")
+            raise self._compiled.problem(target, f"{target} has one circuit breaker for all calls: key= names none")
         return stack.breaker
 
     def breakers(self, target: str) -> dict[Hashable, CircuitBreaker]:
         """The circuit breakers that *target* has by now, by key; without ``per`` the only one, under None."""
-        stack = self._stack(target)
+        stack = self._compiled.stack(target)
         if stack.breakers is not None:
             return dict(stack.breakers.items())
         return {} if stack.breaker is None else {None: stack.breaker}
 
     def has_breaker(self, target: str) -> bool:
         """True if *target* has a circuit breaker."""
-        return self._stack(target).policy.circuit_breaker is not None
+        return self._compiled.stack(target).policy.circuit_breaker is not None
 
     def describe(self, target: str) -> tuple[Layer, ...]:
         """The layers of *target*, outermost first, the call itself last."""
-        return self._stack(target).describe()
+        return self._compiled.stack(target).describe()
+
+    def stats(self, target: str) -> StackStats:
+        """What has become of the calls of *target* so far."""
+        return self._compiled.stack(target).stats()
+
+    def reload(self) -> Reloaded:
+        """
+        Read the policy again, as it was read at first, and put every guarded callable under its new stack.
+
+        Calls that are under way end as they began. What layers know (breakers, caches, budgets, counters) goes on
+        where their section is the same as before. The sections `lm_studio` and `encoder` are for those who make
+        new models of them: a :class:`pixel_llm.HybridPixelLLM` keeps its own.
+
+        Raises:
+            PolicyError: With every problem of the new policy, or of what is wrapped under it. Then nothing has changed.
+        """
+        with self._lock:
+            try:
+                loaded = self._load()
+                new = self._compile(loaded, before=self._compiled)
+                roads = new.roads(self._guarded)
+                log = EventLog(loaded.config.logging, profile=loaded.profile)
+            except PolicyError as error:
+                self._listeners(PolicyReloadFailed(self.profile, tuple(map(str, error.problems))))
+                raise
+            reloaded = compare(self._compiled.loaded, loaded)
+            for binding, road in roads:
+                binding.take(road)
+            self._compiled = new
+            self._listeners.replace(self._log, log)
+            self._log.close()
+            self._log = log
+        self._listeners(PolicyReloaded(self.profile, reloaded.targets, reloaded.restart))
+        return reloaded
+
+    def activate(self) -> None:
+        """Make these the policies that ``@pixel_llm.guard`` binds to."""
+        activate(self)
 
     def add_listener(self, listener: Listener) -> None:
         """Tell *listener* about every event from now on."""
@@ -200,7 +269,8 @@ class Policies:
         self._log.content(target, **content)
 
     def close(self) -> None:
-        """Close the log. Calls through the stacks still work."""
+        """Close the log, and be the active policies no longer. Calls through the stacks still work."""
+        deactivate(self)
         self._log.close()
 
     def __enter__(self) -> Policies:
@@ -214,23 +284,7 @@ class Policies:
     def __repr__(self) -> str:
         return f"<Policies {self.profile!r} from {self.file}>"
 
-    def _stack(self, target: str) -> Stack:
-        stack = self._stacks.get(target)
-        if stack is None and (patterns := self._patterns_for(target)):
-            with self._lock:  # a name that only the program knows: compiled when it is first wrapped
-                stack = self._stacks.setdefault(target, self._compile(target, self._targets[patterns[-1]]))
-        if stack is None:
-            hint = suggestion(target, self._stacks) or f"; there are {one_of(sorted(self._stacks))}"
-            raise self._problem(target, f"this policy has no target {target!r}{hint}")
-        return stack
-
-    def _patterns_for(self, target: str) -> list[str]:
-        """The patterns that give *target* its stack; none for a misspelt name of the system's, or what is no name."""
-        may_be_one = is_target_name(target) and not is_system_name(target)
-        return patterns_for(target, self._targets) if may_be_one else []
-
-    def _compile(self, target: str, policy: TargetPolicy) -> Stack:
-        return Stack(target, policy, clock=self._clock, emit=self._listeners, find_function=self._find_function)
-
-    def _problem(self, target: str, message: str) -> PolicyError:
-        return PolicyError([Problem(Place(str(self.file)), f"targets.{target}", message)])
+    def _compile(self, loaded: LoadedPolicy, before: Compiled | None = None) -> Compiled:
+        return Compiled(
+            loaded, clock=self._clock, emit=self._listeners, find_function=self._find_function, before=before
+        )

@@ -1,0 +1,308 @@
+"""Loading a policy again while a program runs."""
+
+import asyncio
+import threading
+
+import pytest
+
+import pixel_llm
+from pixel_llm.errors import CircuitBreakerOpen, ConnectionError, PolicyError
+from pixel_llm.events import PolicyReloaded, PolicyReloadFailed
+from pixel_llm.resilience import CircuitState
+from pixel_llm.runtime import Reloaded, load_policies
+from pixel_llm.testing import VirtualClock, disabled
+
+SHOP = """
+version: 1
+description: A shop.
+targets:
+  shop.pay:
+    fallback: [{default_value: FIRST}]
+    circuit_breaker: {failure_threshold: 2, cooldown: 30s}
+  shop.stock:
+    fallback: [{cache: {ttl: 1m}}]
+"""
+
+
+def gone():
+    raise ConnectionError("gone")
+
+
+async def gone_async():
+    raise ConnectionError("gone")
+
+
+@pytest.fixture
+def file(tmp_path):
+    file = tmp_path / "shop.yaml"
+    file.write_text(SHOP)
+    return file
+
+
+@pytest.fixture
+def events():
+    return []
+
+
+@pytest.fixture
+def policies(file, events):
+    with load_policies(file.parent, "shop", variables={}, clock=VirtualClock(), listeners=[events.append]) as policies:
+        yield policies
+
+
+def edit(file, old, new):
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+class TestReload:
+    def test_puts_what_is_wrapped_under_the_new_policy(self, policies, file, events):
+        """
+        Functions that were wrapped before have the new layers, without being wrapped again, in both worlds.
+        """
+        pay, pay_async = policies.wrap("shop.pay", gone), policies.wrap("shop.pay", gone_async)
+        assert ("FIRST", "FIRST") == (pay(), asyncio.run(pay_async()))
+        edit(file, "FIRST", "SECOND")
+
+        assert Reloaded(("shop.pay",), ()) == policies.reload()
+        assert ("SECOND", "SECOND") == (pay(), asyncio.run(pay_async()))
+        assert PolicyReloaded("shop", ("shop.pay",), ()) in events
+
+    def test_of_a_file_that_has_not_changed(self, policies):
+        """
+        Nothing has changed, and that is what is said.
+        """
+        pay = policies.wrap("shop.pay", gone)
+
+        assert not policies.reload()
+        assert "FIRST" == pay()
+
+    def test_a_broken_file_changes_nothing(self, policies, file, events):
+        """
+        A file with a mistake is refused with its place; the old policy goes on, and the log knows.
+        """
+        pay = policies.wrap("shop.pay", gone)
+        edit(file, "cooldown: 30s", "cooldown: 30")
+        with pytest.raises(PolicyError, match="cooldown"):
+            policies.reload()
+
+        assert "FIRST" == pay()
+        assert policies.config.targets["shop.pay"].circuit_breaker.cooldown == 30.0
+        assert ["policy_reload_failed"] == [event.name for event in events if isinstance(event, PolicyReloadFailed)]
+
+    def test_a_policy_that_does_not_fit_what_is_wrapped_changes_nothing(self, policies, file):
+        """
+        Every misfit is named: a target that is gone, and a cache where no key= was given.
+        """
+        pay, stock = policies.wrap("shop.pay", gone), policies.wrap("shop.stock", gone, key=lambda: 1)
+        edit(file, "{default_value: FIRST}", "{cache: {ttl: 1m}}")
+        edit(file, "shop.stock", "shop.shelf")
+        with pytest.raises(PolicyError) as caught:
+            policies.reload()
+        text = str(caught.value)
+
+        assert "no target 'shop.stock'" in text
+        assert "shop.pay: its fallback has a cache, so wrapping it needs key=" in text
+        assert "FIRST" == pay()
+        with pytest.raises(ConnectionError):
+            stock()
+
+    def test_a_breaker_whose_section_is_the_same_stays_as_it_is(self, policies, file):
+        """
+        An open breaker stays open, and the same object, although other layers of its target have changed.
+        """
+        pay = policies.wrap("shop.pay", gone)
+        pay()
+        pay()
+        breaker = policies.breaker("shop.pay")
+        edit(file, "FIRST", "SECOND")
+        policies.reload()
+
+        assert breaker is policies.breaker("shop.pay")
+        assert CircuitState.OPEN is breaker.state
+        assert isinstance(pay.outcome().error, CircuitBreakerOpen)
+
+    def test_a_breaker_whose_section_has_changed_begins_anew(self, policies, file):
+        """
+        Another threshold makes another breaker, which is closed.
+        """
+        pay = policies.wrap("shop.pay", gone)
+        pay()
+        pay()
+        edit(file, "failure_threshold: 2", "failure_threshold: 3")
+        policies.reload()
+
+        assert CircuitState.CLOSED is policies.breaker("shop.pay").state
+        assert isinstance(pay.outcome().error, ConnectionError)
+
+    def test_a_cache_whose_section_is_the_same_keeps_its_results(self, policies, file):
+        """
+        What was stored before the change serves after it.
+        """
+        policies.wrap("shop.stock", lambda: "plenty", key=lambda: 1)()
+        edit(file, "  shop.stock:", "  shop.stock:\n    deadline: 9s")
+        policies.reload()
+
+        assert "plenty" == policies.wrap("shop.stock", gone, key=lambda: 1)()
+
+    def test_counters_go_on(self, policies, file):
+        """
+        Statistics of a target are those of all its time.
+        """
+        pay = policies.wrap("shop.pay", gone)
+        pay()
+        edit(file, "FIRST", "SECOND")
+        policies.reload()
+        pay()
+
+        assert 2 == policies.stats("shop.pay").failed
+
+    def test_sections_that_need_a_new_model_are_named(self, policies, file):
+        """
+        What only counts for models that are made from now on is said, not kept silent.
+        """
+        edit(file, "targets:", "lm_studio: {model: other}\ntargets:")
+
+        assert Reloaded((), ("lm_studio",)) == policies.reload()
+        assert "other" == policies.config.lm_studio.model
+
+    def test_patterns(self, policies, file):
+        """
+        A name that only the program knows is bound anew through its pattern.
+        """
+        edit(file, "targets:", "targets:\n  mail.*: {fallback: [{default_value: LATER}]}")
+        policies.reload()
+        send = policies.wrap("mail.send", gone)
+        assert "LATER" == send()
+        edit(file, "LATER", "SOON")
+        policies.reload()
+
+        assert "SOON" == send()
+
+    def test_a_call_under_way_ends_as_it_began(self, policies, file):
+        """
+        A call that was inside when the policy changed is served by the old chain.
+        """
+        inside, go_on, seen = threading.Event(), threading.Event(), []
+
+        def slow():
+            inside.set()
+            go_on.wait(10)
+            raise ConnectionError("gone")
+
+        pay = policies.wrap("shop.pay", slow)
+        thread = threading.Thread(target=lambda: seen.append(pay()))
+        thread.start()
+        inside.wait(10)
+        edit(file, "FIRST", "SECOND")
+        policies.reload()
+        go_on.set()
+        thread.join()
+
+        assert ["FIRST", "SECOND"] == [*seen, pay()]
+
+    def test_logging_follows(self, policies, file, tmp_path):
+        """
+        A log file that the new policy names is written from then on.
+        """
+        log = tmp_path / "new.log"
+        edit(file, "targets:", f"logging: {{file: '{log}'}}\ntargets:")
+        policies.reload()
+        policies.wrap("shop.pay", gone)()
+
+        assert "fallback_served" in log.read_text()
+
+    def test_what_is_dropped_is_forgotten(self, policies, file):
+        """
+        A guarded function that the program has dropped keeps no target alive.
+        """
+        policies.wrap("shop.stock", gone, key=lambda: 1)
+        edit(file, "shop.stock", "shop.shelf")
+
+        assert "shop.shelf" in policies.reload().targets
+
+
+class TestModuleLevelGuard:
+    def test_binds_with_the_first_call(self, file):
+        """
+        A decorated function can be defined before any policy is loaded.
+        """
+
+        @pixel_llm.guard("shop.pay")
+        def pay():
+            raise ConnectionError("gone")
+
+        with load_policies(file.parent, "shop", variables={}) as policies:
+            policies.activate()
+
+            assert "FIRST" == pay()
+            edit(file, "FIRST", "SECOND")
+            policies.reload()
+
+            assert "SECOND" == pay()
+            assert 2 == policies.stats("shop.pay").failed
+
+    def test_a_target_that_is_not_there(self, file):
+        """
+        The first call says that the policy has no such target; so does the next.
+        """
+
+        @pixel_llm.guard("shop.pya")
+        async def pay():
+            return "paid"
+
+        with load_policies(file.parent, "shop", variables={}) as policies:
+            policies.activate()
+            for _ in range(2):
+                with pytest.raises(PolicyError, match=r"did you mean .shop\.pay"):
+                    asyncio.run(pay())
+
+    def test_the_first_that_were_loaded_are_active(self, file, monkeypatch):
+        """
+        Loading other policies later does not take over; closing those that are not active changes nothing.
+        """
+        monkeypatch.setattr("pixel_llm.runtime.active._active", None)
+        with (
+            load_policies(file.parent, "shop", variables={}) as first,
+            load_policies(file.parent, "shop", variables={}) as second,
+        ):
+            assert pixel_llm.active_policies() is first
+            second.activate()
+            assert pixel_llm.active_policies() is second
+            first.close()
+            assert pixel_llm.active_policies() is second
+
+    def test_without_any_the_environment_says_which(self, file, monkeypatch):
+        """
+        Where nothing was loaded, the first call loads what the environment names.
+        """
+        monkeypatch.setattr("pixel_llm.runtime.active._active", None)
+        monkeypatch.setenv("PIXEL_LLM_POLICIES", str(file.parent))
+        monkeypatch.setenv("PIXEL_LLM_PROFILE", "shop")
+
+        @pixel_llm.guard("shop.pay")
+        def pay():
+            raise ConnectionError("gone")
+
+        assert "FIRST" == pay()
+        pixel_llm.active_policies().close()
+
+    def test_needs_a_name(self):
+        """
+        Forgetting the parentheses is said at once.
+        """
+        with pytest.raises(pixel_llm.ValidationError, match="needs the name of a target"):
+            pixel_llm.guard(gone)
+
+
+class TestDisabled:
+    def test_calls_go_straight_to_the_function(self, policies):
+        """
+        In a user's own test the stacks can be switched off.
+        """
+        pay = policies.wrap("shop.pay", gone)
+        with disabled(), pytest.raises(ConnectionError):
+            pay()
+
+        assert "FIRST" == pay()
