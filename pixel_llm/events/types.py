@@ -53,6 +53,14 @@ class CallRecovered(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class CallQueued(Event):
+    """An attempt had to wait *waited* seconds for its turn and its slot before it could begin."""
+
+    name = "call_queued"
+    waited: float
+
+
+@dataclass(frozen=True, slots=True)
 class CallRefused(Event):
     """A layer refused the call without trying it."""
 

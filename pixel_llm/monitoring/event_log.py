@@ -18,6 +18,7 @@ from pixel_llm.events import (
     AbandonedThreadEnded,
     AttemptFailed,
     CallFailed,
+    CallQueued,
     CallRecovered,
     CallRefused,
     CallWouldBeRefused,
@@ -37,6 +38,7 @@ from pixel_llm.policy import LogContent, LoggingConfig
 LEVELS: dict[type[Event], str] = {
     AttemptFailed: "warning",
     RetryScheduled: "info",
+    CallQueued: "debug",
     CallRecovered: "info",
     CallRefused: "warning",
     CallWouldBeRefused: "info",

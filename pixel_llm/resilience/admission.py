@@ -8,13 +8,14 @@ What an attempt passes before it begins, where calls may have to queue.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from itertools import count
 from math import inf
 from typing import Any, Protocol
 
 from pixel_llm.errors import ErrorCode, TimeoutError
 from pixel_llm.resilience.bulkhead import Bulkhead
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
+from pixel_llm.resilience.no_breaker import NO_BREAKER
 from pixel_llm.resilience.rate_limit import RateLimit
 
 
@@ -43,34 +44,31 @@ class Admission:
     Args:
         target: What messages call it.
         clock: Where time comes from.
-        breaker: The target's circuit breaker, if it has one.
         rate_limit: Its rate limit, if it has one.
         bulkhead: Its bulkhead, if it has one.
-        on_queued: Told, after it got through, how many seconds an attempt waited in all.
     """
 
-    __slots__ = ("_breaker", "_clock", "_on_queued", "_target", "bulkhead", "rate_limit")
+    __slots__ = ("_clock", "_target", "bulkhead", "rate_limit")
 
     def __init__(
         self,
         target: str,
         *,
         clock: Clock = SYSTEM_CLOCK,
-        breaker: Gate | None = None,
         rate_limit: RateLimit | None = None,
         bulkhead: Bulkhead | None = None,
-        on_queued: Callable[[float], None] | None = None,
     ) -> None:
         self._target = target
         self._clock = clock
-        self._breaker = breaker
-        self._on_queued = on_queued
         self.rate_limit = rate_limit
         self.bulkhead = bulkhead
 
-    def enter_now(self) -> int | None:
+    def enter_now(self, gate: Gate = NO_BREAKER) -> int | None:
         """
         Let an attempt begin if it needs not wait.
+
+        Args:
+            gate: The circuit breaker of the call; without it there is none.
 
         Returns:
             What :meth:`enter` does; None if that one must wait.
@@ -78,9 +76,9 @@ class Admission:
         Raises:
             CircuitBreakerOpen: If the breaker refuses.
         """
-        breaker, rate_limit, bulkhead = self._breaker, self.rate_limit, self.bulkhead
-        if breaker is not None and breaker.closed_period < 0:
-            breaker.check()
+        rate_limit, bulkhead = self.rate_limit, self.bulkhead
+        if gate.closed_period < 0:
+            gate.check()
         stamp = None
         if rate_limit is not None:
             stamp = rate_limit.try_enter()
@@ -89,17 +87,16 @@ class Admission:
         if bulkhead is not None and not bulkhead.try_enter():
             self._undo(stamp, False)
             return None
-        if breaker is None:
-            return 0
-        permit = breaker.closed_period
-        return permit if permit >= 0 else self._permit(stamp)
+        permit = gate.closed_period
+        return permit if permit >= 0 else self._permit(gate, stamp)
 
-    def enter(self, until: float = inf) -> int:
+    def enter(self, until: float = inf, gate: Gate = NO_BREAKER) -> int:
         """
         Let an attempt begin; wait in the calling thread for its turn and for a slot.
 
         Args:
             until: The moment of the call's deadline.
+            gate: The circuit breaker of the call; without it there is none.
 
         Returns:
             The breaker's permit, 0 without a breaker; :meth:`leave` must follow.
@@ -109,9 +106,16 @@ class Admission:
             LimitExceeded: If the rate limit or the bulkhead does.
             TimeoutError: If the deadline passes while it waits.
         """
-        permit = self.enter_now()
-        if permit is not None:
-            return permit
+        permit = self.enter_now(gate)
+        return permit if permit is not None else self.queue(until, gate)
+
+    async def enter_async(self, until: float = inf, gate: Gate = NO_BREAKER) -> int:
+        """Like :meth:`enter`, but the calling task waits."""
+        permit = self.enter_now(gate)
+        return permit if permit is not None else await self.queue_async(until, gate)
+
+    def queue(self, until: float, gate: Gate = NO_BREAKER) -> int:
+        """What :meth:`enter` does where :meth:`enter_now` could not let the attempt begin."""
         rate_limit, bulkhead = self.rate_limit, self.bulkhead
         stamp, has_slot, began = None, False, self._clock.monotonic()
         try:
@@ -130,13 +134,10 @@ class Admission:
         except BaseException:
             self._undo(stamp, has_slot)
             raise
-        return self._permit(stamp, began)
+        return self._permit(gate, stamp)
 
-    async def enter_async(self, until: float = inf) -> int:
-        """Like :meth:`enter`, but the calling task waits."""
-        permit = self.enter_now()
-        if permit is not None:
-            return permit
+    async def queue_async(self, until: float, gate: Gate = NO_BREAKER) -> int:
+        """Like :meth:`queue`, but the calling task waits."""
         rate_limit, bulkhead = self.rate_limit, self.bulkhead
         stamp, has_slot, began = None, False, self._clock.monotonic()
         try:
@@ -155,7 +156,7 @@ class Admission:
         except BaseException:
             self._undo(stamp, has_slot)
             raise
-        return self._permit(stamp, began)
+        return self._permit(gate, stamp)
 
     def leave(self, elapsed: float | None = None, ok: bool | None = None) -> None:
         """
@@ -168,25 +169,26 @@ class Admission:
         if self.bulkhead is not None:
             self.bulkhead.leave(elapsed, ok)
 
+    def leave_after(self, began: float, ok: bool | None) -> None:
+        """Like :meth:`leave`, for an attempt that began at the moment *began* and ends now."""
+        if self.bulkhead is not None:
+            if self.bulkhead.adaptive is None or ok is None:
+                self.bulkhead.leave()
+            else:
+                self.bulkhead.leave(self._clock.monotonic() - began, ok)
+
     def spend(self, result: Any) -> None:
         """Charge the tokens that an attempt with this *result* has used. Never blocks, never raises."""
         if self.rate_limit is not None:
             self.rate_limit.charge(result)
 
-    def _permit(self, stamp: float | None, began: float | None = None) -> int:
-        breaker = self._breaker
+    def _permit(self, gate: Gate, stamp: float | None) -> int:
+        """The breaker's permit, for an attempt that has all the rest."""
         try:
-            permit = 0
-            if breaker is not None:
-                permit = breaker.closed_period
-                if permit < 0:
-                    permit = breaker.acquire()
+            return gate.acquire()
         except BaseException:
             self._undo(stamp, self.bulkhead is not None)
             raise
-        if began is not None and self._on_queued is not None:
-            self._on_queued(self._clock.monotonic() - began)
-        return permit
 
     def _check_time(self, until: float) -> None:
         if self._clock.monotonic() >= until:
@@ -198,3 +200,28 @@ class Admission:
             self.bulkhead.leave()
         if stamp is not None and self.rate_limit is not None:
             self.rate_limit.cancel(stamp)
+
+
+class Held:
+    """
+    The slot of one attempt, given back once: when the last of those who need it is done.
+
+    That is the caller, who tells the breaker first, so that whoever gets the slot next meets a breaker that knows;
+    and the worker thread of a plain function, which may run on long after its caller has left.
+
+    Attributes:
+        ok: What the attempt says of its target, as :meth:`Admission.leave` has it.
+    """
+
+    __slots__ = ("_admission", "_began", "_done", "ok")
+
+    def __init__(self, admission: Admission, began: float, parties: int) -> None:
+        self._admission = admission
+        self._began = began
+        self._done = count(1 - parties)  # one step of it is a single operation of the interpreter
+        self.ok: bool | None = None
+
+    def done(self, error: object = None) -> None:
+        """One of them is done."""
+        if next(self._done) == 0:
+            self._admission.leave_after(self._began, self.ok)

@@ -12,6 +12,7 @@ from typing import Any
 
 from pixel_llm.errors import PixelLMError
 from pixel_llm.resilience import read_through
+from pixel_llm.resilience.admission import Held
 from pixel_llm.resilience.binding import AsyncOffRoad, Binding, Road
 from pixel_llm.resilience.call import Call
 from pixel_llm.resilience.limits import NO_TERMS, Published, Terms, lift, reset_published, set_published, take_back
@@ -46,7 +47,7 @@ class AsyncRoad(Road):
         # What the short road needs.
         self.monotonic = stack.clock.monotonic
         plain = self._make_key is self._find_breaker is None and called is function
-        self.gate = stack.gate if plain else NO_SHORT_ROAD
+        self.gate = stack.gate if plain and stack.admission is None else NO_SHORT_ROAD
         self.latencies, self.terms = stack.counters.latencies, stack.terms
         self.deadline, timeout = stack.deadline, stack.attempt_timeout
         self.ends_after = stack.deadline if timeout is None else min(stack.deadline, timeout)
@@ -80,7 +81,7 @@ class AsyncRoad(Road):
             while True:
                 if failure is None:
                     try:
-                        permit = stack.enter(call)
+                        permit = stack.enter(call) if stack.admission is None else await stack.enter_async(call)
                     except PixelLMError as refusal:
                         if recovery is None and stack.refusal_is_final:
                             refuse(stack, call, refusal)
@@ -88,7 +89,8 @@ class AsyncRoad(Road):
                         failure, refused = refusal, True
                     else:
                         try:
-                            value = await self._attempt(call, permit)
+                            attempt = self._attempt if stack.admission is None else self._attempt_in_slot
+                            value = await attempt(call, permit)
                         except Exception as error:  # noqa: BLE001 - whatever it is, the recovery decides
                             failure, refused = error, False
                         else:
@@ -161,6 +163,22 @@ class AsyncRoad(Road):
             call.gate.record_success(permit, stack.clock.monotonic() - call.attempt_started)
         if self._keep is not None:
             self._keep(call.key, value)
+        return value
+
+    async def _attempt_in_slot(self, call: Call, permit: int) -> Any:
+        """Like :meth:`_attempt`, with a bulkhead's slot, which goes back when the breaker has been told."""
+        admission = self.stack.admission
+        assert admission is not None  # noqa: S101 - see run()
+        held = Held(admission, call.attempt_started, 1)
+        try:
+            value = await self._attempt(call, permit)
+            held.ok = True
+        except BaseException as error:
+            held.ok = self.stack.says_of_load(call, error)
+            raise
+        finally:
+            held.done()
+        admission.spend(value)
         return value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pixel_llm.resilience.admission import Held
 from pixel_llm.resilience.breaker import CircuitBreaker
 from pixel_llm.resilience.limits import Terms
 from pixel_llm.resilience.no_breaker import NO_BREAKER, NoBreaker
@@ -28,6 +29,7 @@ class Call:
         attempts: How often the callable was called so far.
         attempt_started: The moment at which the last attempt began; a wait in a queue comes before it.
         queued: Whether that attempt had to wait in a queue.
+        held: What that attempt got from its admission, where there is something to get.
         served_by: Who gave the value, as :class:`Outcome` has it.
         error: What a fallback stands in for.
         skipped: The fallback steps that did not serve.
@@ -41,6 +43,7 @@ class Call:
         "deadline",
         "error",
         "gate",
+        "held",
         "key",
         "kwargs",
         "queued",
@@ -70,6 +73,7 @@ class Call:
         self.gate = gate
         self.attempts = 0
         self.queued = False
+        self.held: Held | None = None
         self.served_by = SERVED_BY_CALL
         self.error: Exception | None = None
         self.skipped: tuple[SkippedStep, ...] = ()

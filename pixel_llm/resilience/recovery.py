@@ -195,6 +195,9 @@ def _refused_by(error: Exception) -> tuple[str, str]:
         return "circuit_breaker", "the circuit breaker refused"
     if isinstance(error, LimitExceeded) and error.details.get("refused_by") == "timeout":
         return "timeout", "too many threads run on after their time"
+    if isinstance(error, LimitExceeded):
+        is_rate = error.error_code is ErrorCode.ERR_LIMIT_RATE
+        return ("rate_limit", "the rate limit refused") if is_rate else ("bulkhead", "the bulkhead refused")
     return "deadline", "the deadline has passed"
 
 

@@ -1,7 +1,7 @@
 """
 A target's compiled layers, outermost first::
 
-    deadline → fallback → cache → retry → circuit_breaker → timeout → call
+    deadline → fallback → cache → retry → circuit_breaker → rate_limit → bulkhead → timeout → call
 
 A :class:`Stack` holds what the layers know (the breaker's state, the cache, the counters) and decides
 what both worlds share; :mod:`pixel_llm.resilience.sync_guard` and
@@ -18,12 +18,15 @@ from math import inf
 from typing import Any
 
 from pixel_llm.errors import ErrorCode, TimeoutError, classify_error, http_status
-from pixel_llm.events import CallWouldBeRefused, CircuitStateChanged, Event, Listener
+from pixel_llm.events import CallQueued, CallWouldBeRefused, CircuitStateChanged, Event, Listener
 from pixel_llm.policy import BreakerMode, CircuitBreakerConfig, FallbackStep, TargetPolicy, TimeoutConfig
 from pixel_llm.policy.sections.circuit_breaker import PER_TARGET
 from pixel_llm.policy.sections.matching import SERVED_BY_DEFAULT, ErrorMatcher
 from pixel_llm.resilience.abandoned import AbandonedThreads
+from pixel_llm.resilience.adaptive import is_drop
+from pixel_llm.resilience.admission import Admission
 from pixel_llm.resilience.breaker import CircuitBreaker, CircuitState, breaker_label
+from pixel_llm.resilience.bulkhead import Bulkhead
 from pixel_llm.resilience.cache import ResultCache
 from pixel_llm.resilience.call import Call
 from pixel_llm.resilience.chaos import Chaos
@@ -33,9 +36,11 @@ from pixel_llm.resilience.fallback import FallbackChain
 from pixel_llm.resilience.keyed_breakers import KeyedBreakers
 from pixel_llm.resilience.limits import Published, Terms, get_published
 from pixel_llm.resilience.no_breaker import NO_BREAKER, NO_KEY_YET, NoBreaker
+from pixel_llm.resilience.rate_limit import RateLimit
 from pixel_llm.resilience.read_through import ReadThrough
 from pixel_llm.resilience.registry import FindFunction, find_function
 from pixel_llm.resilience.retry import Retry
+from pixel_llm.resilience.token_bucket import count_tokens
 from pixel_llm.resilience.wrapped import WrappedTargets
 
 #: The layers that a call which a fallback makes elsewhere does not have: they are those of the whole call.
@@ -107,6 +112,7 @@ class Stack:
         self.gate: CircuitBreaker | NoBreaker = NO_BREAKER
         if policy.circuit_breaker is not None:
             self.gate = self.breaker or NO_KEY_YET
+        self.admission = self._make_admission()
         #: Whether a refused call has failed: nothing serves in its place, and nobody waits for what it brings.
         self.refusal_is_final = self.fallback is None and self.cache is None
         self.attempt_timeout = policy.timeout.attempt if policy.timeout else None
@@ -153,6 +159,8 @@ class Stack:
             ("cache", self.cache, policy.cache),
             ("retry", self.retry, policy.retry),
             ("circuit_breaker", policy.circuit_breaker, policy.circuit_breaker),
+            ("rate_limit", policy.rate_limit, policy.rate_limit),
+            ("bulkhead", policy.bulkhead, policy.bulkhead),
             ("timeout", policy.timeout, policy.timeout),
             ("chaos", self.chaos, policy.chaos),
         ):
@@ -206,10 +214,37 @@ class Stack:
         Raises:
             TimeoutError: If the call has no time left.
             CircuitBreakerOpen: If the breaker refuses.
+            LimitExceeded: If the rate limit or the bulkhead does.
         """
         if call.deadline <= self.clock.monotonic():
             raise self.out_of_time(call.terms)
-        return call.gate.acquire()
+        admission = self.admission
+        if admission is None:
+            return call.gate.acquire()
+        permit = admission.enter_now(call.gate)
+        if permit is None:
+            permit = admission.queue(call.deadline, call.gate)
+            self._has_queued(call)
+        return permit
+
+    async def enter_async(self, call: Call) -> int:
+        """Like :meth:`enter`, where there is something to wait for; the calling task does."""
+        if call.deadline <= self.clock.monotonic():
+            raise self.out_of_time(call.terms)
+        admission = self.admission
+        assert admission is not None  # noqa: S101 - see the guards
+        permit = admission.enter_now(call.gate)
+        if permit is None:
+            permit = await admission.queue_async(call.deadline, call.gate)
+            self._has_queued(call)
+        return permit
+
+    def says_of_load(self, call: Call, error: BaseException) -> bool | None:
+        """False if *error*, in which an attempt ended, is a sign that its target has too much to do; else None."""
+        bulkhead = self.policy.bulkhead
+        if bulkhead is None or bulkhead.adaptive is None:
+            return None
+        return False if is_drop(error) and self._had_its_time(call, error) else None
 
     def settle(self, call: Call, permit: int, error: Exception) -> None:
         """End an attempt that failed: the breaker counts it, or it is neutral."""
@@ -258,6 +293,10 @@ class Stack:
         section = self.policy.circuit_breaker
         if section is None or not section.count.matches(classify_error(error), http_status(error)):
             return False
+        return self._had_its_time(call, error)
+
+    def _had_its_time(self, call: Call, error: BaseException) -> bool:
+        """False if *error* came only of a deadline that left the attempt too little time."""
         now = self.clock.monotonic()
         if not isinstance(error, builtins.TimeoutError) or now < call.deadline:
             return True
@@ -281,6 +320,24 @@ class Stack:
             on_change=partial(changed, breaker=label),
             on_shadow_refusal=partial(would_refuse, breaker=label),
         )
+
+    def _make_admission(self) -> Admission | None:
+        policy, target, clock = self.policy, self.target, self.clock
+        if policy.rate_limit is None and policy.bulkhead is None:
+            return None
+        rate_limit = None
+        if policy.rate_limit is not None:
+            tokens = policy.rate_limit.tokens
+            usage = count_tokens if tokens is None or tokens.usage is None else self.find_function(tokens.usage)
+            rate_limit = RateLimit(target, policy.rate_limit, clock=clock, usage=usage)
+        bulkhead = Bulkhead(target, policy.bulkhead, clock=clock) if policy.bulkhead is not None else None
+        return Admission(target, clock=clock, rate_limit=rate_limit, bulkhead=bulkhead)
+
+    def _has_queued(self, call: Call) -> None:
+        """Note that an attempt had to wait: its time begins now."""
+        now = self.clock.monotonic()
+        waited, call.attempt_started, call.queued = now - call.attempt_started, now, True
+        self.report(CallQueued, waited)
 
     def _breaker_changed(
         self,

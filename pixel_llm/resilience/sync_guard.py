@@ -12,6 +12,7 @@ from typing import Any
 from pixel_llm.errors import PixelLMError, ValidationError
 from pixel_llm.resilience import read_through
 from pixel_llm.resilience.abandoned import AbandonedThreads
+from pixel_llm.resilience.admission import Held
 from pixel_llm.resilience.binding import Binding, OffRoad, Road
 from pixel_llm.resilience.call import Call
 from pixel_llm.resilience.limits import NO_TERMS, Terms, lift, reset_published, set_published
@@ -63,7 +64,7 @@ class SyncRoad(Road):
         # What the short road needs.
         self.monotonic = stack.clock.monotonic
         plain = self._make_key is self._find_breaker is None and called is function
-        self.gate = stack.gate if plain else NO_SHORT_ROAD
+        self.gate = stack.gate if plain and stack.admission is None else NO_SHORT_ROAD
         self.latencies, self.terms = stack.counters.latencies, stack.terms
         self.deadline, timeout = stack.deadline, stack.attempt_timeout
         self.ends_after = stack.deadline if timeout is None else min(stack.deadline, timeout)
@@ -107,7 +108,8 @@ class SyncRoad(Road):
                         failure, refused = refusal, True
                     else:
                         try:
-                            value = self._attempt(call, permit)
+                            attempt = self._attempt if stack.admission is None else self._attempt_in_slot
+                            value = attempt(call, permit)
                         except Exception as error:  # noqa: BLE001 - whatever it is, the recovery decides
                             failure, refused = error, False
                         else:
@@ -160,7 +162,7 @@ class SyncRoad(Road):
         limits = stack.limits_of(call)
         token = set_published(limits)
         try:
-            value = self.function(*call.args, **call.kwargs)
+            value = self.function(*call.args, **call.kwargs) if call.held is None else self._run_held(call)
             if type(value) in _RUNS_LATER:
                 raise runs_later(stack, value)
         except Exception as error:
@@ -177,6 +179,28 @@ class SyncRoad(Road):
         if self._keep is not None:
             self._keep(call.key, value)
         return value
+
+    def _attempt_in_slot(self, call: Call, permit: int) -> Any:
+        """Like :meth:`_attempt`, with a bulkhead's slot, which goes back when the breaker and the thread are done."""
+        admission = self.stack.admission
+        assert admission is not None  # noqa: S101 - see run()
+        held = call.held = Held(admission, call.attempt_started, 1 if self._threads is None else 2)
+        try:
+            value = self._attempt(call, permit)
+            held.ok = True
+        except BaseException as error:
+            held.ok = self.stack.says_of_load(call, error)
+            raise
+        finally:
+            held.done()
+        admission.spend(value)
+        return value
+
+    def _run_held(self, call: Call) -> Any:
+        function, held = self.function, call.held
+        if held is not None and isinstance(function, InWorker):
+            return function.run(call.args, call.kwargs, held.done)
+        return function(*call.args, **call.kwargs)
 
 
 def guard_alone(stack: Stack, function: Callable[..., Any], options: GuardOptions) -> Callable[..., Any]:

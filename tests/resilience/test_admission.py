@@ -34,6 +34,8 @@ class FakeBreaker:
 
     def acquire(self) -> int:
         self.asked.append("acquire")
+        if self.closed_period >= 0:
+            return self.closed_period
         if self.refuses:
             raise CircuitBreakerOpen
         self.permits += 1
@@ -49,36 +51,32 @@ class Setup:
     def __init__(self, clock: Any, *, rate: Any = None, slots: Any = None) -> None:
         self.clock = clock
         self.breaker = FakeBreaker()
-        self.waited: list[float] = []
         self.rate = RateLimit("shop.pay", RateLimitConfig(**rate), clock=clock) if rate is not None else None
         self.slots = Bulkhead("shop.pay", BulkheadConfig(**slots), clock=clock) if slots is not None else None
         self.admission = Admission(
             "shop.pay",
             clock=clock,
-            breaker=self.breaker,
             rate_limit=self.rate,
             bulkhead=self.slots,
-            on_queued=self.waited.append,
         )
 
 
-def enter(world: Any, admission: Admission, until: float = inf) -> int:
+def enter(world: Any, setup: Any, until: float = inf) -> int:
     if world.name == "sync":
-        return admission.enter(until)
-    return asyncio.run(admission.enter_async(until))
+        return setup.admission.enter(until, setup.breaker)
+    return asyncio.run(setup.admission.enter_async(until, setup.breaker))
 
 
 class TestWithoutWaiting:
     def test_closed_breaker(self, world: Any):
         """
-        The permit of a closed breaker is its period; nothing is asked, nothing waited for, nothing told.
+        The permit of a closed breaker is its period; nothing is asked, nothing waited for.
         """
         setup = Setup(VirtualClock(), rate={"max_calls": 5}, slots={})
 
-        assert enter(world, setup.admission) == 7
+        assert enter(world, setup) == 7
 
         assert setup.breaker.asked == []
-        assert setup.waited == []
         assert setup.slots.in_use == 1
         setup.admission.leave(1.0, True)
         assert setup.slots.in_use == 0
@@ -89,7 +87,7 @@ class TestWithoutWaiting:
         """
         admission = Admission("shop.pay")
 
-        assert enter(world, admission) == 0
+        assert (admission.enter() if world.name == "sync" else asyncio.run(admission.enter_async())) == 0
         admission.leave()
         admission.spend("a result")
 
@@ -100,7 +98,7 @@ class TestWithoutWaiting:
         setup = Setup(VirtualClock(), slots={})
         setup.breaker.closed_period = -1
 
-        assert enter(world, setup.admission) == 8
+        assert enter(world, setup) == 8
 
         assert setup.breaker.asked == ["check", "acquire"]
 
@@ -125,7 +123,7 @@ class TestRefusals:
         setup.breaker.open()
 
         with pytest.raises(CircuitBreakerOpen):
-            enter(world, setup.admission)
+            enter(world, setup)
 
         assert setup.rate.starts == ()
         assert setup.slots.in_use == 0
@@ -139,7 +137,7 @@ class TestRefusals:
         setup.breaker.check = lambda: setattr(setup.breaker, "refuses", True)
 
         with pytest.raises(CircuitBreakerOpen):
-            enter(world, setup.admission)
+            enter(world, setup)
 
         assert setup.rate.starts == ()
         assert setup.slots.in_use == 0
@@ -152,7 +150,7 @@ class TestRefusals:
         setup.slots.enter()
 
         with pytest.raises(LimitExceeded) as caught:
-            enter(world, setup.admission)
+            enter(world, setup)
 
         assert caught.value.error_code is ErrorCode.ERR_LIMIT_BULKHEAD
         assert setup.rate.starts == ()
@@ -166,7 +164,7 @@ class TestRefusals:
         setup.rate.enter()
 
         with pytest.raises(LimitExceeded) as caught:
-            enter(world, setup.admission)
+            enter(world, setup)
 
         assert caught.value.error_code is ErrorCode.ERR_LIMIT_RATE
         assert setup.slots.in_use == 0
@@ -179,7 +177,7 @@ class TestRefusals:
         setup.rate.enter()
 
         with pytest.raises(TimeoutError) as caught:
-            enter(world, setup.admission, 2.0)
+            enter(world, setup, 2.0)
 
         assert caught.value.error_code is ErrorCode.ERR_TIMEOUT_DEADLINE
         assert setup.rate.starts in ((), (0.0,))
@@ -189,32 +187,26 @@ class TestRefusals:
 class TestWaiting:
     def test_waits_for_its_turn(self, world: Any):
         """
-        The wait is told, in seconds.
+        A call that comes too early begins at its turn.
         """
         setup = Setup(VirtualClock(0.0), rate={"max_calls": 1, "period": 2.0, "max_wait": 9.0}, slots={})
         setup.rate.enter()
 
-        assert enter(world, setup.admission) == 7
+        assert enter(world, setup) == 7
 
-        assert setup.waited == [2.0]
+        assert setup.clock.sleeps == [2.0]
         assert setup.rate.starts == (2.0,)
 
-    def test_waits_for_a_slot_only(self, world: Any):
+    def test_waits_for_a_slot_only(self, world: Any, monkeypatch: pytest.MonkeyPatch):
         """
         Without a rate limit only the slot is waited for.
         """
         setup = Setup(VirtualClock(0.0), slots={"max_concurrent": 1, "max_waiting": 1})
         setup.slots.try_enter()
-        enter_or_wait = setup.admission.enter_now
+        # It comes back right after there was none.
+        monkeypatch.setattr(Admission, "enter_now", lambda self, gate: setup.slots.leave())
 
-        def enter_now() -> int | None:
-            permit = enter_or_wait()
-            setup.slots.leave()  # it comes back right after there was none
-            return permit
-
-        admission = _Later(setup.admission, enter_now)
-
-        assert enter(world, admission) == 7
+        assert enter(world, setup) == 7
         assert setup.slots.in_use == 1
 
     def test_slot_that_came_late_moves_the_start(self):
@@ -230,7 +222,7 @@ class TestWaiting:
         starts: list[float] = []
 
         async def call(takes: float) -> None:
-            await setup.admission.enter_async()
+            await setup.admission.enter_async(gate=setup.breaker)
             starts.append(clock.monotonic())
             await asyncio.sleep(takes)
             setup.admission.leave()
@@ -250,8 +242,8 @@ class TestWaiting:
         setup = Setup(clock, rate={"max_calls": 9}, slots={"max_concurrent": 1, "max_waiting": 9})
 
         async def main() -> None:
-            await setup.admission.enter_async()
-            waiting = [asyncio.ensure_future(setup.admission.enter_async()) for _ in range(3)]
+            await setup.admission.enter_async(gate=setup.breaker)
+            waiting = [asyncio.ensure_future(setup.admission.enter_async(gate=setup.breaker)) for _ in range(3)]
             await asyncio.sleep(0.5)
             setup.breaker.open()
             setup.admission.leave()
@@ -263,16 +255,6 @@ class TestWaiting:
         assert setup.breaker.permits == 0
         assert (setup.slots.in_use, setup.slots.waiting) == (0, 0)
         assert setup.rate.starts == (0.0,)
-
-
-class _Later(Admission):
-    """An admission whose first look is the test's."""
-
-    __slots__ = ("enter_now",)
-
-    def __init__(self, like: Admission, enter_now: Any) -> None:
-        super().__init__("shop.pay", clock=like._clock, breaker=like._breaker, bulkhead=like.bulkhead)
-        self.enter_now = enter_now
 
 
 moments = st.integers(0, 12).map(lambda quarter: quarter / 4)
@@ -300,7 +282,7 @@ def test_schedules(schedule: Any, limit: int, max_calls: int, opens: float | Non
 
     async def call(number: int, at: float, takes: float, deadline: float) -> None:
         await asyncio.sleep(at)
-        await setup.admission.enter_async(at + deadline)
+        await setup.admission.enter_async(at + deadline, setup.breaker)
         assert clock.monotonic() < at + deadline
         starts.append(clock.monotonic())
         under_way.append(number)
@@ -332,4 +314,4 @@ def test_schedules(schedule: Any, limit: int, max_calls: int, opens: float | Non
     assert (setup.slots.in_use, setup.slots.waiting, setup.rate.waiting) == (0, 0, 0)
     with contextlib.suppress(CircuitBreakerOpen):
         clock.advance(10)
-        assert setup.admission.enter_now() == 7
+        assert setup.admission.enter_now(setup.breaker) == 7

@@ -553,13 +553,13 @@ def test_schedules_of_tasks(schedule: Any, limit: int, max_waiting: int, max_wai
     slots = bulkhead(clock, max_concurrent=limit, max_waiting=max_waiting, max_wait=max_wait)
     under_way: list[int] = []
     arrived: list[int] = []
-    begun: list[int] = []
+    begun: dict[int, float] = {}
 
     async def call(number: int, at: float, takes: float, deadline: float) -> None:
         await asyncio.sleep(at)
         arrived.append(number)
         await slots.enter_async(at + deadline)
-        begun.append(number)
+        begun[number] = clock.monotonic()
         under_way.append(number)
         assert len(under_way) <= limit
         try:
@@ -580,7 +580,8 @@ def test_schedules_of_tasks(schedule: Any, limit: int, max_waiting: int, max_wai
 
     run_virtual(clock, main())
 
-    assert begun == [number for number in arrived if number in begun]
+    in_order = [begun[number] for number in arrived if number in begun]
+    assert in_order == sorted(in_order)
     assert (slots.in_use, slots.waiting) == (0, 0)
 
 

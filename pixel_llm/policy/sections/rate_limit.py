@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pixel_llm.policy.durations import format_duration
-from pixel_llm.policy.kinds import Duration, Integer, Text
+from pixel_llm.policy.kinds import Duration, Integer, RegisteredName
 from pixel_llm.policy.settings import Section, setting
 from pixel_llm.policy.showing import count
 
@@ -26,7 +26,7 @@ class TokenLimitConfig:
     )
     period: float = setting(Duration(), "The time in which max_tokens flow in, evenly.", default=60.0, example="1m")
     usage: str | None = setting(
-        Text("the name of a registered function", may_be_empty=False),
+        RegisteredName(),
         "A registered function that gives the tokens a result has used. Without it the result must say so itself, "
         "as those of LM Studio and the OpenAI API do: usage.total_tokens, or prompt_tokens and completion_tokens.",
         default=None,
