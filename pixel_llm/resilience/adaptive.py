@@ -49,8 +49,8 @@ class AdaptiveLimit:
 
     With *L* the limit, after a call that
 
-    - succeeded while at least half of the slots were in use: ``L + 1/L``, so one more for every *L* calls
-      (with less in use, a success says nothing about what the target can take);
+    - succeeded while all slots were in use: ``L + 1/L``, so one more for every *L* calls (with less in use, a
+      success says nothing about what the target can take: RFC 7661 has it so, too);
     - was a drop, or took longer than ``slow_call_duration``: ``backoff_ratio · L``, but only if the call began
       after the last decrease: those begun before it tell of the limit that was too high, once is enough;
 
@@ -90,6 +90,6 @@ class AdaptiveLimit:
             if now - elapsed >= self._lowered_at:
                 self._estimate = max(self._estimate * self.config.backoff_ratio, float(self.config.min_limit))
                 self._lowered_at = now
-        elif in_use * 2 >= self._estimate:
+        elif in_use >= self.limit:
             self._estimate = min(self._estimate + 1 / self._estimate, float(self.maximum))
         return self.limit

@@ -24,7 +24,7 @@ class AdaptiveConfig:
     backoff_ratio: float = setting(
         Number(0.1, 0.99),
         "What the limit is multiplied by after a sign of overload: a timeout, 429, 503, memory that ran out. "
-        "Successes let it grow again, by one for as many calls as it allows at once.",
+        "Successes while all slots are in use let it grow again, by one for as many calls as it allows at once.",
         default=0.9,
         example=0.9,
     )
