@@ -24,12 +24,21 @@ from pixel_llm.resilience.bulkhead import Bulkhead
 from pixel_llm.resilience.cache import CachedResult, ResultCache
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock, SystemClock
 from pixel_llm.resilience.counters import Histogram, StackStats
+from pixel_llm.resilience.decorators import (
+    retry,
+    retry_on_connection_error,
+    retry_on_timeout,
+    with_circuit_breaker,
+    with_fallback,
+)
 from pixel_llm.resilience.guard import Guarded, guard
 from pixel_llm.resilience.keyed_breakers import KeyedBreakers
 from pixel_llm.resilience.limits import Limits, current_limits
+from pixel_llm.resilience.managers import FallbackConfig, FallbackManager, FallbackStats, RetryManager, RetryStats
 from pixel_llm.resilience.outcome import Outcome, SkippedStep
 from pixel_llm.resilience.rate_limit import RateLimit
 from pixel_llm.resilience.registry import find_function, register_function
+from pixel_llm.resilience.retry import RetryState
 from pixel_llm.resilience.stack import Layer, Stack
 
 __all__ = [
@@ -45,6 +54,9 @@ __all__ = [
     "CircuitBreakerConfig",
     "CircuitState",
     "Clock",
+    "FallbackConfig",
+    "FallbackManager",
+    "FallbackStats",
     "FallbackStep",
     "FallbackStrategy",
     "Guarded",
@@ -59,6 +71,9 @@ __all__ = [
     "ResultCache",
     "RetryBudgetConfig",
     "RetryConfig",
+    "RetryManager",
+    "RetryState",
+    "RetryStats",
     "RetryStrategy",
     "SkippedStep",
     "Stack",
@@ -72,4 +87,9 @@ __all__ = [
     "find_function",
     "guard",
     "register_function",
+    "retry",
+    "retry_on_connection_error",
+    "retry_on_timeout",
+    "with_circuit_breaker",
+    "with_fallback",
 ]

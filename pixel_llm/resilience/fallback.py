@@ -17,6 +17,9 @@ from pixel_llm.resilience.outcome import SkippedStep
 if TYPE_CHECKING:
     from pixel_llm.resilience.stack import Stack
 
+#: Why a cache did not serve.
+HOLDS_NOTHING = "holds no fresh result of this request"
+
 
 @dataclass(frozen=True, slots=True)
 class Served:
@@ -147,6 +150,6 @@ class FallbackRun:
         cache = self._chain.cache
         found = cache.get(self._key) if cache is not None else None
         if found is None:
-            self.skip(step, "holds no fresh result of this request")
+            self.skip(step, HOLDS_NOTHING)
         else:
             self.serve(step, found.value, found.age_seconds())

@@ -27,7 +27,7 @@ from pixel_llm.resilience.call import Call
 from pixel_llm.resilience.fallback import FallbackRun
 from pixel_llm.resilience.limits import Limits
 from pixel_llm.resilience.read_through import tell_followers
-from pixel_llm.resilience.retry import RetrySequence
+from pixel_llm.resilience.retry import RetryState
 from pixel_llm.resilience.stack import Stack
 
 
@@ -44,7 +44,7 @@ class Recovery:
         self._stack = stack
         self._call = call
         self._history: list[AttemptRecord] = []
-        self._sequence: RetrySequence | None = None
+        self._sequence: RetryState | None = None
         self._reason = "the target does not retry"
         self._last_error: Exception | None = None
 

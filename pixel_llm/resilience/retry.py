@@ -2,7 +2,7 @@
 Retrying: tenacity decides whether and when, the stacks sleep and call.
 
 The only module that knows tenacity. Entering tenacity costs tens of microseconds, so the
-first attempt runs outside of it; :class:`RetrySequence` takes over after the first failure,
+first attempt runs outside of it; :class:`RetryState` takes over after the first failure,
 with that attempt already counted, and serves sync and async callers alike.
 """
 
@@ -43,12 +43,12 @@ class Retry:
         self.config = config
         self.idempotent = idempotent
 
-    def begin(self, limits: Limits) -> RetrySequence:
+    def begin(self, limits: Limits) -> RetryState:
         """Start the sequence of one call, after its first attempt has failed, within *limits*."""
-        return RetrySequence(self, limits)
+        return RetryState(self, limits)
 
 
-class RetrySequence:
+class RetryState:
     """
     The retries of one call. Belongs to one thread or task.
 
@@ -173,7 +173,7 @@ def _engine(max_attempts: int) -> tenacity.Retrying:
     used_up = tenacity.stop_after_attempt(max_attempts)
 
     def should_stop(state: tenacity.RetryCallState) -> bool:
-        sequence: RetrySequence = state.args[0]
+        sequence: RetryState = state.args[0]
         if used_up(state):
             sequence.reason = "all attempts are used up"
             return True
@@ -183,10 +183,10 @@ def _engine(max_attempts: int) -> tenacity.Retrying:
 
 
 def _should_retry(state: tenacity.RetryCallState) -> bool:
-    sequence: RetrySequence = state.args[0]
+    sequence: RetryState = state.args[0]
     return sequence.is_retried(state.outcome)  # type: ignore[arg-type]  # after_failure() has put it there
 
 
 def _wait(state: tenacity.RetryCallState) -> float:
-    sequence: RetrySequence = state.args[0]
+    sequence: RetryState = state.args[0]
     return sequence.next_wait(state.attempt_number - 1, state.outcome.asked)  # type: ignore[union-attr]

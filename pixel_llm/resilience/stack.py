@@ -67,6 +67,7 @@ class Stack:
             :class:`pixel_llm.events.Listeners`.
         find_function: Finds the functions that the policy names.
         wrapped: What the program has wrapped for the targets that fallbacks name.
+        before: The target's stack until now: its counters go on, and the state of layers whose section is the same.
     """
 
     def __init__(
@@ -78,11 +79,12 @@ class Stack:
         emit: Listener | None = None,
         find_function: FindFunction = find_function,
         wrapped: WrappedTargets | None = None,
+        before: Stack | None = None,
     ) -> None:
         self.target = target
         self.policy = policy
         self.clock = clock
-        self.counters = Counters()
+        self.counters: Counters = Counters() if before is None else before.counters
         self.find_function = find_function
         self.wrapped = wrapped
         self.retry: Retry | None = None
@@ -125,6 +127,8 @@ class Stack:
         self.terms, self._inherited_terms = Terms(clock, connect), Terms(clock, connect, inherited=True)
         #: Takes the events, if anybody does.
         self.listener = emit
+        if before is not None:
+            self._go_on_from(before)
 
     @cached_property
     def abandoned_threads(self) -> AbandonedThreads:
@@ -132,20 +136,17 @@ class Stack:
         limit = (self.policy.timeout or TimeoutConfig()).max_abandoned_threads
         return AbandonedThreads(self.target, limit, clock=self.clock, report=self.report)
 
-    def go_on_from(self, before: Stack) -> None:
-        """
-        Take over what *before*, this target's stack until now, knows.
-
-        That is its counters, and the state of each layer whose section is the same.
-        """
-        self.counters = before.counters
-        if self.policy.circuit_breaker == before.policy.circuit_breaker:
-            self.breaker = before.breaker
-            self.gate = self.breaker or NO_BREAKER
-        if self.fallback is not None and before.fallback is not None and self.policy.fallback == before.policy.fallback:
+    def _go_on_from(self, before: Stack) -> None:
+        """Take over the state of each layer of *before* whose section is the same."""
+        old, new = before.policy, self.policy
+        if new.circuit_breaker == old.circuit_breaker:
+            self.breaker, self.breakers, self.gate = before.breaker, before.breakers, before.gate
+        if new.cache == old.cache:
+            self.cache = before.cache
+        if self.fallback is not None and before.fallback is not None and new.fallback == old.fallback:
             self.fallback.go_on_from(before.fallback)
             for index, stack in before.fallback.stacks.items():
-                self.alternative(index).go_on_from(stack)
+                self.alternative(index)._go_on_from(stack)
 
     def describe(self) -> tuple[Layer, ...]:
         """The layers that are there, outermost first, the call itself last."""

@@ -113,15 +113,12 @@ class Compiled:
         return patterns_for(target, self._targets) if may_be_one else []
 
     def _compile(self, target: str, policy: TargetPolicy) -> Stack:
-        before = self._before.get(target)
-        stack = Stack(
+        return Stack(
             target,
             policy,
             clock=self._clock,
             emit=self._emit,
             find_function=self._find_function,
             wrapped=self._wrapped,
+            before=self._before.get(target),
         )
-        if before is not None:
-            stack.go_on_from(before)
-        return stack

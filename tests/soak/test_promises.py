@@ -18,7 +18,7 @@ import pixel_llm.resilience.async_guard as async_guard_module
 from pixel_llm.resilience import CircuitBreaker
 from pixel_llm.resilience.cache import ResultCache
 from pixel_llm.resilience.counters import Counters
-from pixel_llm.resilience.retry import RetrySequence
+from pixel_llm.resilience.retry import RetryState
 from soak import playing
 from soak.__main__ import describe
 from soak.drawing import draw_schedule
@@ -138,7 +138,7 @@ class TestItself:
         [
             (mock.patch.object(CircuitBreaker, "release", forgetful_release), "in the calm, trial calls"),
             (mock.patch.object(CircuitBreaker, "acquire", generous_acquire), "trial calls at once, though"),
-            (mock.patch.object(RetrySequence, "time_left", endless), "s is the longest"),
+            (mock.patch.object(RetryState, "time_left", endless), "s is the longest"),
             (mock.patch.object(ResultCache, "__init__", ages_slowly), "s old, the limit being"),
             (mock.patch.object(ResultCache, "store", keeps_the_lock), "stuck: every thread waits"),
             (mock.patch.object(async_guard_module, "rest_within", never_cut), "s is the longest"),
