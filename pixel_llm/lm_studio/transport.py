@@ -12,6 +12,7 @@ handshake and every read and write, those of the headers included, look up
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import socket
 import ssl
@@ -253,6 +254,27 @@ class LimitedAsyncTransport(httpx.AsyncHTTPTransport):
     def __init__(self, verify: ssl.SSLContext | bool = True) -> None:
         super().__init__(verify=verify, limits=_POOL_LIMITS, retries=0)
         self._pool._network_backend = LimitedAsyncBackend(_backend_of(self._pool, httpcore.AsyncNetworkBackend))
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await self._close_lost()
+        return await super().handle_async_request(request)
+
+    async def _close_lost(self) -> None:
+        """
+        Close the connections that are busy with nothing.
+
+        A cancellation that meets httpcore while it cleans up leaves them open for good.
+        """
+        pool: Any = self._pool
+        if len(pool._connections) <= len(pool._requests):
+            return
+        used = {id(waiting.connection) for waiting in pool._requests}
+        busy = [known for known in pool._connections if not (known.is_idle() or known.is_closed())]
+        lost = [known for known in busy if id(known) not in used]
+        pool._connections = [known for known in pool._connections if known not in lost]
+        for connection in lost:
+            with contextlib.suppress(Exception):  # whatever state it is in
+                await connection.aclose()
 
 
 def _backend_of(pool: object, kind: type[T]) -> T:

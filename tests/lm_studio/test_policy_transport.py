@@ -15,7 +15,7 @@ from under_policy import CHAT, QUESTION, TARGET, policies_of
 import pixel_llm
 from pixel_llm import AsyncPolicyTransport, PolicyError, PolicyTransport, RetryExhausted, ValidationError, error_behind
 from pixel_llm.errors import ErrorCode
-from pixel_llm.lm_studio import HTTPReply
+from pixel_llm.lm_studio import HTTPReply, LimitedAsyncTransport
 from pixel_llm.lm_studio.policy_transport import reading
 from pixel_llm.lm_studio.policy_transport.bodies import close_forgotten
 from pixel_llm.lm_studio.policy_transport.shared import _reply_behind
@@ -1049,6 +1049,27 @@ class TestEverywhere:
         with ScriptedLMStudio() as server:
             assert [200, 200] == [asyncio.run(ask(f"{server.base_url}/models")) for _ in range(2)]
         assert {"GET"} == {request.method for request in server.requests}
+
+    def test_connections_that_cancellation_has_lost_are_closed(self, serve, raw):
+        """
+        What httpcore forgot when it was cancelled is closed by the next request; what is in use is not.
+        """
+        server = serve(raw.reply_with(raw.http(raw.CHAT)))
+
+        async def main():
+            transport = LimitedAsyncTransport()
+            ask = lambda: transport.handle_async_request(httpx.Request("GET", server.address))  # noqa: E731 - thrice
+            responses = [await ask(), await ask()]
+            del transport._pool._requests[0]
+            responses.append(await ask())
+            left = len(transport._pool.connections)
+            body = await responses[1].aread()
+            await transport.aclose()
+            return left, body
+
+        left, body = asyncio.run(main())
+        assert 2 == left
+        assert b"A cat." in body
 
     def test_many_threads(self):
         """
