@@ -445,8 +445,8 @@ def event_stream(*events, gate=None, ending=b"0\r\n\r\n", stalls=False):
 
     def handler(connection):
         connection.recv(65536)
-        lines = ["HTTP/1.1 200 OK", "Content-Type: text/event-stream", "Transfer-Encoding: chunked", "", ""]
-        connection.sendall("\r\n".join(lines).encode())
+        head = "HTTP/1.1 200 OK|Content-Type: text/event-stream|Transfer-Encoding: chunked|Connection: close||"
+        connection.sendall(head.replace("|", "\r\n").encode())
         for event in events:
             if gate is not None and not gate.acquire(timeout=5):
                 return
@@ -520,7 +520,7 @@ class TestStreams:
         Until its first piece, a stream is like any other answer.
         """
         events = event_stream(b"data: 1\n\n")
-        turns = iter([raw.reply_with(raw.http({}, "503 Service Unavailable")), events])
+        turns = iter([raw.reply_with(raw.http({}, "503 Service Unavailable", "Connection: close")), events])
         server = serve(lambda connection: next(turns)(connection))
         response = clients.stream(clients.transport(policies_of(retry=THREE)), server.address)
 
