@@ -19,9 +19,10 @@ from pixel_llm.policy import (
     WindowConfig,
 )
 from pixel_llm.resilience.admission import Admission
-from pixel_llm.resilience.breaker import CircuitBreaker, CircuitState
+from pixel_llm.resilience.breaker import CircuitBreaker
 from pixel_llm.resilience.bulkhead import Bulkhead
 from pixel_llm.resilience.cache import CachedResult, ResultCache
+from pixel_llm.resilience.circuit_state import CircuitState
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock, SystemClock
 from pixel_llm.resilience.counters import Histogram, StackStats
 from pixel_llm.resilience.decorators import (

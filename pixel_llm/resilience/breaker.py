@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Hashable
-from enum import StrEnum
 from typing import Any
 
 import pybreaker
@@ -23,17 +22,11 @@ from pixel_llm.errors import CircuitBreakerOpen, ErrorCode, classify_error
 from pixel_llm.policy import CircuitBreakerConfig
 from pixel_llm.policy.durations import format_duration
 from pixel_llm.policy.sections.circuit_breaker import BreakerMode
+from pixel_llm.resilience import breaker_words as words
+from pixel_llm.resilience.circuit_state import Changes, CircuitState, OnChange
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
-from pixel_llm.resilience.windows import Window, make_window
-
-
-class CircuitState(StrEnum):
-    """CLOSED lets calls through, OPEN refuses them, HALF_OPEN lets a few trial calls through."""
-
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half_open"
-
+from pixel_llm.resilience.forking import forget_after_fork
+from pixel_llm.resilience.rates import Rates
 
 _CLOSED, _OPEN, _HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 _STATES = {
@@ -41,9 +34,6 @@ _STATES = {
     pybreaker.STATE_OPEN: _OPEN,
     pybreaker.STATE_HALF_OPEN: _HALF_OPEN,
 }
-
-#: Called after each change with (old state, new state, failures, code of the last failure).
-OnChange = Callable[[CircuitState, CircuitState, int, ErrorCode | None], None]
 
 #: Called for each call that a shadow breaker would have refused, with the code and ``retry_after`` of the refusal.
 OnShadowRefusal = Callable[[ErrorCode, float | None], None]
@@ -93,13 +83,12 @@ class CircuitBreaker:
         "_open_until",
         "_openings",
         "_period",
+        "_rates",
         "_refuses_until",
         "_state",
         "_storage",
-        "_telling",
         "_trials",
         "_why",
-        "_window",
         "closed_period",
         "config",
         "eventful",
@@ -126,7 +115,7 @@ class CircuitBreaker:
         self._lock = threading.Lock()
         self._engine: pybreaker.CircuitBreaker | None = None
         self._storage: Any = None  # the engine's memory: failures and successes in a row
-        self._window: Window | None = None
+        self._rates: Rates | None = None
         # A permit is the number of the period between two changes in which it was given, so
         # that a call admitted before a change can't settle anything after it.
         self._state = _CLOSED
@@ -140,16 +129,16 @@ class CircuitBreaker:
         self._trials = 0
         self._full_since = 0.0
         self._given_back: list[int] = []
-        self._changes: list[tuple[CircuitState, CircuitState, int, ErrorCode | None]] = []
-        self._telling = False
+        self._changes: Changes | None = None
         mode = self.config.mode
         if mode is BreakerMode.FORCED_OPEN:
             self._state = _OPEN
             self.closed_period = _NOT_CLOSED
             self._open_until = self._refuses_until = math.inf
-            self._why = f"circuit breaker{self._of_key()} is forced open by its policy"
+            self._why = f"{words.circuit_breaker(self.key)} is forced open by its policy"
         elif mode is not BreakerMode.DISABLED:
             self.eventful = self.config.has_rate
+        forget_after_fork(self)
 
     @property
     def state(self) -> CircuitState:
@@ -183,7 +172,8 @@ class CircuitBreaker:
             raise self._refusal(wait)
         with self._lock:
             refusal = self._judge()
-        self._tell()
+        if self._changes is not None:
+            self._changes.tell()
         if refusal is not None:
             raise refusal
 
@@ -226,8 +216,8 @@ class CircuitBreaker:
                 self._open("a slow trial call")
             else:
                 self._succeed(slow)
-        if self._changes:
-            self._tell()
+        if self._changes is not None:
+            self._changes.tell()
 
     def record_failure(self, permit: int | None = None, error: Exception | None = None, elapsed: float = 0.0) -> None:
         """Settle: the call failed after *elapsed* seconds, with *error*, in a way that counts."""
@@ -239,8 +229,8 @@ class CircuitBreaker:
                 return
             self._last_code = code
             self._fail(self._is_slow(elapsed))
-        if self._changes:
-            self._tell()
+        if self._changes is not None:
+            self._changes.tell()
 
     def release(self, permit: int | None = None) -> None:
         """
@@ -259,11 +249,23 @@ class CircuitBreaker:
         with self._lock:
             if self._storage is not None:
                 self._storage.reset_counter()
-            self._window = None
+            self._rates = None
             if self._state is not _CLOSED:
                 self._made_engine().close()
             self.eventful = self.config.has_rate
-        self._tell()
+        if self._changes is not None:
+            self._changes.tell()
+
+    def forget(self) -> None:
+        """In a forked child: forget the trials of threads that are not in it, and what they did when it was forked."""
+        self._lock = threading.Lock()
+        self._trials = 0
+        self._given_back.clear()
+        if self._changes is not None:
+            self._changes = Changes(self._on_change) if self._on_change is not None else None
+        if self.config.measures:
+            self.closed_period = self._period if self._state is _CLOSED else _NOT_CLOSED
+            self.eventful = True
 
     # What follows is called with the lock held, unless it says otherwise.
 
@@ -273,7 +275,8 @@ class CircuitBreaker:
             refusal = self._judge()
             if refusal is None:
                 permit = self._admit()
-        self._tell()
+        if self._changes is not None:
+            self._changes.tell()
         if refusal is None:
             return permit
         if self.config.mode is not BreakerMode.SHADOW:
@@ -291,7 +294,7 @@ class CircuitBreaker:
             wait, now = self.config.half_open_max_wait, self._clock.monotonic()
             if wait is None or now - self._full_since < wait:
                 return self._refusal_beside_trials()
-            self._open(f"{_trial_calls(self._trials)} without a verdict for {format_duration(wait)}")
+            self._open(f"{words.trial_calls(self._trials)} without a verdict for {format_duration(wait)}")
         if self._state is _OPEN:
             left = self._open_until - self._clock.monotonic()
             return self._refusal(left) if left > 0 else None
@@ -349,19 +352,11 @@ class CircuitBreaker:
 
     def _measure(self, *, failed: bool, slow: bool) -> None:
         """Add a call to the window, and open if a rate is too high."""
-        config = self.config
-        window = self._window
-        if window is None:
-            window = self._window = make_window(config.measured_over)
-        window.record(failed=failed, slow=slow, now=self._clock.monotonic())
-        calls = window.calls
-        if calls < config.minimum_calls:
-            return
-        if config.failure_rate is not None and window.failures / calls >= config.failure_rate:
-            self._open(f"{window.failures} of {calls} calls failed")
-        elif config.slow_call_rate is not None and window.slow / calls >= config.slow_call_rate:
-            limit = format_duration(config.slow_call_duration or 0.0)
-            self._open(f"{window.slow} of {calls} calls took longer than {limit}")
+        if self._rates is None:
+            self._rates = Rates(self.config)
+        cause = self._rates.record(failed=failed, slow=slow, now=self._clock.monotonic())
+        if cause is not None:
+            self._open(cause)
 
     def _open(self, cause: str) -> None:
         self._cause = cause
@@ -376,7 +371,7 @@ class CircuitBreaker:
                 fail_max=_NEVER if config.failure_threshold is None else config.failure_threshold,
                 success_threshold=config.success_threshold,
                 state_storage=self._storage,
-                listeners=[_Changes(self)],
+                listeners=[_Listener(self)],
                 throw_new_error_on_trip=False,
                 name=self.name,
             )
@@ -391,18 +386,21 @@ class CircuitBreaker:
         self._open_until = self._refuses_until = -math.inf
         if new is _OPEN:
             self._openings += 1
-            cause = self._cause or _cause(self.failures if old is _CLOSED else 0)
-            self._why = f"circuit breaker{self._of_key()} is open after {cause}{self._last()}"
+            cause = self._cause or words.failures(self.failures if old is _CLOSED else 0)
+            self._why = f"{words.circuit_breaker(self.key)} is open after {cause}{words.last(self._last_code)}"
             self._cause = ""
             self._open_until = self._clock.monotonic() + self.config.cooldown_after(self._openings)
             if self.config.mode is not BreakerMode.SHADOW:
                 self._refuses_until = self._open_until
         elif new is _CLOSED:
             self._openings = 0
-            self._window = None
+            self._rates = None
         self.eventful = new is not _CLOSED or self.config.has_rate
         self.closed_period = self._period if new is _CLOSED else _NOT_CLOSED
-        self._changes.append((old, new, self.failures, self._last_code))
+        if self._on_change is not None:
+            if self._changes is None:
+                self._changes = Changes(self._on_change)
+            self._changes.add(old, new, self.failures, self._last_code)
 
     def _refusal(self, wait: float) -> CircuitBreakerOpen:
         """The refusal of an open breaker. Needs no lock."""
@@ -413,66 +411,19 @@ class CircuitBreaker:
 
     def _refusal_beside_trials(self) -> CircuitBreakerOpen:
         verb = "is" if self._trials == 1 else "are"
-        why = (
-            f"circuit breaker{self._of_key()} is half open{self._last()}: {_trial_calls(self._trials)} {verb} under way"
-        )
+        half_open = f"{words.circuit_breaker(self.key)} is half open{words.last(self._last_code)}"
+        why = f"{half_open}: {words.trial_calls(self._trials)} {verb} under way"
         facts = {"state": "half_open", "last_error_code": self._last_code}
         return CircuitBreakerOpen.of(why, facts, ErrorCode.ERR_CB_HALF_OPEN, self.name, None)
-
-    def _last(self) -> str:
-        return f" (last: {self._last_code})" if self._last_code else ""
-
-    def _of_key(self) -> str:
-        return "" if self.key is None else f" of {breaker_label(self.key)!r}"
-
-    def _tell(self) -> None:
-        """Tell the changes that nobody has told yet, in order. Takes the lock, and holds none while it tells."""
-        if not self._changes:
-            return
-        with self._lock:
-            if self._telling:
-                return  # whoever tells now tells these as well
-            self._telling = True
-        try:
-            while change := self._next_change():
-                if self._on_change is not None:
-                    self._on_change(*change)
-        except BaseException:
-            self._telling = False
-            raise
-
-    def _next_change(self) -> tuple[CircuitState, CircuitState, int, ErrorCode | None] | None:
-        """The oldest change that was not told; None, and nobody tells any more, if there is none. Takes the lock."""
-        with self._lock:
-            if self._changes:
-                return self._changes.pop(0)
-            self._telling = False
-            return None
-
-
-def breaker_label(key: Hashable) -> str:
-    """What messages and events call the breaker of *key*."""
-    return str(key)[:100]
 
 
 class _Failed(Exception):
     """What pybreaker is told of every failure, so that it can't write into the traceback of the real one."""
 
 
-class _Changes(pybreaker.CircuitBreakerListener):
+class _Listener(pybreaker.CircuitBreakerListener):
     def __init__(self, breaker: CircuitBreaker) -> None:
         self._breaker = breaker
 
     def state_change(self, cb: object, old_state: object, new_state: object) -> None:
         self._breaker._changed(_STATES[getattr(old_state, "name", "")], _STATES[getattr(new_state, "name", "")])
-
-
-def _trial_calls(number: int) -> str:
-    return "1 trial call" if number == 1 else f"{number} trial calls"
-
-
-def _cause(failures: int) -> str:
-    """What opened the breaker: so many failures while it was closed, or a trial."""
-    if not failures:
-        return "a failed trial call"
-    return f"{failures} failure{'s' if failures > 1 else ''}"

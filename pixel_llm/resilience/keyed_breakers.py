@@ -6,7 +6,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
-from pixel_llm.resilience.breaker import CircuitBreaker, CircuitState
+from pixel_llm.resilience.breaker import CircuitBreaker
+from pixel_llm.resilience.circuit_state import CircuitState
+from pixel_llm.resilience.forking import forget_after_fork
 
 
 class KeyedBreakers:
@@ -26,6 +28,11 @@ class KeyedBreakers:
         self._make = make
         self._max_keys = max_keys
         self._breakers: OrderedDict[Hashable, CircuitBreaker] = OrderedDict()  # used longest ago first
+        self._lock = threading.Lock()
+        forget_after_fork(self)
+
+    def forget(self) -> None:
+        """In a forked child: what a thread of the parent held is never given back."""
         self._lock = threading.Lock()
 
     def __len__(self) -> int:

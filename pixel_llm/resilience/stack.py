@@ -25,11 +25,13 @@ from pixel_llm.policy.sections.matching import SERVED_BY_DEFAULT, ErrorMatcher
 from pixel_llm.resilience.abandoned import AbandonedThreads
 from pixel_llm.resilience.adaptive import is_drop
 from pixel_llm.resilience.admission import Admission
-from pixel_llm.resilience.breaker import CircuitBreaker, CircuitState, breaker_label
+from pixel_llm.resilience.breaker import CircuitBreaker
+from pixel_llm.resilience.breaker_words import breaker_label
 from pixel_llm.resilience.bulkhead import Bulkhead
 from pixel_llm.resilience.cache import ResultCache
 from pixel_llm.resilience.call import Call
 from pixel_llm.resilience.chaos import Chaos
+from pixel_llm.resilience.circuit_state import CircuitState
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
 from pixel_llm.resilience.counters import Counters, StackStats
 from pixel_llm.resilience.fallback import FallbackChain

@@ -2,6 +2,7 @@ import ast
 import copy
 import gc
 import itertools
+import os
 import pickle
 import random
 import sys
@@ -15,7 +16,7 @@ import pytest
 import pixel_llm
 from pixel_llm.errors import APIError, CircuitBreakerOpen, ConnectionError, ErrorCode
 from pixel_llm.policy import BreakerMode, CircuitBreakerConfig, WindowConfig
-from pixel_llm.resilience import CircuitBreaker, CircuitState
+from pixel_llm.resilience import CircuitBreaker, CircuitState, KeyedBreakers
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 
@@ -558,6 +559,113 @@ class TestOnChange:
 
         assert [(CLOSED, OPEN, 50, None)] == changes
 
+    def test_a_callback_that_raises_keeps_nobody_from_being_told(self, clock):
+        """
+        What it raises reaches who caused the change; the next change is told all the same.
+        """
+        told = []
+
+        def on_change(old, new, *_):
+            told.append(new)
+            if new is OPEN:
+                raise RuntimeError("the pager is empty")
+
+        breaker = CircuitBreaker(
+            "shop.pay", CircuitBreakerConfig(failure_threshold=1), clock=clock, on_change=on_change
+        )
+        with pytest.raises(RuntimeError, match="the pager is empty"):
+            breaker.record_failure(breaker.acquire())
+        breaker.reset()
+
+        assert [OPEN, CLOSED] == told
+
+    def test_another_thread_s_change_is_told_in_its_turn(self, clock):
+        """
+        While one change is being told another thread makes the next one; it does not overtake.
+        """
+        told, telling, go_on = [], threading.Event(), threading.Event()
+
+        def on_change(old, new, *_):
+            if new is OPEN:
+                telling.set()
+                go_on.wait(10)
+            told.append(new)
+
+        breaker = CircuitBreaker(
+            "shop.pay", CircuitBreakerConfig(failure_threshold=1), clock=clock, on_change=on_change
+        )
+        thread = threading.Thread(target=fail, args=(breaker,))
+        thread.start()
+        telling.wait(10)
+        breaker.reset()
+
+        assert ([], CLOSED) == (told, breaker.state)
+
+        go_on.set()
+        thread.join(10)
+
+        assert [OPEN, CLOSED] == told
+
+
+class TestFork:
+    def test_forgets_what_other_threads_held(self, make, clock, changes):
+        """
+        In a forked child no lock is held, no trial of the parent's threads blocks, and changes are told.
+        """
+        breaker = make()
+        fail(breaker, 3)
+        clock.advance(60.05)
+        breaker.acquire()
+        breaker._lock.acquire()
+        breaker.forget()
+
+        assert [True, False] == [breaker.allow_request(), breaker.allow_request()]
+
+        breaker.record_failure()
+
+        assert (CLOSED, OPEN) == (changes[0][0], changes[-1][1])
+
+    @pytest.mark.parametrize("mode", BreakerMode)
+    def test_keeps_its_mode(self, mode):
+        """
+        What is forced open stays so; what is closed stays closed, and counts.
+        """
+        breaker = CircuitBreaker("shop.pay", CircuitBreakerConfig(mode=mode, failure_threshold=1))
+        breaker.forget()
+
+        assert (mode is not BreakerMode.FORCED_OPEN) == breaker.allow_request()
+
+        breaker.record_failure()
+
+        assert (mode is not BreakerMode.DISABLED) == (breaker.state is OPEN)
+
+        breaker.forget()
+
+        assert (mode in (BreakerMode.DISABLED, BreakerMode.SHADOW)) == breaker.allow_request()
+
+    def test_keyed_ones_forget_their_lock(self):
+        """
+        So do the breakers of keys.
+        """
+        breakers = KeyedBreakers(lambda key: CircuitBreaker("shop.pay", key=key), 5)
+        breakers._lock.acquire()
+        breakers.forget()
+
+        assert "small" == breakers.get("small").key
+
+    def test_in_a_real_child(self):
+        """
+        A child that was forked while another thread was in the breaker can use it.
+        """
+        breaker = CircuitBreaker("shop.pay", CircuitBreakerConfig(failure_threshold=1))
+        with breaker._lock:
+            child = os.fork()
+            if child == 0:
+                breaker.record_failure()
+                os._exit(0 if breaker.state is OPEN else 1)
+
+        assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
 
 class TestCounting:
     def test_is_exact_under_threads(self, make):
@@ -1077,7 +1185,7 @@ class TestLaziness:
         breaker.release(breaker.acquire())
         breaker.reset()
 
-        assert (None, None, False) == (breaker._engine, breaker._window, breaker.eventful)
+        assert (None, None, False) == (breaker._engine, breaker._rates, breaker.eventful)
 
     def test_is_small(self):
         """
