@@ -15,8 +15,8 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -25,8 +25,10 @@ from typing import TYPE_CHECKING, Any
 from pixel_llm.errors import EncoderError, ErrorCode, ValidationError, classify_error
 from pixel_llm.events import Listener
 from pixel_llm.lm_studio import ChatReply, ChatRequest, LMStudioClient, request_key
+from pixel_llm.lm_studio.endpoint import is_same_server
 from pixel_llm.policy import Vision
 from pixel_llm.resilience import SYSTEM_CLOCK, Clock, Outcome
+from pixel_llm.resilience.outcome import SERVED_BY_CALL
 from pixel_llm.runtime import Policies, load_policies
 
 if TYPE_CHECKING:
@@ -45,12 +47,13 @@ class CaptionResult:
 
     Attributes:
         text: The caption; empty if the fallback ``none`` served.
-        served_by: ``lm_studio``, or the fallback step: ``cache``, ``default_value``, ``none``.
+        served_by: ``lm_studio``; ``cache_hit`` or ``shared_call`` of a read-through cache; or the fallback step:
+            ``cache``, ``default_value``, ``none``, ``model:…``, ``endpoint:…``, ``target:…``, ``custom_function:…``.
         degraded: True if a fallback served.
         attempts: How often LM Studio was really asked; 0 if a layer refused.
         elapsed: Seconds from start to end, the reading of the image and waits included.
         truncated: True if the model ran into its token limit.
-        model: The model that answered, or None if none did now.
+        model: The model that answered, or None if only a fallback did.
         error: What the fallback stands in for, else None.
     """
 
@@ -118,19 +121,23 @@ class HybridPixelLLM:
             self._owns_policies = True
         self._config = self.policies.config.lm_studio
         key = self._config.api_key
-        self.client = LMStudioClient(self._config.base_url, api_key=key.reveal() if key is not None else None)
+        self._api_key = key.reveal() if key is not None else None
+        self.client = LMStudioClient(self._config.base_url, api_key=self._api_key)
+        self._other_clients: dict[str, LMStudioClient] = {}
         self._encoder: Encoder | None = None
         self._wrap_targets()
 
     def _wrap_targets(self) -> None:
         """Put each target's stack around its call, once."""
         wrap = self.policies.wrap
-        self._load = wrap("encoder.load", self._load_encoder, key=self._encoder_key)
+        # Loading is done for what it does to this object: no cache can stand for it.
+        load_key = partial(self._encoder_key, id(self))
+        self._load = wrap("encoder.load", self._load_encoder, key=load_key, cacheable=lambda _: False)
         self._forward = wrap("encoder.forward", self._describe, key=lambda picture: picture.digest)
         # The client reads the time left before every socket operation, and generate() ends with it.
-        chat = partial(wrap, "lm_studio.chat", key=self._chat_key, cooperative=True)
-        self._chat = chat(self.client.chat)
-        self._chat_async = chat(self.client.chat_async)
+        chat = partial(wrap, "lm_studio.chat", key=self._chat_key, cooperative=True, cacheable=_is_whole)
+        self._chat = chat(self.client.chat, alternative=self._elsewhere)
+        self._chat_async = chat(self.client.chat_async, alternative=self._elsewhere_async)
         models = partial(wrap, "lm_studio.models", key=lambda: self.client.base_url, cooperative=True)
         self.models = models(self.client.models)
         self.models_async = models(self.client.models_async)
@@ -180,6 +187,8 @@ class HybridPixelLLM:
     def close(self) -> None:
         """Close the connections and, if they were loaded here, the policies' log. A later call opens what it needs."""
         self.client.close()
+        for client in list(self._other_clients.values()):
+            client.close()
         if self._owns_policies:
             self.policies.close()
 
@@ -228,6 +237,31 @@ class HybridPixelLLM:
             system_prompt=generation.system_prompt or None,
         )
 
+    def _elsewhere(self, step: str, name: str) -> Callable[[ChatRequest], ChatReply]:
+        """The chat with another model, or on another server; see ``alternative`` of :meth:`Policies.wrap`."""
+        if step == "endpoint":
+            return self._other_client(name).chat
+        return lambda request: self.client.chat(replace(request, model=name))
+
+    def _elsewhere_async(self, step: str, name: str) -> Callable[[ChatRequest], Awaitable[ChatReply]]:
+        """The same for event loops."""
+        if step == "endpoint":
+            return self._other_client(name).chat_async
+
+        async def chat(request: ChatRequest) -> ChatReply:
+            return await self.client.chat_async(replace(request, model=name))
+
+        return chat
+
+    def _other_client(self, base_url: str) -> LMStudioClient:
+        client = self._other_clients.get(base_url)
+        if client is not None:
+            return client
+        # A key is for the server that it was given for.
+        api_key = self._api_key if is_same_server(base_url, self._config.base_url) else None
+        # setdefault() is atomic, so that two threads get the same one.
+        return self._other_clients.setdefault(base_url, LMStudioClient(base_url, api_key=api_key))
+
     def _load_encoder(self) -> None:
         if self._encoder is None:
             encoder = _picture_tools().build_encoder(self.policies.config.encoder)
@@ -239,8 +273,8 @@ class HybridPixelLLM:
             raise EncoderError("the encoder is not loaded", error_code=ErrorCode.ERR_ENC_LOAD_FAILED)
         return self._encoder.encode(picture).description
 
-    def _encoder_key(self) -> str:
-        return f"{self.policies.config.encoder.type}@{self.policies.config.encoder.device}"
+    def _encoder_key(self, owner: int = 0) -> str:
+        return f"{owner}:{self.policies.config.encoder.type}@{self.policies.config.encoder.device}"
 
     def _chat_key(self, request: ChatRequest) -> str:
         return request_key(request, self.client.base_url, self.client.key_fingerprint)
@@ -304,16 +338,22 @@ def _result(outcome: Outcome[Any], reading: float) -> CaptionResult:
     chat: Outcome[Any] = outcome.value.chat
     reply = chat.value
     is_reply = isinstance(reply, ChatReply)
+    served_by = chat.served_by if outcome.served_by == SERVED_BY_CALL else outcome.served_by
     return CaptionResult(
         text=_text(reply),
-        served_by=chat.served_by if chat.degraded else SERVED_BY_LM_STUDIO,
+        served_by=SERVED_BY_LM_STUDIO if served_by == SERVED_BY_CALL else served_by,
         degraded=chat.degraded,
-        attempts=chat.attempts,
+        attempts=chat.attempts if outcome.served_by == SERVED_BY_CALL else 0,
         elapsed=reading + outcome.elapsed,
         truncated=reply.truncated if is_reply else False,
-        model=reply.model if is_reply and not chat.degraded else None,
+        model=reply.model if is_reply and chat.served_by != "cache" else None,
         error=chat.error,
     )
+
+
+def _is_whole(reply: Any) -> bool:
+    """Truncated replies are never kept for later."""
+    return not (isinstance(reply, ChatReply) and reply.truncated)
 
 
 def _text(value: Any) -> str:

@@ -78,6 +78,11 @@ def parse_endpoint(base_url: str, api_key: str | None = None) -> Endpoint:
     )
 
 
+def is_same_server(one: str, other: str) -> bool:
+    """True if two base URLs lead to the same server: what is secret to one is not to the other."""
+    return parse_endpoint(one).address == parse_endpoint(other).address
+
+
 def public_address(url: httpx.URL) -> str:
     """``scheme://host:port`` of *url*: nothing in it is secret."""
     return f"{url.scheme}://{url.netloc.decode('ascii')}"

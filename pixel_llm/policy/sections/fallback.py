@@ -156,7 +156,7 @@ FALLBACK_CHAIN = ListOf(
             ),
             FallbackStrategy.ENDPOINT.value: Setting(
                 Text("an http or https address such as http://127.0.0.1:1235/v1", r"^https?://[^\s/]+(/\S*)?$"),
-                "The same request, to another server, with the same API key; once, with a breaker of its own.",
+                "The same request, to another server; once, with a breaker of its own, without the key of the first.",
                 "http://127.0.0.1:1235/v1",
             ),
         },
