@@ -13,6 +13,8 @@ import math
 from functools import cache
 
 from pixel_llm.errors import ErrorCategory, ErrorClassification, ErrorCode, PixelLMError, classify_error
+from pixel_llm.policy.fallback_bounds import before_fallback, caches, calls_of_fallback, with_fallback
+from pixel_llm.policy.fallback_targets import find_target
 from pixel_llm.policy.openings import opens_after
 from pixel_llm.policy.sections.circuit_breaker import BreakerMode, CircuitBreakerConfig
 from pixel_llm.policy.sections.document import PolicyConfig
@@ -48,10 +50,11 @@ class Bounds:
         worst_attempts: The most often that one call calls the callable.
         typical_attempts: How often it does while all is well.
         worst_upstream_calls: The most requests to LM Studio that one call of ``pixel_llm.generate`` or of
-            an ``lm_studio`` target makes; for others the same as *worst_attempts*.
+            an ``lm_studio`` target makes, at all its servers; for others its attempts and those of the targets,
+            models and endpoints that stand in for it. What registered functions do is not in it.
         opens_after: Seconds from the start of an outage that refuses every connection at once until the
-            breaker opens, at *rate* calls a second; None if it never does, there is none, or chaos is injected,
-            whose results and errors may come in between.
+            breaker opens, at *rate* calls a second; None if it never does, there is none, or results of chaos
+            or of a cache may come in between.
         opens_after_silence: The same for an outage in which no attempt gets an answer; None also where
             nothing ends such an attempt.
         rate: Calls per second, evenly spaced.
@@ -71,22 +74,26 @@ class Bounds:
 
 def compute_bounds(config: PolicyConfig, target: str, *, rate: float = DEFAULT_RATE) -> Bounds:
     """The bounds of *target*, which must be in *config* or have no layers, at *rate* calls a second."""
-    policy = config.targets.get(target, _NOTHING)
+    whole = find_target(config, target) or _NOTHING
+    policy = before_fallback(whole)
     attempt = policy.timeout.attempt if policy.timeout is not None else None
     if target == GENERATE:
         attempt = _shorter(attempt, _inside_generate(config, policy))
     attempts = worst_attempts(policy)
-    chaotic = _is_chaotic(config, target)
+    latency = worst_latency(policy, attempt, asked=longest_retry_after(target, policy))
+    if whole.cache is not None:  # who waits for an equal call may have to make it after all, with what time is left
+        latency = policy.deadline
+    unclear = _is_chaotic(config, target) or _is_cached(config, target)
     return Bounds(
         target=target,
-        worst_latency=worst_latency(policy, attempt, asked=longest_retry_after(target, policy)),
+        worst_latency=with_fallback(whole, latency, lambda name: compute_bounds(config, name).worst_latency),
         worst_attempts=attempts,
         typical_attempts=1,
-        worst_upstream_calls=attempts * (worst_attempts(_chat_inside(config)) if target == GENERATE else 1),
-        opens_after=None if chaotic else _opens_after(policy, _refusals(config, target), rate),
-        opens_after_silence=None if chaotic else _opens_after(policy, _silence(config, target), rate),
+        worst_upstream_calls=attempts * _calls_of_attempt(config, target) + _calls_of_fallback(config, whole),
+        opens_after=None if unclear else _opens_after(policy, _refusals(config, target), rate),
+        opens_after_silence=None if unclear else _opens_after(policy, _silence(config, target), rate),
         rate=rate,
-        cache_bytes=sum(step.cache.max_bytes for step in policy.fallback or () if step.cache is not None),
+        cache_bytes=sum(cache.max_bytes for cache in caches(whole)),
     )
 
 
@@ -219,6 +226,13 @@ def _classified(code: ErrorCode) -> ErrorClassification:
 # What generate() calls
 
 
+def _calls_of_attempt(config: PolicyConfig, target: str) -> int:
+    """The most requests that one attempt makes."""
+    if target != GENERATE:
+        return 1
+    return worst_attempts(_chat_inside(config)) + _calls_of_fallback(config, config.targets.get(CHAT, _NOTHING))
+
+
 def _inside_generate(config: PolicyConfig, policy: TargetPolicy) -> float | None:
     """The longest time of one attempt of generate(): an injected delay, and what it calls, one after the other."""
     called = [CHAT] if config.lm_studio.vision is Vision.IMAGE else INSIDE_GENERATE
@@ -230,8 +244,8 @@ def _inside_generate(config: PolicyConfig, policy: TargetPolicy) -> float | None
 
 def _chat_inside(config: PolicyConfig) -> TargetPolicy:
     """The chat as generate() calls it: within its caller's deadline."""
-    chat = config.targets.get(CHAT, _NOTHING)
-    return dataclasses.replace(chat, deadline=_shorter(chat.deadline, config.targets.get(GENERATE, _NOTHING).deadline))
+    chat, generate = config.targets.get(CHAT, _NOTHING), before_fallback(config.targets.get(GENERATE, _NOTHING))
+    return before_fallback(dataclasses.replace(chat, deadline=_shorter(chat.deadline, generate.deadline)))
 
 
 # Time until the breaker opens
@@ -241,6 +255,16 @@ def _is_chaotic(config: PolicyConfig, target: str) -> bool:
     """True if chaos is injected into what a call of *target* calls, so that nobody can say how it fails."""
     names = (target, *INSIDE_GENERATE) if target == GENERATE else (target,)
     return any(config.targets.get(name, _NOTHING).chaos is not None for name in names)
+
+
+def _calls_of_fallback(config: PolicyConfig, policy: TargetPolicy) -> int:
+    return calls_of_fallback(policy, lambda name: compute_bounds(config, name).worst_upstream_calls)
+
+
+def _is_cached(config: PolicyConfig, target: str) -> bool:
+    """True if a cache may answer in place of what *target* calls, so that fewer calls fail than are made."""
+    names = (target, *INSIDE_GENERATE) if target == GENERATE else (target,)
+    return any(config.targets.get(name, _NOTHING).cache is not None for name in names)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

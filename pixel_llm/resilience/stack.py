@@ -270,8 +270,10 @@ class Stack:
             return known
         step = self.fallback.steps[index]
         policy = replace(self.policy, **dict.fromkeys(_NOT_OF_ALTERNATIVES))
-        if policy.circuit_breaker is not None:  # there is one model, or one server
-            policy = replace(policy, circuit_breaker=replace(policy.circuit_breaker, per=PER_TARGET))
+        breaker = policy.circuit_breaker
+        if breaker is not None:  # there is one model, or one server; and whoever forces this one open asks for it
+            mode = BreakerMode.ENABLED if breaker.mode is BreakerMode.FORCED_OPEN else breaker.mode
+            policy = replace(policy, circuit_breaker=replace(breaker, per=PER_TARGET, mode=mode))
         target = f"{self.target}[{step.strategy.value}={step.value}]"
         made = Stack(target, policy, clock=self.clock, emit=self.listener, find_function=self.find_function)
         return self.fallback.stacks.setdefault(index, made)

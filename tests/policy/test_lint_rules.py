@@ -199,6 +199,31 @@ MESSAGES = {
         "policy.yaml:2:11: targets.lm_studio.chat: warning: pixel_llm.generate has neither a deadline nor a "
         "fallback: who asks for a caption may wait without end and get an error then; give it one of them [PL405]"
     ),
+    "PL411": (
+        "policy.yaml:2:46: targets.shop.pay.fallback[0]: warning: the custom function step takes time, and "
+        "shop.pay has no deadline: who waits for the call waits for the step as well; give the target a deadline "
+        "[PL411]"
+    ),
+    "PL412": (
+        "policy.yaml:2:62: targets.shop.pay.fallback[0]: warning: the attempts may use up the whole deadline of "
+        "30s, and nothing is left for the custom function step then: keep some of it with reserve [PL412]"
+    ),
+    "PL413": (
+        "policy.yaml:3:90: targets.shop.pay.fallback[0].reserve: warning: 5s are kept for the fallback, and the "
+        "deadline is 5s: the call itself would never be made; keep less [PL413]"
+    ),
+    "PL414": (
+        "policy.yaml:5:39: targets.lm_studio.chat.fallback[0].model: warning: big is the model that has just "
+        "failed: name another one, or try again with retry [PL414]"
+    ),
+    "PL415": (
+        "policy.yaml:2:29: targets.shop.pay.cache: warning: shop.pay is not idempotent: each of its calls is meant"
+        " to happen, but with a cache an equal one doesn't; leave the cache out [PL415]"
+    ),
+    "PL416": (
+        "policy.yaml:2:68: targets.shop.prices.fallback[0].cache.ttl: note: the fallback keeps results for 1m, the"
+        " cache before it for 5m: what the one has, the other has given already; raise the ttl [PL416]"
+    ),
     "PL501": (
         "policy.yaml:2:21: templates.retry.patient: warning: no target takes this template: write `retry: patient` "
         "where it is meant, or leave it out [PL501]"
@@ -575,6 +600,15 @@ LEFT_ALONE = {
     "PL401 more errors": "targets: {a.b: {fallback: [{default_value: 1}, "
     "{default_value: 2, when: [ERR_API_CONTEXT_LENGTH]}]}}",
     "PL402 one request": "targets: {a.b: {fallback: [{default_value: 1, when: [ERR_API_CONTEXT_LENGTH, 413, 5xx]}]}}",
+    "PL411 within generate": "targets:\n  pixel_llm.generate: {deadline: 60s}\n"
+    "  lm_studio.chat: {fallback: [{model: small}]}",
+    "PL411 a step that takes none": "targets: {a.b: {fallback: [none]}}",
+    "PL412 a later step's reserve": "targets:\n  a.b: {deadline: 9s, timeout: 9s, fallback: [{custom_function: f}, "
+    "{custom_function: g, reserve: 1s}]}",
+    "PL412 attempts that end sooner": "targets: {a.b: {deadline: 9s, timeout: 8s, fallback: [{custom_function: f}]}}",
+    "PL414 another target's": "targets: {a.b: {deadline: 9s, timeout: 2s, "
+    "fallback: [{endpoint: 'http://127.0.0.1:1234/v1'}]}}",
+    "PL416 no layer": "targets: {a.b: {fallback: [{cache: {ttl: 1s}}]}}",
     "PL403 no breaker": "targets: {pixel_llm.generate: {fallback: [{cache: {ttl: 1s}}]}}",
     "PL404 in place of a chain": "extends: production\ntargets: {pixel_llm.generate: {fallback: [raise]}}",
     "PL404 in place of defaults": "defaults: {fallback: [none]}\ntargets: {a.b: {fallback: [raise]}}",

@@ -95,7 +95,7 @@ RULES = (
         "The step could never serve: nothing has this name.",
         "Name a target of this policy, or one of the system's.",
         "targets: {billing.charge: {deadline: 30s, fallback: [{target: billing.chrage-later}]}}",
-        "targets:\n  billing.charge: {deadline: 30s, fallback: [{target: billing.later, reserve: 5s}]}\n"
+        "targets:\n  billing.charge: {deadline: 30s, timeout: 9s, fallback: [{target: billing.later, reserve: 5s}]}\n"
         "  billing.later: {deadline: 5s, timeout: 5s}",
     ),
     _basic(
