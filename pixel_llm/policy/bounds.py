@@ -134,15 +134,20 @@ def longest_retry_after(target: str, policy: TargetPolicy) -> float:
 
 def worst_attempts(policy: TargetPolicy) -> int:
     """How often one call can call the callable: those attempts that can begin before the deadline."""
-    retry = policy.retry
+    retry, breaker, pause = policy.retry, _refusing(policy), 0.0
     if _is_forced_open(policy):
         return 0
-    if retry is None or not _retries_something(policy):
+    if retry is None:
         return 1
+    if not _retries_something(policy):
+        unguarded = dataclasses.replace(policy, circuit_breaker=None)
+        if breaker is None or not _waits_for_breaker(policy) or not _retries_something(unguarded):
+            return 1
+        pause = breaker.cooldown  # each failure opens the breaker, which is then waited for
     deadline = math.inf if policy.deadline is None else policy.deadline
     begins = 0.0
     for number in range(retry.max_attempts - 1):
-        begins += shortest_wait(retry, number)
+        begins += max(pause, shortest_wait(retry, number))
         if begins >= deadline - _GRAIN:
             return number + 1
     return retry.max_attempts
@@ -153,17 +158,22 @@ def worst_latency(policy: TargetPolicy, attempt: float | None, *, asked: float =
     The longest time in seconds that a call can take, each attempt taking at most *attempt*.
 
     The last attempt that can begin before the deadline may begin at any moment up to the sum of
-    the longest attempts and waits before it, and ends with its timeout or at the deadline.
+    the longest attempts and waits before it, and ends with its timeout or at the deadline. A call that
+    waits for the breaker may wait again and again, so that only the deadline bounds it.
     """
     if _is_forced_open(policy):
         return 0.0
-    if attempt is None:
+    if attempt is None or _waits_for_breaker(policy):
         return policy.deadline
     ends = attempt
     for number in range(worst_attempts(policy) - 1):
         assert policy.retry is not None  # noqa: S101 - else there is one attempt
         ends += longest_wait(policy.retry, number, asked=asked) + attempt
     return _shorter(ends, policy.deadline)
+
+
+def _waits_for_breaker(policy: TargetPolicy) -> bool:
+    return _refusing(policy) is not None and policy.retry is not None and policy.retry.wait_for_breaker
 
 
 def _retries_something(policy: TargetPolicy, *, answer: bool = False) -> bool:
@@ -182,7 +192,12 @@ def _retries_something(policy: TargetPolicy, *, answer: bool = False) -> bool:
     if breaker is not None and breaker.failure_threshold == breaker.half_open_max_calls == 1:
         longest = _shorter(policy.timeout.attempt if policy.timeout is not None else None, policy.deadline)
         count = breaker.count if longest is not None and longest < breaker.cooldown else None
-    return _some_error_is_retried(retry.retry_on, count, idempotent=policy.idempotent is not False, answer=answer)
+    idempotent = policy.idempotent is not False
+    # A result that is rejected counts only where the policy names its code. It carries no Retry-After.
+    rejected = _classified(ErrorCode.ERR_RETRY_EXHAUSTED)
+    if retry.retry_on_result is not None and idempotent and not answer and not (count and count.matches(rejected)):
+        return True
+    return _some_error_is_retried(retry.retry_on, count, idempotent=idempotent, answer=answer)
 
 
 def _refusing(policy: TargetPolicy) -> CircuitBreakerConfig | None:

@@ -20,6 +20,7 @@ from pixel_llm.policy import (
 )
 from pixel_llm.resilience.admission import Admission
 from pixel_llm.resilience.breaker import CircuitBreaker
+from pixel_llm.resilience.budget import RetryBudget
 from pixel_llm.resilience.bulkhead import Bulkhead
 from pixel_llm.resilience.cache import CachedResult, ResultCache
 from pixel_llm.resilience.circuit_state import CircuitState
@@ -70,6 +71,7 @@ __all__ = [
     "RateLimit",
     "RateLimitConfig",
     "ResultCache",
+    "RetryBudget",
     "RetryBudgetConfig",
     "RetryConfig",
     "RetryManager",

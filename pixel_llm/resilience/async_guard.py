@@ -42,7 +42,7 @@ class AsyncRoad(Road):
         self._make_key, self._keep = options.key_maker(stack), options.keeper(stack)
         self._remote = remote_steps(stack, options, guard_alone, is_async=True)
         self._find_breaker = options.breaker_finder(stack, function)
-        called = function if stack.chaos is None else stack.chaos.around_async(function)
+        called = stack.around(function, is_async=True)
         self.function = _coroutine_function(called)
         # What the short road needs.
         self.monotonic = stack.clock.monotonic

@@ -18,18 +18,37 @@ from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
 SLOTS = 64
 
 
-class CallSource:
+class BudgetShare:
     """
-    Where the calls of one target are counted: its successes by whoever *read* asks, its failures here.
+    What one target has to do with its budget. Safe for concurrent use.
 
     *read* gives the calls that have succeeded at their first attempt so far. It must not block.
     """
 
-    __slots__ = ("__weakref__", "read", "seen")
+    __slots__ = ("__weakref__", "budget", "read", "seen")
 
-    def __init__(self, read: Callable[[], int]) -> None:
+    def __init__(self, budget: RetryBudget, read: Callable[[], int]) -> None:
+        self.budget = budget
         self.read = read
         self.seen = read()
+
+    def count_call(self) -> None:
+        """Count a call whose first attempt has failed."""
+        self.budget.count_call()
+
+    def take(self) -> bool:
+        """Take a retry; False if there is none left."""
+        return self.budget.take(self)
+
+    def is_as(self, other: BudgetShare) -> bool:
+        """True if *other* has to do with the same budget, or with one of its own that is like this one."""
+        ours, theirs = self.budget, other.budget
+        return ours is theirs or (not ours.name and not theirs.name and ours.config == theirs.config)
+
+    def unseen(self) -> int:
+        """The calls that have succeeded since this was asked last."""
+        before, self.seen = self.seen, self.read()
+        return self.seen - before
 
 
 class RetryBudget:
@@ -39,13 +58,13 @@ class RetryBudget:
     A retry is granted while the retries granted within the last window stay within
     ``max(min_retries, ratio · calls)`` of the same window. How exact that is:
 
-    - Retries are counted exactly, under a lock, and never too few: a window reaches back for up to 1/64 more.
+    - Retries are counted exactly, under a lock, and never too few: for them a window is up to 1/64 longer.
     - Calls whose first attempt failed are counted exactly, at the moment it did.
-    - Calls that succeeded are on the shortest road, which tells nobody. Their number is read from the target's own
-      counter when the budget is next asked, so all of them are counted, but not to the moment: those between two
-      looks are taken to have come evenly. The number is exact while something fails at least once in 1/64 of the
-      window, and where calls come evenly; after a quiet stretch it is the average of that stretch. The target that
-      asks is looked at each time, others at most 64 times a window.
+    - Calls that succeeded are on the shortest road, which tells nobody. Their number is read from the targets' own
+      counters, so all of them are counted, but not to the moment: those between two looks are taken to have come
+      evenly. All targets are looked at when the budget is used for the first time in 1/64 of a window, and the one
+      that asks once more before it is refused. So the number is exact to 1/64 of a window while something fails now
+      and then, and where calls come evenly; after a quiet stretch it is the average of that stretch.
 
     Memory and time of an answer do not grow with the number of calls.
 
@@ -61,56 +80,56 @@ class RetryBudget:
         self._clock = clock
         self._lock = threading.Lock()
         self._width = config.window / SLOTS
-        self._sources: weakref.WeakSet[CallSource] = weakref.WeakSet()
-        # A ring: slot n holds what happened in n·width … (n+1)·width, at n modulo its length. It has a slot more than
-        # a window, for the oldest one, which is only partly within it.
+        self._shares: weakref.WeakSet[BudgetShare] = weakref.WeakSet()
+        # Rings: slot n holds what happened in n·width … (n+1)·width, at n modulo their length. They have a slot more
+        # than a window, for the oldest one, which is only partly within it.
         self._calls = [0.0] * (SLOTS + 1)
         self._retries = [0] * (SLOTS + 1)
         self._looked_at = clock.monotonic()
-        self._slot = self._slot_of(self._looked_at)
+        self._slot = int(self._looked_at // self._width)
 
-    def watch(self, read: Callable[[], int]) -> CallSource:
+    def share(self, read: Callable[[], int]) -> BudgetShare:
         """
-        Count the calls of another target, too, for as long as what is returned is kept.
+        Let another target use this budget, for as long as what is returned is kept.
 
         Args:
             read: Gives how many of its calls have succeeded at their first attempt so far.
         """
-        source = CallSource(read)
+        share = BudgetShare(self, read)
         with self._lock:
-            self._sources.add(source)
-        return source
+            self._shares.add(share)
+        return share
 
-    def count_call(self, source: CallSource) -> None:
-        """Count a call of the target of *source* whose first attempt has failed."""
+    def count_call(self) -> None:
+        """Count a call whose first attempt has failed."""
         with self._lock:
-            self._look(source)
+            self._go_on()
             self._calls[self._slot % (SLOTS + 1)] += 1
 
-    def take(self, source: CallSource) -> bool:
-        """Take a retry for a call of the target of *source*; False if there is none left."""
+    def take(self, share: BudgetShare) -> bool:
+        """Take a retry for a call of the target of *share*; False if there is none left."""
         with self._lock:
-            self._look(source)
-            if self._granted() + 1 > self._allowed():
-                return False
+            self._go_on()
+            if not self._has_one():
+                self._calls[self._slot % (SLOTS + 1)] += share.unseen()
+                if not self._has_one():
+                    return False
             self._retries[self._slot % (SLOTS + 1)] += 1
             return True
 
     def left(self) -> int:
         """How many retries would be granted now."""
         with self._lock:
-            self._look(*self._sources)
-            return max(0, int(self._allowed()) - self._granted())
+            self._go_on()
+            self._calls[self._slot % (SLOTS + 1)] += sum(share.unseen() for share in self._shares)
+            return max(0, int(self._allowed()) - sum(self._retries))
 
     def in_words(self) -> str:
         """Which budget it is, and what it allows."""
         return f"{self.name + ': ' if self.name else ''}{self.config.in_words()}"
 
-    def _slot_of(self, moment: float) -> int:
-        return int(moment // self._width)
-
-    def _granted(self) -> int:
-        return sum(self._retries)
+    def _has_one(self) -> bool:
+        return sum(self._retries) + 1 <= self._allowed()
 
     def _allowed(self) -> float:
         # Of the oldest slot a part has left the window: its retries still count, its calls no longer do.
@@ -118,32 +137,17 @@ class RetryBudget:
         # A grain more: a sum of fractions of calls may lie just below the whole number that it is.
         return max(float(self.config.min_retries), self.config.ratio * calls + 1e-6)
 
-    def _look(self, *sources: CallSource) -> None:
-        """Let the time go on to now, and take the calls that have succeeded since the last look."""
+    def _go_on(self) -> None:
+        """Let the time go on to now; in a new slot, look at the calls that have succeeded since the last look."""
         now = self._clock.monotonic()
-        slot = self._slot_of(now)
-        if slot > self._slot:
-            sources = tuple(self._sources)
-            for number in range(max(self._slot + 1, slot - SLOTS), slot + 1):
-                self._calls[number % (SLOTS + 1)] = 0.0
-                self._retries[number % (SLOTS + 1)] = 0
-        calls = 0
-        for source in sources:
-            count = source.read()
-            calls += count - source.seen
-            source.seen = count
-        first, since = self._slot, self._looked_at
-        self._slot, self._looked_at = max(slot, self._slot), max(now, since)
-        if calls:
-            self._spread(calls, since, first)
-
-    def _spread(self, calls: int, since: float, first: int) -> None:
-        """Add *calls* that came evenly from *since*, which lies in the slot *first*, until now."""
-        now, slot = self._looked_at, self._slot
-        if first == slot:
-            self._calls[slot % (SLOTS + 1)] += calls
+        slot, last = int(now // self._width), self._slot
+        if slot <= last:
             return
-        rate = calls / (now - since)
-        for number in range(max(first, slot - SLOTS), slot + 1):
+        for number in range(max(last + 1, slot - SLOTS), slot + 1):
+            self._calls[number % (SLOTS + 1)] = 0.0
+            self._retries[number % (SLOTS + 1)] = 0
+        since, self._slot, self._looked_at = self._looked_at, slot, now
+        rate = sum(share.unseen() for share in self._shares) / (now - since)
+        for number in range(max(last, slot - SLOTS), slot + 1) if rate else ():
             begins, ends = max(since, number * self._width), min(now, (number + 1) * self._width)
             self._calls[number % (SLOTS + 1)] += rate * max(0.0, ends - begins)

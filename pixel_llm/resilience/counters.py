@@ -100,6 +100,10 @@ class Counters:
         """How many calls have succeeded."""
         return self.latency().count
 
+    def succeeded_at_once(self) -> int:
+        """How many calls have succeeded at their first attempt."""
+        return sum(map(_value, self.latencies[: len(BOUNDS) + 1])) - self.happened("call_recovered")
+
     def happened(self, name: str) -> int:
         """How often the event of this name was counted."""
         counter = self._happened.get(name)

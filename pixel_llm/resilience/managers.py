@@ -15,7 +15,6 @@ from pixel_llm.resilience.cache import CachedResult, ResultCache
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
 from pixel_llm.resilience.fallback import HOLDS_NOTHING
 from pixel_llm.resilience.guard import Guarded, guard
-from pixel_llm.resilience.limits import Limits
 from pixel_llm.resilience.registry import finder
 from pixel_llm.resilience.retry import Retry, RetryState
 from pixel_llm.resilience.stack import Stack
@@ -77,7 +76,7 @@ class RetryManager:
         Args:
             deadline: The moment on the manager's clock that no wait may outlive, in seconds.
         """
-        return Retry(self.config).begin(Limits(self._clock, None if deadline == inf else deadline))
+        return Retry(self.config).begin(self._clock, inf if deadline is None else deadline)
 
     def stats(self) -> RetryStats:
         """What has happened so far."""

@@ -33,6 +33,10 @@ class NoBreaker:
         """Never."""
         return False
 
+    def retry_after(self) -> float:
+        """At once."""
+        return 0.0
+
 
 class NoKeyYet(NoBreaker):
     """What a target that has a breaker for each key has for all: a call must ask its own, :attr:`Call.gate`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from math import inf
 from typing import Any
 
@@ -12,7 +13,9 @@ from pixel_llm.errors import (
     ErrorCode,
     LimitExceeded,
     PixelLMError,
+    RetryExhausted,
     classify_error,
+    retry_after,
 )
 from pixel_llm.events import (
     AttemptFailed,
@@ -23,12 +26,18 @@ from pixel_llm.events import (
     FallbackSkipped,
     RetryScheduled,
 )
+from pixel_llm.resilience.budget import BudgetShare
 from pixel_llm.resilience.call import Call
 from pixel_llm.resilience.fallback import FallbackRun
-from pixel_llm.resilience.limits import Limits
 from pixel_llm.resilience.read_through import tell_followers
 from pixel_llm.resilience.retry import RetryState
 from pixel_llm.resilience.stack import Stack
+
+#: While trial calls of others are under way, a call that waits for the breaker asks again after so many seconds.
+_LONGEST_LOOK_AWAY = 1.0
+
+#: A shorter wait, in seconds, may leave the clock where it was.
+_SHORTEST_WAIT = 0.001
 
 
 class Recovery:
@@ -38,7 +47,7 @@ class Recovery:
     The guards own the loop (they sleep and call); this class says what comes next.
     """
 
-    __slots__ = ("_call", "_history", "_last_error", "_reason", "_sequence", "_stack")
+    __slots__ = ("_call", "_history", "_instead", "_last_error", "_reason", "_sequence", "_stack")
 
     def __init__(self, stack: Stack, call: Call) -> None:
         self._stack = stack
@@ -47,6 +56,7 @@ class Recovery:
         self._sequence: RetryState | None = None
         self._reason = "the target does not retry"
         self._last_error: Exception | None = None
+        self._instead: Exception | None = None  # what is raised instead of the last error
 
     def after_refusal(self, error: Exception) -> float | None:
         """
@@ -55,10 +65,13 @@ class Recovery:
         Returns:
             Seconds to wait before the call asks again, or None if it has failed for good.
         """
-        error.__cause__ = self._last_error  # what the attempts before the refusal failed of
         layer, self._reason = _refused_by(error)
-        retry_after = error.retry_after if isinstance(error, PixelLMError) else None
-        self._stack.report(CallRefused, layer, _code(error), retry_after)
+        wait = self._wait_for_breaker(error)
+        if wait is not None:
+            self._stack.report(RetryScheduled, self._call.attempts, wait, _code(error))
+            return wait
+        error.__cause__ = self._last_error  # what the attempts before the refusal failed of
+        self._stack.report(CallRefused, layer, _code(error), retry_after(error))
         return None
 
     def after_failure(self, error: Exception) -> float | None:
@@ -69,6 +82,8 @@ class Recovery:
             Seconds to wait before the next one, or None if the call has failed for good.
         """
         self._last_error = error
+        if self._stack.budget is not None and self._call.attempts == 1:
+            self._stack.budget.count_call()
         wait = self._decide(error)
         self._note(error, wait or 0.0)
         if wait is not None:
@@ -106,6 +121,8 @@ class Recovery:
     def begin_fallback(self, error: Exception) -> FallbackRun:
         """The call has failed for good: begin to serve in its place. Raises *error* where there is no fallback."""
         stack, call = self._stack, self._call
+        if self._instead is not None:
+            error, self._instead = self._instead, None
         self._last_error = None  # its traceback leads back here: a cycle
         self._mark(error)
         stack.report(CallFailed, call.attempts, _code(error), _text(error), self._elapsed(), self._reason)
@@ -136,15 +153,45 @@ class Recovery:
         if retry is None:
             return None
         if self._sequence is None:
-            deadline = self._call.deadline
-            self._sequence = retry.begin(Limits(self._stack.clock, None if deadline == inf else deadline))
+            self._sequence = retry.begin(self._stack.clock, self._call.deadline)
         wait = self._sequence.after_failure(error)
         if wait is None:
             self._reason = self._sequence.reason
-        elif self._call.gate.would_refuse():
+            return None
+        gate = self._call.gate
+        if gate.would_refuse():
+            wait = max(wait, gate.retry_after())
             self._reason = "the circuit breaker has opened"
+            if not self._stack.waits_for_breaker or self._is_too_late(wait):
+                return None
+        if self._stack.budget is not None and not self._stack.budget.take():
+            self._reason = "the retry budget is empty"
+            self._instead = _budget_is_empty(self._stack.budget, error)
             return None
         return wait
+
+    def _wait_for_breaker(self, refusal: Exception) -> float | None:
+        """Seconds to wait until the breaker may let the call through; None if it is not waited for."""
+        section = self._stack.policy.circuit_breaker
+        if section is None or not self._stack.waits_for_breaker or not isinstance(refusal, CircuitBreakerOpen):
+            return None
+        if refusal.error_code is ErrorCode.ERR_CB_HALF_OPEN:
+            # Others' trial calls are under way, and nobody knows for how long.
+            longest = min(_LONGEST_LOOK_AWAY, section.cooldown / 20)
+            wait = longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+        elif refusal.retry_after is not None and refusal.retry_after < inf:
+            wait = refusal.retry_after
+        else:  # forced open
+            return None
+        wait = max(wait, _SHORTEST_WAIT)
+        return None if self._is_too_late(wait) else wait
+
+    def _is_too_late(self, wait: float) -> bool:
+        """True if the deadline will have passed after *wait*; the reason why the call fails then says so."""
+        too_late = self._call.deadline - self._stack.clock.monotonic() <= wait
+        if too_late:
+            self._reason += f", and waiting {wait:.1f} s for it would outlive the deadline"
+        return too_late
 
     def _note(self, error: Exception, waited: float) -> None:
         attempt, code, text = self._call.attempts, _code(error), _text(error)
@@ -161,6 +208,9 @@ class Recovery:
             error.target = error.target or self._stack.target
             error.attempt = error.attempt or attempts
         # An exception of somebody else's may refuse attributes and notes; it is raised all the same.
+        with contextlib.suppress(Exception):
+            if getattr(error, "retry_after", None) is None and (asked := retry_after(error)) is not None:
+                error.retry_after = asked  # type: ignore[attr-defined]  # what the answer said
         with contextlib.suppress(Exception):
             error.attempts = attempts  # type: ignore[attr-defined]
             error.history = tuple(self._history)  # type: ignore[attr-defined]
@@ -199,6 +249,13 @@ def _refused_by(error: Exception) -> tuple[str, str]:
         is_rate = error.error_code is ErrorCode.ERR_LIMIT_RATE
         return ("rate_limit", "the rate limit refused") if is_rate else ("bulkhead", "the bulkhead refused")
     return "deadline", "the deadline has passed"
+
+
+def _budget_is_empty(share: BudgetShare, last: Exception) -> RetryExhausted:
+    text = f"the retry budget is empty ({share.budget.in_words()}); last: {_text(last)}"
+    error = RetryExhausted(text, error_code=ErrorCode.ERR_RETRY_BUDGET, retry_after=retry_after(last))
+    error.__cause__ = last
+    return error
 
 
 def _code(error: Exception) -> ErrorCode | None:

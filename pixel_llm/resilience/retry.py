@@ -8,8 +8,8 @@ with that attempt already counted, and serves sync and async callers alike.
 
 from __future__ import annotations
 
-import math
 from functools import cache
+from math import inf
 from typing import NoReturn
 
 import tenacity
@@ -24,7 +24,8 @@ from pixel_llm.errors import (
 )
 from pixel_llm.policy import RetryConfig
 from pixel_llm.policy.sections.matching import NOTHING_SENT
-from pixel_llm.resilience.limits import Limits
+from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
+from pixel_llm.resilience.rejection import is_rejection
 
 
 class Retry:
@@ -43,9 +44,9 @@ class Retry:
         self.config = config
         self.idempotent = idempotent
 
-    def begin(self, limits: Limits) -> RetryState:
-        """Start the sequence of one call, after its first attempt has failed, within *limits*."""
-        return RetryState(self, limits)
+    def begin(self, clock: Clock = SYSTEM_CLOCK, deadline: float = inf) -> RetryState:
+        """Start the sequence of one call, after its first attempt has failed; its deadline is a moment on *clock*."""
+        return RetryState(self, clock, deadline)
 
 
 class RetryState:
@@ -56,11 +57,12 @@ class RetryState:
         reason: Why the call is not tried again, once :meth:`after_failure` has answered None.
     """
 
-    __slots__ = ("_engine", "_limits", "_previous", "_retry", "_state", "reason")
+    __slots__ = ("_clock", "_deadline", "_engine", "_previous", "_retry", "_state", "reason")
 
-    def __init__(self, retry: Retry, limits: Limits) -> None:
+    def __init__(self, retry: Retry, clock: Clock, deadline: float) -> None:
         self.reason = ""
-        self._limits = limits
+        self._clock = clock
+        self._deadline = deadline
         self._retry = retry
         self._previous: float | None = None
         self._engine = _engine(retry.config.max_attempts)
@@ -86,16 +88,14 @@ class RetryState:
             self._state.prepare_for_next_attempt()  # forgets the error, whose traceback leads back here: a cycle
         return self._state.upcoming_sleep
 
-    def time_left(self) -> float:
-        """Seconds until the call's deadline; infinite without one."""
-        if self._limits.deadline is None:
-            return math.inf
-        return self._limits.deadline - self._limits.clock.monotonic()
-
     def is_retried(self, failure: _Failure) -> bool:
         """True if an attempt that ended so may be repeated."""
         retry, asked = self._retry, failure.asked
-        if not retry.config.retry_on.retries(failure.classification, failure.status):
+        if failure.is_rejection:
+            wanted = retry.config.retry_on_result is not None
+        else:
+            wanted = retry.config.retry_on.retries(failure.classification, failure.status)
+        if not wanted:
             self.reason = "this error is not retried"
         elif not failure.repeatable:
             self.reason = "what was sent can't be sent a second time"
@@ -123,7 +123,9 @@ class RetryState:
 
     def is_too_late(self, wait: float) -> bool:
         """True if the deadline has passed, or will have after *wait*."""
-        left = self.time_left()
+        if self._deadline == inf:
+            return False
+        left = self._deadline - self._clock.monotonic()
         if left <= 0:
             self.reason = "the deadline has passed"
         elif wait >= left:
@@ -140,13 +142,14 @@ class _Failure:
     What the error says is asked here, once, since somebody else's error may run any code to answer.
     """
 
-    __slots__ = ("_error", "asked", "classification", "repeatable", "status")
+    __slots__ = ("_error", "asked", "classification", "is_rejection", "repeatable", "status")
 
     failed = True
 
     def __init__(self, error: Exception) -> None:
         self._error = error
         self.classification = classify_error(error)
+        self.is_rejection = is_rejection(error)
         self.status = http_status(error)
         self.repeatable = not isinstance(error, PixelLMError) or error.repeatable
         self.asked = retry_after(error) if _is_an_answer(self.classification) else None

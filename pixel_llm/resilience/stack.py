@@ -11,15 +11,23 @@ what both worlds share; :mod:`pixel_llm.resilience.sync_guard` and
 from __future__ import annotations
 
 import builtins
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property, partial
 from math import inf
+from types import MappingProxyType
 from typing import Any
 
-from pixel_llm.errors import ErrorCode, TimeoutError, classify_error, http_status
+from pixel_llm.errors import ErrorCode, TimeoutError, ValidationError, classify_error, http_status
 from pixel_llm.events import CallQueued, CallWouldBeRefused, CircuitStateChanged, Event, Listener
-from pixel_llm.policy import BreakerMode, CircuitBreakerConfig, FallbackStep, TargetPolicy, TimeoutConfig
+from pixel_llm.policy import (
+    BreakerMode,
+    CircuitBreakerConfig,
+    FallbackStep,
+    RetryBudgetConfig,
+    TargetPolicy,
+    TimeoutConfig,
+)
 from pixel_llm.policy.sections.circuit_breaker import PER_TARGET
 from pixel_llm.policy.sections.matching import SERVED_BY_DEFAULT, ErrorMatcher
 from pixel_llm.resilience.abandoned import AbandonedThreads
@@ -27,6 +35,7 @@ from pixel_llm.resilience.adaptive import is_drop
 from pixel_llm.resilience.admission import Admission
 from pixel_llm.resilience.breaker import CircuitBreaker
 from pixel_llm.resilience.breaker_words import breaker_label
+from pixel_llm.resilience.budget import BudgetShare, RetryBudget
 from pixel_llm.resilience.bulkhead import Bulkhead
 from pixel_llm.resilience.cache import ResultCache
 from pixel_llm.resilience.call import Call
@@ -41,6 +50,7 @@ from pixel_llm.resilience.no_breaker import NO_BREAKER, NO_KEY_YET, NoBreaker
 from pixel_llm.resilience.rate_limit import RateLimit
 from pixel_llm.resilience.read_through import ReadThrough
 from pixel_llm.resilience.registry import FindFunction, find_function
+from pixel_llm.resilience.rejection import checked
 from pixel_llm.resilience.retry import Retry
 from pixel_llm.resilience.token_bucket import count_tokens
 from pixel_llm.resilience.wrapped import WrappedTargets
@@ -69,6 +79,7 @@ class Stack:
             :class:`pixel_llm.events.Listeners`.
         find_function: Finds the functions that the policy names.
         wrapped: What the program has wrapped for the targets that fallbacks name.
+        budgets: The retry budgets that the policy names.
         before: The target's stack until now: its counters go on, and the state of layers whose section is the same.
     """
 
@@ -81,6 +92,7 @@ class Stack:
         emit: Listener | None = None,
         find_function: FindFunction = find_function,
         wrapped: WrappedTargets | None = None,
+        budgets: Mapping[str, RetryBudget] = MappingProxyType({}),
         before: Stack | None = None,
     ) -> None:
         self.target = target
@@ -90,12 +102,14 @@ class Stack:
         self.find_function = find_function
         self.wrapped = wrapped
         self.retry: Retry | None = None
+        self.budget: BudgetShare | None = None
         #: The one breaker, or the breakers of its keys.
         self.breaker: CircuitBreaker | None = None
         self.breakers: KeyedBreakers | None = None
         self.fallback: FallbackChain | None = None
-        if policy.retry is not None and policy.retry.max_attempts > 1:
+        if policy.retry is not None and policy.retry.does_something:
             self.retry = Retry(policy.retry, idempotent=policy.idempotent is not False)
+            self.budget = self._share(policy.retry.budget, budgets)
         if policy.circuit_breaker is not None:
             if policy.circuit_breaker.per == PER_TARGET:
                 self.breaker = self._make_breaker(policy.circuit_breaker)
@@ -117,8 +131,16 @@ class Stack:
         if policy.circuit_breaker is not None:
             self.gate = self.breaker or NO_KEY_YET
         self.admission = self._make_admission()
-        #: Whether a refused call has failed: nothing serves in its place, and nobody waits for what it brings.
-        self.refusal_is_final = self.fallback is None and self.cache is None
+        #: Whether a refused call waits for the breaker.
+        self.waits_for_breaker = (
+            policy.circuit_breaker is not None
+            and policy.circuit_breaker.refuses
+            and policy.retry is not None
+            and policy.retry.wait_for_breaker
+        )
+        #: Whether a refused call has failed: nothing serves in its place, nobody waits for what it brings, nor it for
+        #: the breaker.
+        self.refusal_is_final = self.fallback is None and self.cache is None and not self.waits_for_breaker
         self.attempt_timeout = policy.timeout.attempt if policy.timeout else None
         #: Seconds that are kept of the deadline for the fallback.
         self.reserve = self.fallback.reserve if self.fallback is not None else 0.0
@@ -141,6 +163,8 @@ class Stack:
     def _go_on_from(self, before: Stack) -> None:
         """Take over the state of each layer of *before* whose section is the same."""
         old, new = before.policy, self.policy
+        if self.budget is not None and before.budget is not None and self.budget.is_as(before.budget):
+            self.budget = before.budget
         if new.circuit_breaker == old.circuit_breaker:
             self.breaker, self.breakers, self.gate = before.breaker, before.breakers, before.gate
         if new.cache == old.cache:
@@ -182,6 +206,15 @@ class Stack:
             yield self.cache.cache
         if self.fallback is not None and (kept := self.fallback.cache) is not None:
             yield kept
+
+    def around(self, function: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
+        """*function* with what the policy puts around each of its calls: injected faults, and a look at its result."""
+        if self.chaos is not None:
+            function = self.chaos.around_async(function) if is_async else self.chaos.around(function)
+        name = self.policy.retry.retry_on_result if self.policy.retry is not None else None
+        if name is None:
+            return function
+        return checked(self.target, name, self.find_function(name), function, is_async=is_async)
 
     def stats(self) -> StackStats:
         """What has become of its calls so far."""
@@ -293,6 +326,15 @@ class Stack:
             return self.out_of_time(terms)
         text = f"the attempt took longer than its timeout of {self.attempt_timeout:g} s"
         return TimeoutError(text, error_code=ErrorCode.ERR_TIMEOUT_REQUEST, target=self.target)
+
+    def _share(self, budget: RetryBudgetConfig | str | None, budgets: Mapping[str, RetryBudget]) -> BudgetShare | None:
+        if budget is None:
+            return None
+        if isinstance(budget, RetryBudgetConfig):
+            return RetryBudget(budget, clock=self.clock).share(self.counters.succeeded_at_once)
+        if budget not in budgets:
+            raise ValidationError(f"there is no retry budget {budget!r}: give it with budgets=", target=self.target)
+        return budgets[budget].share(self.counters.succeeded_at_once)
 
     def _counts(self, call: Call, error: Exception) -> bool:
         section = self.policy.circuit_breaker

@@ -54,7 +54,7 @@ class SyncRoad(Road):
         self._make_key, self._keep = options.key_maker(stack), options.keeper(stack)
         self._remote = remote_steps(stack, options, guard_alone, is_async=False)
         self._find_breaker = options.breaker_finder(stack, function)
-        called = function if stack.chaos is None else stack.chaos.around(function)
+        called = stack.around(function, is_async=False)
         self._threads: AbandonedThreads | None = None
         if stack.attempt_timeout is not None and not options.cooperative:
             # A plain function can't be interrupted: a timeout buys it a thread, a deadline alone is

@@ -12,7 +12,7 @@ from pixel_llm.events import Listener
 from pixel_llm.policy import SYSTEM_TARGETS, LoadedPolicy, TargetPolicy
 from pixel_llm.policy.sections.target import is_pattern, is_system_name, is_target_name, patterns_for
 from pixel_llm.policy.suggestions import one_of, suggestion
-from pixel_llm.resilience import Clock, Stack
+from pixel_llm.resilience import Clock, RetryBudget, Stack
 from pixel_llm.resilience.binding import Binding, Road
 from pixel_llm.resilience.registry import FindFunction, check_functions
 from pixel_llm.resilience.wrapped import WrappedTargets, fallback_targets
@@ -51,6 +51,7 @@ class Compiled:
         self._find_function = find_function
         self._stacks: dict[str, Stack] = {}
         self._before = {} if before is None else before._stacks
+        self._budgets = _budgets(loaded, clock, before)
         self._wrapped = WrappedTargets(fallback_targets(loaded.config))
         # The system's own targets may always be wrapped; without a section nothing guards them.
         self._targets = {name: TargetPolicy() for name in SYSTEM_TARGETS} | dict(loaded.config.targets)
@@ -121,4 +122,17 @@ class Compiled:
             find_function=self._find_function,
             wrapped=self._wrapped,
             before=self._before.get(target),
+            budgets=self._budgets,
         )
+
+
+def _budgets(loaded: LoadedPolicy, clock: Clock, before: Compiled | None) -> dict[str, RetryBudget]:
+    """The budgets that targets name. One whose section is as before goes on."""
+    sections = loaded.config.retry_budgets
+    kept = {} if before is None else before._budgets
+    return {
+        name: kept[name]
+        if name in kept and kept[name].config == section
+        else RetryBudget(section, clock=clock, name=name)
+        for name, section in sections.items()
+    }

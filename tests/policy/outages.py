@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
-from schedules import TARGET
+from schedules import FUNCTIONS, TARGET
 
 from pixel_llm.events import CircuitStateChanged, RetryScheduled
 from pixel_llm.policy import PolicyConfig, TargetPolicy
@@ -116,7 +116,7 @@ def alone(policy: TargetPolicy, successes: int = 0) -> Nest:
     """The stack of one target, of which so many calls have succeeded right before the outage."""
 
     def nest(clock: LoopClock, emit: Any, attempt: Any) -> Any:
-        stack = Stack(TARGET, policy, clock=clock, emit=emit)
+        stack = Stack(TARGET, policy, clock=clock, emit=emit, find_function=FUNCTIONS.__getitem__)
         for _ in range(successes):
             stack.gate.record_success(stack.gate.acquire(), 0.0)
         return guard(stack, attempt)

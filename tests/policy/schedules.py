@@ -21,6 +21,7 @@ from pixel_llm.errors import (
     ErrorCategory,
     ErrorCode,
     PixelLMError,
+    RetryExhausted,
     TimeoutError,
     classify_error,
     default_classifier,
@@ -93,6 +94,7 @@ COUNT = (
     ErrorMatcher.of("5xx"),
     ErrorMatcher.of("ERR_CONN_REFUSED", "ERR_TIMEOUT_REQUEST"),
     ErrorMatcher.of("TRANSIENT", "UNKNOWN", "429"),
+    ErrorMatcher.of("TRANSIENT", "THROTTLED", "UNKNOWN", "ERR_RETRY_EXHAUSTED"),
 )
 
 
@@ -107,6 +109,7 @@ def retries(draw: st.DrawFn) -> RetryConfig:
         backoff_multiplier=draw(st.sampled_from([1.0, 1.5, 2.0, 3.0])),
         jitter=draw(st.sampled_from(Jitter)),
         retry_on=draw(st.sampled_from(RETRY_ON)),
+        retry_on_result=draw(st.sampled_from([None, None, "is_rejected"])),
         retry_after_max=draw(seconds(0, 8)),
     )
 
@@ -156,19 +159,32 @@ def any_breakers(draw: st.DrawFn) -> CircuitBreakerConfig:
 
 @st.composite
 def policies(
-    draw: st.DrawFn, *, has_breaker: bool = False, breakers: st.SearchStrategy[CircuitBreakerConfig] = BREAKERS
+    draw: st.DrawFn,
+    *,
+    has_breaker: bool = False,
+    breakers: st.SearchStrategy[CircuitBreakerConfig] = BREAKERS,
+    waits: bool = False,
 ) -> TargetPolicy:
+    """With *waits*, some wait for the breaker, until their deadline."""
     attempt = draw(st.none() | seconds(1 / 64, 8))
-    return TargetPolicy(
+    policy = TargetPolicy(
         deadline=draw(st.none() | seconds(1 / 64, 8) | seconds(8, 40)),
         retry=draw(st.none() | retries() | retries()),
         circuit_breaker=draw(breakers if has_breaker else st.none() | breakers),
         timeout=TimeoutConfig(attempt=attempt) if attempt is not None else None,
         idempotent=draw(st.sampled_from([None, True, False])),
     )
+    if waits and policy.retry is not None and policy.deadline is not None and draw(st.booleans()):
+        policy = dataclasses.replace(policy, retry=dataclasses.replace(policy.retry, wait_for_breaker=True))
+    return policy
 
 
 # Errors
+
+
+#: What a result that is no good is called; it is returned, not raised.
+REJECTED = "rejected"
+FUNCTIONS: dict[str, Callable[[str], bool]] = {"is_rejected": lambda value: value == REJECTED}
 
 
 def _status(status: int, code: ErrorCode) -> Callable[[float | None], Exception]:
@@ -197,11 +213,14 @@ ERRORS: dict[str, Callable[[float | None], Exception]] = {
     "unknown": lambda asked: RuntimeError(),
     "other": lambda asked: OtherError(),
     "mistake": lambda asked: TypeError(),
+    REJECTED: lambda asked: RetryExhausted(details={"rejected_by": "is_rejected"}),
 }
 
 
 def is_retried(policy: TargetPolicy, error: Exception) -> bool:
     assert policy.retry is not None
+    if isinstance(error, RetryExhausted):
+        return policy.retry.retry_on_result is not None and policy.idempotent is not False
     classification = classify_error(error)
     sent = policy.idempotent is not False or classification.error_code in NOTHING_SENT
     return sent and policy.retry.retry_on.retries(classification, http_status(error))
@@ -235,16 +254,19 @@ class Play:
     """
     Plays steps to the stack of a policy, each attempt one, the last one again and again.
 
-    With *after_outage* the breaker has been open, and its cooldown has just passed.
+    With *after_outage* the breaker has been open, and its cooldown has just passed. With *open_until* it is open, and
+    whoever tries it before that many seconds have passed fails.
     """
 
-    def __init__(self, policy: TargetPolicy, *steps: Step, after_outage: bool = False) -> None:
+    def __init__(
+        self, policy: TargetPolicy, *steps: Step, after_outage: bool = False, open_until: float | None = None
+    ) -> None:
         self.attempts = 0
         self.elapsed = 0.0
         self._steps = steps
         self._clock = VirtualClock(1024.0)
         self._clock.sleep = self._sleep  # type: ignore[method-assign]
-        self._stack = Stack(TARGET, policy, clock=self._clock)
+        self._stack = Stack(TARGET, policy, clock=self._clock, find_function=FUNCTIONS.__getitem__)
         breaker = policy.circuit_breaker
         if (
             after_outage
@@ -253,6 +275,18 @@ class Play:
         ):
             self._call_others((names[0],) * (breaker.failure_threshold or breaker.measured_over.size))
             self._clock.advance(breaker.cooldown)
+        self._opens: list[float] = []  # when others make trial calls that fail
+        if open_until is not None and breaker is not None:
+            # The first cooldown ends so that whole ones lie between it and the end.
+            whole, part = divmod(open_until, breaker.cooldown)
+            if part:
+                self._clock.advance(part - breaker.cooldown)
+            self._call_others(("refused",) * breaker.failure_threshold)
+            if part:
+                self._clock.advance(breaker.cooldown - part)
+            first = part or breaker.cooldown
+            trials = int(whole) if part else int(whole) - 1
+            self._opens = [self._clock.monotonic() + first + breaker.cooldown * number for number in range(trials)]
 
     def run(self) -> Play:
         """Make one call."""
@@ -272,14 +306,17 @@ class Play:
         self._call_others(step.others[1])
         if left is not None and step.duration > left:
             raise TimeoutError
-        if step.error is not None:
+        if step.error is not None and step.error != REJECTED:
             raise ERRORS[step.error](step.asked)
-        return "done"
+        return step.error or "done"
 
     def _sleep(self, wait: float) -> None:
         self._call_others(self._step().others[2])
         self._clock.advance(wait)
         self._call_others(self._step().others[3])
+        if self._opens and self._clock.monotonic() >= self._opens[0]:
+            self._opens.pop(0)
+            self._call_others(("refused",))
 
     def _jitter(self, low: float, high: float) -> float:
         return min(high, max(low, self._step().jitter))
@@ -412,7 +449,8 @@ class GeneratePlay:
             for name in INSIDE_GENERATE
             if config.lm_studio.vision is not Vision.IMAGE or name == CHAT
         ]
-        stack = Stack(GENERATE, config.targets.get(GENERATE, TargetPolicy()), clock=self._clock)
+        own = config.targets.get(GENERATE, TargetPolicy())
+        stack = Stack(GENERATE, own, clock=self._clock, find_function=FUNCTIONS.__getitem__)
         self._generate = guard(stack, self._ask, cooperative=True)
 
     def run(self) -> GeneratePlay:
@@ -448,9 +486,9 @@ class GeneratePlay:
             if step.error is not None:
                 raise ERRORS[step.error](step.asked)
 
-        guarded = guard(
-            Stack(name, config.targets.get(name, TargetPolicy()), clock=self._clock), attempt, cooperative=True
-        )
+        policy = config.targets.get(name, TargetPolicy())
+        stack = Stack(name, policy, clock=self._clock, find_function=FUNCTIONS.__getitem__)
+        guarded = guard(stack, attempt, cooperative=True)
 
         def call() -> None:
             nonlocal number

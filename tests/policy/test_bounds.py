@@ -15,6 +15,7 @@ from outages import Outage, alone, nested
 from schedules import (
     ANSWERS,
     ERRORS,
+    REJECTED,
     TARGET,
     GeneratePlay,
     Play,
@@ -85,7 +86,7 @@ class TestWorstCall:
     @given(st.data())
     def test_is_never_exceeded(self, data):
         """Whatever attempts and other callers do, no call takes longer or makes more attempts."""
-        policy = data.draw(policies(breakers=any_breakers()))
+        policy = data.draw(policies(breakers=any_breakers(), waits=True))
         bounds = bounds_of(policy)
         play = Play(policy, *data.draw(adversaries(policy)), after_outage=data.draw(st.booleans())).run()
 
@@ -149,6 +150,75 @@ class TestWorstCall:
         play = Play(policy, *steps).run()
 
         assert bounds.worst_latency == play.elapsed
+
+
+def waiting(deadline: float | None, **layers: Any) -> TargetPolicy:
+    """One failure opens the breaker, and the call waits for it to let a trial through: 8 seconds."""
+    retry = RetryConfig(
+        strategy=RetryStrategy.FIXED_DELAY,
+        initial_delay=1.0,
+        jitter=Jitter.NONE,
+        retry_on=ErrorMatcher.of("TRANSIENT"),
+        wait_for_breaker=True,
+    )
+    breaker = CircuitBreakerConfig(failure_threshold=1, cooldown=8.0)
+    timeout = TimeoutConfig(attempt=2.0)
+    return TargetPolicy(
+        **{"deadline": deadline, "retry": retry, "circuit_breaker": breaker, "timeout": timeout, **layers}
+    )
+
+
+class TestWaitingForTheBreaker:
+    @pytest.mark.parametrize(("deadline", "attempts"), [(8.0, 1), (16.0, 2), (17.0, 3), (60.0, 3), (None, 3)])
+    def test_attempts_are_reached(self, deadline, attempts):
+        """Where every failure opens the breaker, a cooldown lies between two attempts."""
+        policy = waiting(deadline)
+        play = Play(policy, Step(error="refused")).run()
+
+        assert attempts == bounds_of(policy).worst_attempts == play.attempts
+
+    @pytest.mark.parametrize("deadline", [9.0, 10.0, 30.0])
+    def test_the_deadline_is_reached(self, deadline):
+        """Others keep the breaker open as long as they like, so that the last attempt ends with the deadline."""
+        policy = waiting(deadline)
+        # It is refused until just before the deadline; then its only attempt gets no answer.
+        play = Play(policy, Step(3.0), open_until=deadline - 2.0).run()
+
+        assert deadline == bounds_of(policy).worst_latency == play.elapsed
+        assert 1 == play.attempts
+
+    def test_nothing_bounds_it_without_a_deadline(self):
+        """Waiting is no attempt, so it may go on for ever."""
+        policy = waiting(None)
+
+        assert bounds_of(policy).worst_latency is None
+        assert Play(policy, Step(), open_until=1e6).run().elapsed >= 1e6
+
+    def test_a_breaker_that_never_refuses_is_not_waited_for(self):
+        """A shadow lets everything through, so attempts and waits bound the call."""
+        breaker = CircuitBreakerConfig(failure_threshold=1, mode=BreakerMode.SHADOW)
+
+        assert 3 * 2.0 + 2 * 1.0 + 2 * 60.0 >= bounds_of(waiting(None, circuit_breaker=breaker)).worst_latency
+
+
+class TestResults:
+    def test_rejected_ones_are_attempts(self):
+        """Results that are rejected are neutral to the breaker, so that all attempts are made."""
+        retry = RetryConfig(retry_on=ErrorMatcher.of("TRANSIENT"), retry_on_result="is_rejected")
+        policy = dataclasses.replace(one_failure_opens(), retry=retry)
+
+        assert 3 == bounds_of(policy).worst_attempts == Play(policy, Step(error=REJECTED)).run().attempts
+
+    @pytest.mark.parametrize(
+        ("idempotent", "count"), [(False, ["TRANSIENT"]), (True, ["TRANSIENT", "ERR_RETRY_EXHAUSTED"])]
+    )
+    def test_unless_they_count_or_must_not_be_repeated(self, idempotent, count):
+        """Counted, the first one opens the breaker; and what was sent is not sent again."""
+        retry = RetryConfig(retry_on=ErrorMatcher.of("ERR_TIMEOUT_REQUEST"), retry_on_result="is_rejected")
+        policy = one_failure_opens(count=ErrorMatcher.of(*count))
+        policy = dataclasses.replace(policy, retry=retry, idempotent=idempotent)
+
+        assert 1 == bounds_of(policy).worst_attempts == Play(policy, Step(error=REJECTED)).run().attempts
 
 
 def opening(outage: Outage, policy: TargetPolicy) -> tuple[float | None, float | None]:

@@ -118,8 +118,8 @@ MESSAGES = {
         "raise ratio or min_retries, or leave out the retries [PL212]"
     ),
     "PL213": (
-        "policy.yaml:4:60: targets.lm_studio.chat.retry.wait_for_breaker: warning: there is no circuit_breaker to "
-        "wait for: add one, or leave this out [PL213]"
+        "policy.yaml:4:60: targets.lm_studio.chat.retry.wait_for_breaker: warning: there is no circuit_breaker that "
+        "refuses calls: add one, or leave this out [PL213]"
     ),
     "PL214": (
         "policy.yaml:4:61: targets.lm_studio.chat.retry.wait_for_breaker: warning: a call can hardly wait for the "
@@ -128,6 +128,10 @@ MESSAGES = {
     "PL215": (
         "policy.yaml:2:54: targets.lm_studio.chat.retry.wait_for_breaker: warning: nothing ends the waiting for a "
         "breaker that opens again and again: give the target a deadline [PL215]"
+    ),
+    "PL216": (
+        "policy.yaml:2:85: targets.billing.charge.retry.retry_on_result: note: a result proves that the call was made, "
+        "so with `idempotent: false` one that is rejected fails at once, without another attempt [PL216]"
     ),
     "PL301": (
         "policy.yaml:4:83: targets.lm_studio.chat.circuit_breaker.failure_threshold: warning: 3 failures open the "

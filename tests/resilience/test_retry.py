@@ -3,6 +3,7 @@ import asyncio
 import builtins
 import threading
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 
 import httpx
@@ -14,7 +15,7 @@ import pixel_llm
 from pixel_llm.errors import APIError, ConnectionError, ErrorCode, TimeoutError, ValidationError
 from pixel_llm.policy import Jitter, RetryConfig, RetryStrategy
 from pixel_llm.policy.sections.matching import ErrorMatcher
-from pixel_llm.resilience.limits import NO_LIMITS, Limits
+from pixel_llm.resilience.clock import SYSTEM_CLOCK
 from pixel_llm.resilience.retry import NOTHING_SENT, Retry, _engine
 from pixel_llm.testing import VirtualClock
 
@@ -26,9 +27,9 @@ def throttled(retry_after):
     return APIError("slow down", error_code=ErrorCode.ERR_API_RATE_LIMIT, retry_after=retry_after)
 
 
-def waits(config, error=None, limits=NO_LIMITS):
+def waits(config, error=None, clock=SYSTEM_CLOCK, deadline=inf):
     """Every wait of a call that always fails, and why it ended."""
-    sequence = Retry(config).begin(limits)
+    sequence = Retry(config).begin(clock, deadline)
     found = []
     while (wait := sequence.after_failure(error or ConnectionError("gone"))) is not None:
         found.append(wait)
@@ -113,7 +114,7 @@ class TestWaits:
         A server that asks for a long wait does not make those after it longer.
         """
         config = RetryConfig(max_attempts=3, initial_delay=1.0, max_delay=1000.0, jitter=Jitter.DECORRELATED)
-        sequence = Retry(config).begin(NO_LIMITS)
+        sequence = Retry(config).begin()
         first = sequence.after_failure(throttled(60.0))
         second = sequence.after_failure(ConnectionError("gone"))
 
@@ -159,7 +160,7 @@ class TestAttempts:
         def run(name, sequence):
             found.setdefault(name, []).append(sequence.after_failure(ConnectionError("gone")))
 
-        first, second = retry.begin(NO_LIMITS), retry.begin(NO_LIMITS)
+        first, second = retry.begin(), retry.begin()
         for _ in range(4):
             run("first", first)
             thread = threading.Thread(target=run, args=("second", second))
@@ -172,9 +173,7 @@ class TestAttempts:
         """
         A sequence may be asked from a thread that has never retried before.
         """
-        sequence = Retry(RetryConfig(strategy=FIXED, max_attempts=3, initial_delay=2.0, jitter=Jitter.NONE)).begin(
-            NO_LIMITS
-        )
+        sequence = Retry(RetryConfig(strategy=FIXED, max_attempts=3, initial_delay=2.0, jitter=Jitter.NONE)).begin()
         found = [sequence.after_failure(ConnectionError("gone"))]
 
         async def main():
@@ -233,9 +232,9 @@ class TestRetryAfter:
         Nor is a server waited for that asks for more than is left.
         """
         config = RetryConfig(strategy=FIXED, initial_delay=1.0, jitter=Jitter.NONE)
-        limits = Limits(VirtualClock(0.0), deadline=20.0)
+        found = waits(config, throttled(30.0), VirtualClock(0.0), 20.0)
 
-        assert ([], "the next wait, 30.0 s, would outlive the deadline") == waits(config, throttled(30.0), limits)
+        assert ([], "the next wait, 30.0 s, would outlive the deadline") == found
 
     def test_of_somebody_else_s_answer(self):
         """
@@ -288,25 +287,16 @@ class TestDeadline:
         """
         config = RetryConfig(strategy=FIXED, max_attempts=2, initial_delay=1.0, jitter=Jitter.NONE)
 
-        assert expected == waits(config, limits=Limits(VirtualClock(0.0), deadline=left))[0]
+        assert expected == waits(config, clock=VirtualClock(0.0), deadline=left)[0]
 
     def test_that_has_passed_is_named(self):
         """
         Not even an immediate retry is made when the deadline has passed.
         """
         clock = VirtualClock(0.0)
-        limits = Limits(clock, deadline=10.0)
         clock.advance(10)
 
-        assert ([], "the deadline has passed") == waits(RetryConfig(strategy=IMMEDIATE), limits=limits)
-
-    def test_the_end_of_an_attempt_is_none(self):
-        """
-        Only the whole call's time limits its waits; the next attempt has time of its own.
-        """
-        config = RetryConfig(strategy=FIXED, max_attempts=2, initial_delay=5.0, jitter=Jitter.NONE)
-
-        assert [5.0] == waits(config, limits=Limits(VirtualClock(0.0), attempt_ends=1.0))[0]
+        assert ([], "the deadline has passed") == waits(RetryConfig(strategy=IMMEDIATE), clock=clock, deadline=10.0)
 
 
 class TestWhichErrors:
@@ -342,7 +332,7 @@ class TestWhichErrors:
         """
         With ``idempotent: false`` an error must prove that nothing was sent.
         """
-        sequence = Retry(RetryConfig(strategy=IMMEDIATE), idempotent=False).begin(NO_LIMITS)
+        sequence = Retry(RetryConfig(strategy=IMMEDIATE), idempotent=False).begin()
         wait = sequence.after_failure(APIError("wrong", error_code=code))
 
         assert (code in NOTHING_SENT) == (wait is not None)
@@ -364,7 +354,7 @@ class TestWhichErrors:
         """
         A fault in the machinery itself is raised, not mistaken for the end of the retries.
         """
-        sequence = Retry(RetryConfig()).begin(NO_LIMITS)
+        sequence = Retry(RetryConfig()).begin()
         monkeypatch.setattr(RetryConfig, "draw", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             sequence.after_failure(ConnectionError("gone"))
@@ -380,7 +370,7 @@ class TestCompiled:
 
         assert 0 == _engine.cache_info().currsize
         for retry in many:
-            retry.begin(NO_LIMITS).after_failure(ConnectionError("gone"))
+            retry.begin().after_failure(ConnectionError("gone"))
         assert 1 == _engine.cache_info().currsize
 
     def test_calls_within_calls(self):
@@ -392,7 +382,7 @@ class TestCompiled:
         class Busy(ConnectionResetError):
             @property
             def response(self):
-                retry.begin(NO_LIMITS).after_failure(ConnectionError("gone"))
+                retry.begin().after_failure(ConnectionError("gone"))
                 raise RuntimeError
 
         assert [1.0, 2.0] == waits(retry.config, Busy())[0]

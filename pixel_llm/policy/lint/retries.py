@@ -74,7 +74,7 @@ def _no_jitter(loaded: LoadedPolicy) -> Iterator[Finding]:
 
 def _never_retries(loaded: LoadedPolicy) -> Iterator[Finding]:
     for name, _, retry in _retrying(loaded):
-        if retry.max_attempts == 1:
+        if not retry.does_something:
             yield Finding(
                 ("targets", name, "retry", "max_attempts"),
                 "1 attempt is no retry, so this section does nothing: leave it out, or write `retry: null` to remove "

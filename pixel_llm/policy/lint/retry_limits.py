@@ -62,18 +62,25 @@ def _empty_budget(loaded: LoadedPolicy) -> Iterator[Finding]:
             )
 
 
+def _waiting(loaded: LoadedPolicy) -> Iterator[tuple[Path, TargetPolicy]]:
+    for name, target in targets(loaded):
+        if target.retry is not None and target.retry.wait_for_breaker:
+            yield ("targets", name, "retry"), target
+
+
 def _no_breaker_to_wait_for(loaded: LoadedPolicy) -> Iterator[Finding]:
-    for path, target, retry in _retrying(loaded):
-        if retry.wait_for_breaker and target.circuit_breaker is None:
+    for path, target in _waiting(loaded):
+        if target.circuit_breaker is None or not target.circuit_breaker.refuses:
             yield Finding(
-                (*path, "wait_for_breaker"), "there is no circuit_breaker to wait for: add one, or leave this out"
+                (*path, "wait_for_breaker"),
+                "there is no circuit_breaker that refuses calls: add one, or leave this out",
             )
 
 
 def _cooldown_over_deadline(loaded: LoadedPolicy) -> Iterator[Finding]:
-    for path, target, retry in _retrying(loaded):
+    for path, target in _waiting(loaded):
         breaker, deadline = target.circuit_breaker, target.deadline
-        if retry.wait_for_breaker and breaker is not None and deadline is not None and breaker.cooldown >= deadline:
+        if breaker is not None and deadline is not None and breaker.cooldown >= deadline:
             above = path[:-1]
             yield Finding(
                 nearest(
@@ -87,12 +94,22 @@ def _cooldown_over_deadline(loaded: LoadedPolicy) -> Iterator[Finding]:
 
 def _endless_waiting(loaded: LoadedPolicy) -> Iterator[Finding]:
     whole = loaded.config.targets.get(GENERATE, TargetPolicy()).deadline
-    for path, target, retry in _retrying(loaded):
+    for path, target in _waiting(loaded):
         bounded = target.deadline is not None or (whole is not None and path[1] in INSIDE_GENERATE)
-        if retry.wait_for_breaker and target.circuit_breaker is not None and not bounded:
+        if target.circuit_breaker is not None and not bounded:
             yield Finding(
                 (*path, "wait_for_breaker"),
                 "nothing ends the waiting for a breaker that opens again and again: give the target a deadline",
+            )
+
+
+def _results_that_cannot_be_repeated(loaded: LoadedPolicy) -> Iterator[Finding]:
+    for path, target, retry in _retrying(loaded):
+        if retry.retry_on_result is not None and target.idempotent is False:
+            yield Finding(
+                nearest(loaded, (*path, "retry_on_result"), (*path[:-1], "idempotent")),
+                "a result proves that the call was made, so with `idempotent: false` one that is rejected fails at "
+                "once, without another attempt",
             )
 
 
@@ -162,5 +179,17 @@ RULES = (
         bad="targets: {lm_studio.chat: {retry: {wait_for_breaker: true}, " + _BREAKER % "20s" + "}}",
         good="targets: {lm_studio.chat: {deadline: 2m, retry: {wait_for_breaker: true}, " + _BREAKER % "20s" + "}}",
         check=_endless_waiting,
+    ),
+    Rule(
+        id="PL216",
+        name="Results that can't be asked for again",
+        severity=ProblemSeverity.NOTE,
+        why="A result has come, so the call was made, and what is `idempotent: false` is never made twice. A rejected "
+        "result then ends the call; a fallback may stand in for it, but nothing is tried again.",
+        mend="Say `idempotent: true` if calling twice does no harm; or leave `retry_on_result` out, unless failing at "
+        "once is what is meant.",
+        bad="targets: {billing.charge: {idempotent: false, timeout: 5s, retry: {retry_on_result: looks_empty}}}",
+        good="targets: {billing.charge: {idempotent: true, timeout: 5s, retry: {retry_on_result: looks_empty}}}",
+        check=_results_that_cannot_be_repeated,
     ),
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pixel_llm.policy.durations import format_duration
-from pixel_llm.policy.kinds import Choice, Duration, Flag, Integer, NameOr, Number, Text
+from pixel_llm.policy.kinds import Choice, Duration, Flag, Integer, NameOr, Number, RegisteredName, Text
 from pixel_llm.policy.sections.matching import RETRIED_BY_DEFAULT, RETRYABLE_ERROR_NAMES, ErrorMatcher
 from pixel_llm.policy.sections.retry_budget import BUDGET_PATTERN, RetryBudgetConfig
 from pixel_llm.policy.settings import Section, setting
@@ -87,6 +87,13 @@ class RetryConfig:
         default=RETRIED_BY_DEFAULT,
         example=["TRANSIENT", "THROTTLED", "ERR_API_MODEL_NOT_FOUND"],
     )
+    retry_on_result: str | None = setting(
+        RegisteredName(),
+        "A function, by the name it is registered under, that is given each result and answers whether it is no good: "
+        "then the call is tried again, and when the attempts are used up it fails with ERR_RETRY_EXHAUSTED.",
+        default=None,
+        example="looks_empty",
+    )
     retry_after_max: float = setting(
         Duration(may_be_zero=True),
         "The longest Retry-After that is waited for; a server that asks for more fails the call at once.",
@@ -111,6 +118,11 @@ class RetryConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "jitter", _as_jitter(self.jitter))
+
+    @property
+    def does_something(self) -> bool:
+        """True unless the section changes nothing: one attempt, any result, no waiting."""
+        return self.max_attempts > 1 or self.retry_on_result is not None or self.wait_for_breaker
 
     def ceiling(self, attempt: int) -> float:
         """The longest wait in seconds, before any Retry-After, after attempt *attempt*, counted from 0."""
@@ -171,9 +183,10 @@ class RetryConfig:
     def in_words(self) -> str:
         """What it means, in a few words."""
         if self.max_attempts == 1:
-            return "1 attempt, no retry"
+            return f"1 attempt, no retry{self._more_in_words(budget=None)}"
         retried = "" if self.retry_on == RETRIED_BY_DEFAULT else f", for {', '.join(self.retry_on.names())}"
-        return f"{self.max_attempts} attempts in all{retried}; {self._waits_in_words()}{self._more_in_words()}"
+        more = self._more_in_words(self.budget)
+        return f"{self.max_attempts} attempts in all{retried}; {self._waits_in_words()}{more}"
 
     def _waits_in_words(self) -> str:
         if self.strategy is RetryStrategy.IMMEDIATE:
@@ -190,14 +203,14 @@ class RetryConfig:
         }[self.strategy]
         return f"waits {first}{growth}{'' if self.jitter is Jitter.NONE else f', with {self.jitter} jitter'}"
 
-    def _more_in_words(self) -> str:
-        budget = self.budget
+    def _more_in_words(self, budget: RetryBudgetConfig | str | None) -> str:
+        result = f"a result that {self.retry_on_result} names is a failure" if self.retry_on_result else None
         if isinstance(budget, str):
             budget = f"within the shared budget {budget}"
         elif budget is not None:
             budget = budget.in_words()
         breaker = "waits for an open breaker" if self.wait_for_breaker else None
-        return "".join(f"; {words}" for words in (budget, breaker) if words is not None)
+        return "".join(f"; {words}" for words in (result, budget, breaker) if words is not None)
 
 
 def _as_jitter(value: object) -> Jitter:
