@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import threading
+import asyncio
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pybreaker
 
 from benchmarks.measure import in_turn
-from pixel_llm.runtime import load_policies
+from benchmarks.stacks import OURS, ours
 
-THREADS = 32
 CALL = 0.05
 
 
@@ -19,26 +20,37 @@ def _wait() -> None:
     time.sleep(CALL)
 
 
-def _on_threads(call: Callable[[], object]) -> Callable[[], object]:
-    def run() -> None:
-        threads = [threading.Thread(target=call) for _ in range(THREADS)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    return run
+async def _wait_async() -> None:
+    await asyncio.sleep(CALL)
 
 
-def threads() -> dict[str, float]:
-    """Seconds for 32 threads that make one call of 50 ms each."""
-    policies = load_policies(profile="production")
+def threads(calls: int = 32, workers: int = 16) -> dict[str, float]:
+    """Seconds for 32 calls of 50 ms on 16 threads."""
+
+    def on_threads(call: Callable[[], object]) -> Callable[[], object]:
+        def run() -> None:
+            with ThreadPoolExecutor(workers) as pool:
+                for future in [pool.submit(call) for _ in range(calls)]:
+                    future.result()
+
+        return run
+
     return in_turn(
         {
-            "the function itself": _on_threads(_wait),
-            "pixel-llm: lm_studio.chat of production": _on_threads(
-                policies.wrap("lm_studio.chat", _wait, cooperative=True)
-            ),
-            "pybreaker": _on_threads(pybreaker.CircuitBreaker()(_wait)),
+            "the function itself": on_threads(_wait),
+            OURS: on_threads(ours(_wait)),
+            "pybreaker": on_threads(pybreaker.CircuitBreaker()(_wait)),
         }
     )
+
+
+def tasks(calls: int = 1_000) -> dict[str, float]:
+    """Seconds for 1,000 calls of 50 ms on one event loop."""
+
+    def on_a_loop(call: Callable[[], Any]) -> Callable[[], object]:
+        async def run() -> None:
+            await asyncio.gather(*(call() for _ in range(calls)))
+
+        return lambda: asyncio.run(run())
+
+    return in_turn({"the coroutine function itself": on_a_loop(_wait_async), OURS: on_a_loop(ours(_wait_async))})

@@ -10,7 +10,7 @@ from math import inf
 from types import FunctionType, MethodType
 from typing import Any
 
-from pixel_llm.errors import PixelLMError
+from pixel_llm.errors import CircuitBreakerOpen, PixelLMError
 from pixel_llm.resilience import read_through
 from pixel_llm.resilience.admission import Held
 from pixel_llm.resilience.binding import AsyncOffRoad, Binding, Road
@@ -54,6 +54,12 @@ class AsyncRoad(Road):
 
     async def go(self, args: tuple[Any, ...], kwargs: dict[str, Any], started: float) -> Any:
         """Carry a call that began at the moment *started* to its end."""
+        if self.gate is not NO_SHORT_ROAD and self.stack.refusal_is_final:
+            try:  # an open breaker refuses thousands of calls a second: nothing is made for them
+                self.gate.check()
+            except CircuitBreakerOpen as refusal:
+                refuse(self.stack, started, refusal)
+                raise
         return await self.run(self.begin(args, kwargs, started))
 
     async def outcome(self, args: tuple[Any, ...], kwargs: dict[str, Any], started: float) -> Outcome[Any]:
@@ -84,7 +90,7 @@ class AsyncRoad(Road):
                         permit = stack.enter(call) if stack.admission is None else await stack.enter_async(call)
                     except PixelLMError as refusal:
                         if recovery is None and stack.refusal_is_final:
-                            refuse(stack, call, refusal)
+                            refuse(stack, call.started, refusal)
                             raise
                         failure, refused = refusal, True
                     else:
@@ -262,13 +268,9 @@ def guard_async(function: Callable[..., Awaitable[Any]], binding: Binding) -> Ca
     return guarded
 
 
-async def _wait(stack: Stack, step: Step, suspended: Any, limits: Published) -> None:
-    """Go on with a step that has suspended, within *limits*."""
-    if limits[0] == inf:
-        await rest(step, suspended)
-    else:
-        remaining = limits[0] - stack.clock.monotonic()
-        await rest_within(step, suspended, remaining, limits[3], functools.partial(stack.cut, limits))
+def _wait(stack: Stack, step: Step, suspended: Any, limits: Published) -> Any:
+    """What to await to go on with a step that has suspended, within *limits*."""
+    return rest(step, suspended) if limits[0] == inf else rest_within(step, suspended, limits, stack.cut)
 
 
 def _coroutine_function(function: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:

@@ -223,18 +223,18 @@ class Recovery:
         return self._stack.clock.monotonic() - self._call.started
 
 
-def refuse(stack: Stack, call: Call, error: PixelLMError) -> None:
+def refuse(stack: Stack, started: float, error: PixelLMError) -> None:
     """
-    End *call*, whose first attempt a layer refused with *error*, where nothing serves in its place.
+    End a call that began at the moment *started*, whose first attempt a layer refused with *error*.
 
-    The short form of what :class:`Recovery` does: an open breaker refuses thousands of calls a second.
+    The short form of what :class:`Recovery` does, where nothing serves in its place.
     """
     error.attempts = error.attempt = 0
     stack.counters.count(CallRefused.name)
     stack.counters.count(CallFailed.name)
     if stack.listener is not None:
         layer, reason = _refused_by(error)
-        elapsed = stack.clock.monotonic() - call.started
+        elapsed = stack.clock.monotonic() - started
         stack.listener(CallRefused(stack.target, layer, error.error_code, error.retry_after))
         stack.listener(CallFailed(stack.target, 0, error.error_code, _text(error), elapsed, reason))
 

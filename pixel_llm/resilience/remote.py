@@ -203,15 +203,14 @@ async def _within(stack: Stack, limits: Published, coroutine: Coroutine[Any, Any
     step = into(box, coroutine)
     suspended = next(step, DONE)
     if suspended is not DONE:
-        remaining = limits[0] - stack.clock.monotonic()
-        if remaining == inf:
+        if limits[0] == inf:
             await rest(step, suspended)
         else:
-            await rest_within(step, suspended, remaining, limits[3], _out_of_time)
+            await rest_within(step, suspended, limits, _out_of_time)
     return box[0]
 
 
-def _out_of_time() -> TimeoutError:
+def _out_of_time(limits: Published) -> TimeoutError:
     return TimeoutError("its time was up", error_code=ErrorCode.ERR_TIMEOUT_DEADLINE)
 
 

@@ -12,6 +12,7 @@ import types
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
+from pixel_llm.resilience.limits import Published
 from pixel_llm.resilience.watchdog import Watch
 
 #: What :func:`next` gives for a step that was the last one.
@@ -47,25 +48,35 @@ def rest(step: Step, suspended: Any) -> Step:
             return
 
 
-async def rest_within(step: Step, suspended: Any, remaining: float, depth: int, cut: Callable[[], Exception]) -> None:
+@types.coroutine
+def rest_within(step: Step, suspended: Any, limits: Published, cut: Callable[[Published], Exception]) -> Step:
     """
-    Go on with *step* like :func:`rest`, but cancel it after *remaining* seconds.
-
-    *depth* tells how many guarded calls it lies in: the innermost one is ended first.
+    Go on with *step* like :func:`rest`, but cancel it when *limits* end.
 
     Raises:
-        Exception: What *cut* gives, if it was cancelled for that and nothing else happened.
+        Exception: What *cut* gives for *limits*, if it was cancelled for that and nothing else happened.
     """
+    # One generator rather than three coroutines that await each other: this is the road of every call that waits.
     try:
-        watch = Watch(remaining, depth)
+        watch = Watch(limits)
     except BaseException:
         step.close()
         raise
     try:
-        await rest(step, suspended)
+        while True:
+            try:
+                yield suspended
+            except BaseException as error:  # noqa: BLE001 - as above
+                try:
+                    suspended = step.throw(error)
+                except StopIteration:
+                    break
+            else:
+                yield from step
+                break
     except asyncio.CancelledError as error:
         if watch.stop():
-            raise cut() from error
+            raise cut(limits) from error
         raise
     except BaseException:
         watch.stop()

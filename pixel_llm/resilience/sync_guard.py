@@ -9,7 +9,7 @@ from math import inf
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
-from pixel_llm.errors import PixelLMError, ValidationError
+from pixel_llm.errors import CircuitBreakerOpen, PixelLMError, ValidationError
 from pixel_llm.resilience import read_through
 from pixel_llm.resilience.abandoned import AbandonedThreads
 from pixel_llm.resilience.admission import Held
@@ -71,6 +71,12 @@ class SyncRoad(Road):
 
     def go(self, args: tuple[Any, ...], kwargs: dict[str, Any], started: float) -> Any:
         """Carry a call that began at the moment *started* to its end."""
+        if self.gate is not NO_SHORT_ROAD and self.stack.refusal_is_final:
+            try:  # an open breaker refuses thousands of calls a second: nothing is made for them
+                self.gate.check()
+            except CircuitBreakerOpen as refusal:
+                refuse(self.stack, started, refusal)
+                raise
         return self.run(self.begin(args, kwargs, started))
 
     def outcome(self, args: tuple[Any, ...], kwargs: dict[str, Any], started: float) -> Outcome[Any]:
@@ -103,7 +109,7 @@ class SyncRoad(Road):
                         permit = stack.enter(call)
                     except PixelLMError as refusal:
                         if recovery is None and stack.refusal_is_final:
-                            refuse(stack, call, refusal)
+                            refuse(stack, call.started, refusal)
                             raise
                         failure, refused = refusal, True
                     else:

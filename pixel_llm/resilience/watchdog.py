@@ -12,7 +12,11 @@ import asyncio
 import heapq
 import itertools
 import weakref
+from math import inf
 from typing import Any
+
+from pixel_llm.resilience.clock import SYSTEM_CLOCK
+from pixel_llm.resilience.limits import Published
 
 #: The heap is swept when more than this many, and more than half, of its entries are done.
 _SWEEP = 64
@@ -35,18 +39,21 @@ class Watch:
 
     __slots__ = ("_cancelling", "_dog", "depth", "expired", "task")
 
-    def __init__(self, remaining: float, depth: int = 0) -> None:
-        """Watch the current task, which has *remaining* seconds of its loop's time left."""
+    def __init__(self, limits: Published) -> None:
+        """Watch the current task, which must be over when *limits* end."""
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("an async call with a deadline or a timeout must run in a task")
         loop = task.get_loop()
         self.task: asyncio.Task[Any] | None = task
         self.expired = False
-        self.depth = depth
+        self.depth: int = limits[3]
         self._cancelling = task.cancelling()
-        self._dog = _watchdog_of(loop)
-        self._dog.add(loop.time() + remaining, self)
+        self._dog = dog = _watchdog_of(loop)
+        ends, clock = limits[0], limits[2].clock
+        if clock is not SYSTEM_CLOCK or not dog.has_system_time:
+            ends += loop.time() - clock.monotonic()
+        dog.add(ends, self)
 
     def stop(self) -> bool:
         """
@@ -68,14 +75,17 @@ class Watchdog:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        #: Whether the loop's time is the system clock's, as that of asyncio's own loops is.
+        self.has_system_time = getattr(type(loop), "time", None) is asyncio.BaseEventLoop.time
         self._ends: list[tuple[float, int, Watch]] = []
         self._done = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._fires_at = inf
 
     def add(self, when: float, watch: Watch) -> None:
         """End *watch* at the moment *when* of the loop's time."""
         heapq.heappush(self._ends, (when, next(_numbers), watch))
-        if self._timer is None or when < self._timer.when():
+        if when < self._fires_at:
             self._set_timer(when)
 
     def forget(self) -> None:
@@ -89,14 +99,13 @@ class Watchdog:
     def _set_timer(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self.loop.call_at(when, self._fire)
+        self._timer, self._fires_at = self.loop.call_at(when, self._fire), when
 
     def _fire(self) -> None:
         # The timer may fire early, by as much as the loop's clock is coarse. And what ends at the same moment by
         # the stacks' clock may be microseconds apart by the loop's.
-        due = self.loop.time() if self._timer is None else max(self.loop.time(), self._timer.when())
-        due += _MOMENT
-        self._timer = None
+        due = max(self.loop.time(), self._fires_at) + _MOMENT
+        self._timer, self._fires_at = None, inf
         ends = []
         while self._ends and self._ends[0][0] <= due:
             end = heapq.heappop(self._ends)
