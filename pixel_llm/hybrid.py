@@ -135,10 +135,16 @@ class HybridPixelLLM:
         self._load = wrap("encoder.load", self._load_encoder, key=load_key, cacheable=lambda _: False)
         self._forward = wrap("encoder.forward", self._describe, key=lambda picture: picture.digest)
         # The client reads the time left before every socket operation, and generate() ends with it.
-        chat = partial(wrap, "lm_studio.chat", key=self._chat_key, cooperative=True, cacheable=_is_whole)
+        endpoint = {"endpoint": lambda *_: self.client.base_url}
+        keys = {"model": lambda request: request.model, **endpoint}
+        chat = partial(
+            wrap, "lm_studio.chat", key=self._chat_key, cooperative=True, cacheable=_is_whole, breaker_key=keys
+        )
         self._chat = chat(self.client.chat, alternative=self._elsewhere)
         self._chat_async = chat(self.client.chat_async, alternative=self._elsewhere_async)
-        models = partial(wrap, "lm_studio.models", key=lambda: self.client.base_url, cooperative=True)
+        models = partial(
+            wrap, "lm_studio.models", key=lambda: self.client.base_url, cooperative=True, breaker_key=endpoint
+        )
         self.models = models(self.client.models)
         self.models_async = models(self.client.models_async)
         generate = partial(

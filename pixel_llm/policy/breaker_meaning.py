@@ -7,20 +7,28 @@ from collections.abc import Iterator
 from pixel_llm.errors import Problem
 from pixel_llm.policy.durations import format_duration
 from pixel_llm.policy.nodes import Node, Path, format_path
-from pixel_llm.policy.sections.target import TargetPolicy
+from pixel_llm.policy.sections.circuit_breaker import PER_TARGET
+from pixel_llm.policy.sections.target import SYSTEM_TARGETS, TargetPolicy
+from pixel_llm.policy.suggestions import one_of
+
+#: What the system's own targets know of a call that a breaker may be kept for.
+_KEYS = {"lm_studio.chat": ("model", "endpoint"), "lm_studio.models": ("endpoint",)}
 
 
 def check_breaker(name: str, target: TargetPolicy, document: Node) -> Iterator[Problem]:
     """The rules that the breaker of target *name* breaks."""
-    for where, message, rule in _broken(target):
+    for where, message, rule in _broken(name, target):
         path: Path = ("targets", name, "circuit_breaker", *where)
         yield Problem(document.find(path).place, format_path(path), message, rule)
 
 
-def _broken(target: TargetPolicy) -> Iterator[tuple[tuple[str, ...], str, str]]:
+def _broken(name: str, target: TargetPolicy) -> Iterator[tuple[tuple[str, ...], str, str]]:
     breaker = target.circuit_breaker
     if breaker is None:
         return
+    keys = (PER_TARGET, *_KEYS.get(name, ()))
+    if name in SYSTEM_TARGETS and breaker.per not in keys:
+        yield ("per",), f"must be {one_of(keys)} for {name} (got {breaker.per!r})", "PL037"
     window = breaker.window
     if window is not None and window.calls is not None and window.period is not None:
         message = (

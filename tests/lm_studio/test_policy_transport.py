@@ -18,6 +18,7 @@ from pixel_llm.errors import ErrorCode
 from pixel_llm.lm_studio import HTTPReply, LimitedAsyncTransport
 from pixel_llm.lm_studio.policy_transport import reading
 from pixel_llm.lm_studio.policy_transport.bodies import close_forgotten
+from pixel_llm.lm_studio.policy_transport.elsewhere import model_of
 from pixel_llm.lm_studio.policy_transport.shared import _reply_behind
 from pixel_llm.testing import (
     Answer,
@@ -1145,3 +1146,29 @@ def test_refuse_then_serve(clients):
     with ScriptedLMStudio([Refuse(seconds=0.1)]) as server:
         retry = {"max_attempts": 5, "strategy": "fixed_delay", "initial_delay": "100ms", "jitter": "none"}
         assert 200 == clients.send(clients.transport(policies_of(retry=retry)), server.base_url + CHAT).status_code
+
+
+class TestBreakersOfKeys:
+    @pytest.mark.parametrize(("per", "kept"), [("endpoint", 1), ("model", 2)])
+    def test_know_endpoint_and_model(self, clients, per, kept):
+        """
+        A breaker per endpoint or per model finds them in the request.
+        """
+        policies = policies_of(circuit_breaker={"per": per})
+        transport = clients.transport(policies)
+        with ScriptedLMStudio([Answer(text="A cat.")]) as server:
+            for model in ("small", "large"):
+                clients.send(transport, server.base_url + CHAT, json=QUESTION | {"model": model})
+                transport = clients.transport(policies)
+            address = server.base_url.removesuffix("/v1")
+
+        keys = list(policies.breakers(TARGET))
+        assert kept == len(keys)
+        assert ([address] if per == "endpoint" else ["small", "large"]) == keys
+
+    @pytest.mark.parametrize("body", [b"", b"[]", b'{"model": 7}', b"no JSON"])
+    def test_of_a_request_that_names_no_model(self, body):
+        """
+        Such requests share the breaker of no model.
+        """
+        assert model_of(httpx.Request("POST", "http://127.0.0.1/v1", content=body)) is None

@@ -33,6 +33,13 @@ def elsewhere(request: Any, kind: str, place: str) -> Any:
     return _to_model(request, place) if kind == "model" else _to_endpoint(request, place)
 
 
+def model_of(request: Any) -> str | None:
+    """The model that the request names; None if it names none."""
+    document = parse(held_body(request) or b"")
+    model = document.get("model") if isinstance(document, dict) else None
+    return model if isinstance(model, str) else None
+
+
 def _to_model(request: Any, model: str) -> Any:
     document = parse(held_body(request) or b"")
     if not isinstance(document, dict) or "model" not in document:

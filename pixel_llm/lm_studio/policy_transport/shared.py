@@ -15,6 +15,7 @@ from pixel_llm.errors import APIError, PixelLMError, RetryExhausted, ValidationE
 from pixel_llm.lm_studio.endpoint import public_address
 from pixel_llm.lm_studio.policy_transport.bodies import OnceBody, Pace, close_forgotten
 from pixel_llm.lm_studio.policy_transport.edge import EXTENSION, DoubleRetryWarning, as_transport_error
+from pixel_llm.lm_studio.policy_transport.elsewhere import model_of
 from pixel_llm.lm_studio.policy_transport.families import build_response, family_of, rebuild_request, stream_class
 from pixel_llm.lm_studio.policy_transport.judging import judge
 from pixel_llm.lm_studio.policy_transport.own import OwnAsyncTransport, OwnTransport
@@ -75,6 +76,7 @@ class UnderPolicy:
             cooperative=self._limited,
             cacheable=_is_cacheable,
             alternative=alternative,
+            breaker_key={"endpoint": lambda request: public_address(request.url), "model": model_of},
         )
 
     def __repr__(self) -> str:

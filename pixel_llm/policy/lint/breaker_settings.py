@@ -252,6 +252,16 @@ _FOUND_BY_LOADING = (
         bad=chat("circuit_breaker: {cooldown: 60s, cooldown_multiplier: 2, max_cooldown: 30s}"),
         good=chat("circuit_breaker: {cooldown: 60s, cooldown_multiplier: 2, max_cooldown: 10m}"),
     ),
+    Rule(
+        id="PL037",
+        name="A breaker per something that the system does not know",
+        severity=ProblemSeverity.ERROR,
+        why="A call of `lm_studio.chat` goes to a model at an endpoint, one of `lm_studio.models` to an endpoint; "
+        "other targets of the system have nothing that tells their calls apart.",
+        mend="Use one that the message lists, or leave `per` out.",
+        bad=chat("circuit_breaker: {per: user}"),
+        good=chat("circuit_breaker: {per: model}"),
+    ),
 )
 
 RULES = (*_FOUND_BY_LOADING, *_CHECKED)
