@@ -57,6 +57,8 @@ class Bounds:
             or of a cache may come in between.
         opens_after_silence: The same for an outage in which no attempt gets an answer; None also where
             nothing ends such an attempt.
+        held_back: True if, at *rate*, a rate limit or a bulkhead may hold calls back, so that nobody can say when the
+            breaker opens.
         rate: Calls per second, evenly spaced.
         cache_bytes: The most memory that cached results take, 0 without a cache.
     """
@@ -70,6 +72,7 @@ class Bounds:
     opens_after_silence: float | None
     rate: float
     cache_bytes: int
+    held_back: bool = False
 
 
 def compute_bounds(config: PolicyConfig, target: str, *, rate: float = DEFAULT_RATE) -> Bounds:
@@ -83,7 +86,8 @@ def compute_bounds(config: PolicyConfig, target: str, *, rate: float = DEFAULT_R
     latency = worst_latency(policy, attempt, asked=longest_retry_after(target, policy))
     if whole.cache is not None:  # who waits for an equal call may have to make it after all, with what time is left
         latency = policy.deadline
-    unclear = _is_chaotic(config, target) or _is_cached(config, target)
+    held_back = _is_held_back(config, target, latency, rate)
+    unclear = held_back or _is_chaotic(config, target) or _is_cached(config, target)
     return Bounds(
         target=target,
         worst_latency=with_fallback(whole, latency, lambda name: compute_bounds(config, name).worst_latency),
@@ -94,6 +98,7 @@ def compute_bounds(config: PolicyConfig, target: str, *, rate: float = DEFAULT_R
         opens_after_silence=None if unclear else _opens_after(policy, _silence(config, target), rate),
         rate=rate,
         cache_bytes=sum(cache.max_bytes for cache in caches(whole)),
+        held_back=held_back,
     )
 
 
@@ -160,11 +165,16 @@ def worst_latency(policy: TargetPolicy, attempt: float | None, *, asked: float =
     The last attempt that can begin before the deadline may begin at any moment up to the sum of
     the longest attempts and waits before it, and ends with its timeout or at the deadline. A call that
     waits for the breaker may wait again and again, so that only the deadline bounds it.
+    Each attempt may first wait for its turn and its slot.
     """
     if _is_forced_open(policy):
         return 0.0
     if attempt is None or _waits_for_breaker(policy):
         return policy.deadline
+    queues = longest_queues(policy)
+    if queues == math.inf:
+        return policy.deadline
+    attempt += queues
     ends = attempt
     for number in range(worst_attempts(policy) - 1):
         assert policy.retry is not None  # noqa: S101 - else there is one attempt
@@ -174,6 +184,15 @@ def worst_latency(policy: TargetPolicy, attempt: float | None, *, asked: float =
 
 def _waits_for_breaker(policy: TargetPolicy) -> bool:
     return _refusing(policy) is not None and policy.retry is not None and policy.retry.wait_for_breaker
+
+
+def longest_queues(policy: TargetPolicy) -> float:
+    """The longest time in seconds that one attempt can wait for its turn and its slot; inf if nothing bounds it."""
+    turn = policy.rate_limit.max_wait if policy.rate_limit is not None else 0.0
+    bulkhead = policy.bulkhead
+    if bulkhead is None or bulkhead.max_waiting == 0:
+        return turn
+    return turn + (math.inf if bulkhead.max_wait is None else bulkhead.max_wait)
 
 
 def _retries_something(policy: TargetPolicy, *, answer: bool = False) -> bool:
@@ -280,6 +299,36 @@ def _is_cached(config: PolicyConfig, target: str) -> bool:
     """True if a cache may answer in place of what *target* calls, so that fewer calls fail than are made."""
     names = (target, *INSIDE_GENERATE) if target == GENERATE else (target,)
     return any(config.targets.get(name, _NOTHING).cache is not None for name in names)
+
+
+def _is_held_back(config: PolicyConfig, target: str, latency: float | None, rate: float) -> bool:
+    """
+    True if, of *rate* calls a second, a rate limit or a bulkhead may refuse some, or let them wait.
+
+    Within the last *latency* seconds at most ``rate · latency + 1`` calls have begun that are still under way,
+    each with one attempt at once; and none of the attempts in a window belongs to one that began longer than
+    *latency* before it.
+    """
+    names = (target, *INSIDE_GENERATE) if target == GENERATE else (target,)
+    own = config.targets.get(target, _NOTHING)
+    if own.circuit_breaker is None:
+        return False
+    attempts = worst_attempts(own)
+    for name in names:
+        policy = config.targets.get(name, _NOTHING)
+        limit, bulkhead = policy.rate_limit, policy.bulkhead
+        if limit is None and bulkhead is None:
+            continue
+        if latency is None or name != target or (limit is not None and limit.tokens is not None):
+            return True
+        starts = 0.0 if limit is None else (rate * (limit.period + latency) + 1) * attempts
+        if limit is not None and limit.max_calls is not None and limit.max_calls < starts:
+            return True
+        if bulkhead is not None:
+            slots = bulkhead.max_concurrent if bulkhead.adaptive is None else bulkhead.adaptive.min_limit
+            if slots < rate * latency + 1:
+                return True
+    return False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pixel_llm.policy.breaker_meaning import check_breaker
 from pixel_llm.policy.durations import format_duration
 from pixel_llm.policy.fallback_targets import check_fallback_targets
 from pixel_llm.policy.nodes import Node, format_path
+from pixel_llm.policy.queues import check_queues
 from pixel_llm.policy.sections.document import PolicyConfig
 from pixel_llm.policy.sections.fallback import FallbackStrategy
 from pixel_llm.policy.sections.target import SYSTEM_TARGETS, TargetPolicy, is_pattern, is_system_name
@@ -49,7 +50,15 @@ def check_meaning(policy: PolicyConfig, document: Node) -> list[Problem]:
     problems = [
         problem
         for name, target in policy.targets.items()
-        for rule in (_delays_in_order, _one_cache, _usable_steps, check_breaker, _chaos_injects, _chaos_result_fits)
+        for rule in (
+            check_queues,
+            _delays_in_order,
+            _one_cache,
+            _usable_steps,
+            check_breaker,
+            _chaos_injects,
+            _chaos_result_fits,
+        )
         for problem in rule(name, target, document)
     ]
     problems += check_fallback_targets(policy, document)

@@ -62,7 +62,7 @@ class AdaptiveLimit:
     def __init__(self, config: AdaptiveConfig, maximum: int) -> None:
         self.config = config
         self.maximum = maximum
-        self._estimate = float(min(config.initial_limit, maximum))
+        self._estimate = float(max(config.min_limit, min(config.initial_limit, maximum)))
         self._lowered_at = -inf
 
     @property

@@ -293,6 +293,34 @@ MESSAGES = {
         "policy.yaml:3:24: logging.log_content: policy builds on production but writes every prompt and caption into "
         "the log: use redacted"
     ),
+    "PL801": (
+        "policy.yaml:4:72: targets.lm_studio.chat.bulkhead.max_wait: warning: a call that waits 30s has no time left: "
+        "the deadline is 10s [PL801]"
+    ),
+    "PL802": (
+        "policy.yaml:2:38: targets.billing.charge.bulkhead: warning: nothing ends the wait for a slot: add max_wait, "
+        "or a deadline [PL802]"
+    ),
+    "PL803": (
+        "policy.yaml:4:60: targets.lm_studio.chat.bulkhead.max_wait: warning: nobody waits for a slot, since "
+        "max_waiting is 0: raise it, or leave max_wait out [PL803]"
+    ),
+    "PL804": (
+        "policy.yaml:4:59: targets.lm_studio.chat.circuit_breaker.half_open_max_calls: warning: of 5 trial calls "
+        "only 2 can be under way: the bulkhead has no more slots [PL804]"
+    ),
+    "PL805": (
+        "policy.yaml:4:70: targets.lm_studio.chat.rate_limit.max_calls: warning: one call makes up to 3 attempts, but "
+        "only 1 may start in 10s, and none waits: its own retries are refused [PL805]"
+    ),
+    "PL806": (
+        "policy.yaml:4:100: targets.lm_studio.chat.bulkhead.max_concurrent: note: never more than 4 calls are under "
+        "way: so many start within the timeout of 1s, and the bulkhead has 50 slots [PL806]"
+    ),
+    "PL807": (
+        "policy.yaml:2:49: targets.billing.charge.rate_limit.tokens: note: results that don't say themselves what they "
+        "used are not counted: name a usage function [PL807]"
+    ),
     "PL840": (
         "policy.yaml:3:35: targets.lm_studio.chat.chaos: policy builds on production but injects faults into "
         "lm_studio.chat: write `chaos: null` here"

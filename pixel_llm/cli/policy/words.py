@@ -28,7 +28,9 @@ def explain_bounds(bounds: Bounds, *, has_breaker: bool) -> list[tuple[str, str]
     rows = [("at worst", f"{latency}, {count(bounds.worst_attempts, 'attempt')}")]
     if bounds.target == GENERATE:
         rows.append(("", f"{count(bounds.worst_upstream_calls, 'request')} to LM Studio"))
-    if has_breaker:
+    if has_breaker and bounds.held_back:
+        rows.append(("breaker opens", "nobody can say when: the rate limit or the bulkhead may hold calls back"))
+    elif has_breaker:
         calls = "1 call" if bounds.rate == 1 else f"{bounds.rate:g} calls"
         refused, silent = opening(bounds.opens_after), opening(bounds.opens_after_silence)
         rows.append(("breaker opens", f"{refused} an outage that refuses connections, at {calls} a second"))
@@ -52,8 +54,9 @@ def compare_bounds(bounds: Bounds, *, has_breaker: bool) -> dict[str, str]:
     if bounds.target == GENERATE:
         words["requests to LM Studio at worst"] = str(bounds.worst_upstream_calls)
     if has_breaker:
-        words["breaker opens, connections refused, after"] = duration(bounds.opens_after, without="never")
-        words["breaker opens, no answers, after"] = duration(bounds.opens_after_silence, without="never")
+        without = "can't be said" if bounds.held_back else "never"
+        words["breaker opens, connections refused, after"] = duration(bounds.opens_after, without=without)
+        words["breaker opens, no answers, after"] = duration(bounds.opens_after_silence, without=without)
     if bounds.cache_bytes:
         words["cache at most"] = format_size(bounds.cache_bytes)
     return words

@@ -151,6 +151,31 @@ RULES = (
         "retry_budgets: {shared: {ratio: 0.1}}\n" + chat("retry: {budget: shared}"),
     ),
     _basic(
+        "PL022",
+        "A rate limit that limits nothing",
+        "Without `max_calls` and `tokens` a `rate_limit` section does nothing.",
+        "Say how many calls may start in a period, or how many tokens they may use; or remove what is inherited with "
+        "`rate_limit: null`.",
+        chat("rate_limit: {period: 1s}"),
+        chat("rate_limit: {max_calls: 10, period: 1s}"),
+    ),
+    _basic(
+        "PL023",
+        "An adaptive limit whose least is above its most",
+        "An adaptive bulkhead moves between `min_limit` and `max_concurrent`.",
+        "Lower `min_limit`, or raise `max_concurrent`.",
+        chat("bulkhead: {max_concurrent: 4, adaptive: {min_limit: 8}}"),
+        chat("bulkhead: {max_concurrent: 16, adaptive: {min_limit: 2}}"),
+    ),
+    _basic(
+        "PL024",
+        "An adaptive limit that begins below its least",
+        "The limit never is below `min_limit`, so it can't begin there.",
+        "Raise `initial_limit`, or leave it out.",
+        chat("bulkhead: {adaptive: {min_limit: 6, initial_limit: 2}}"),
+        chat("bulkhead: {adaptive: {min_limit: 2, initial_limit: 6}}"),
+    ),
+    _basic(
         "PL032",
         "Chaos that injects nothing",
         "A `chaos` section without `error`, `delay` and `result` does nothing.",

@@ -11,6 +11,7 @@ from pixel_llm.policy.lint import (
     fallback_steps,
     fallbacks,
     logs,
+    queues,
     repetition,
     retries,
     retry_limits,
@@ -34,6 +35,7 @@ _CONCEPTS = (
     repetition,
     server,
     logs,
+    queues,
     comments,
 )
 

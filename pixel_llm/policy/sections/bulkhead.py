@@ -19,7 +19,7 @@ class AdaptiveConfig:
 
     min_limit: int = setting(Integer(1, 100_000), "The limit never sinks below it.", default=1, example=1)
     initial_limit: int = setting(
-        Integer(1, 100_000), "The limit to begin with; max_concurrent if that is lower.", default=4, example=4
+        Integer(1, 100_000), "The limit to begin with, but within min_limit and max_concurrent.", default=4, example=4
     )
     backoff_ratio: float = setting(
         Number(0.1, 0.99),
