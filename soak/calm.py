@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pixel_llm.policy import TargetPolicy
+from pixel_llm.policy.sections.circuit_breaker import BreakerMode
 from pixel_llm.resilience import CircuitState
 from soak.playing import Play
 from soak.records import Call, Value
@@ -28,7 +29,9 @@ def calm(play: Play) -> Iterator[str]:
     policy, breaker = play.schedule.policy, play.stack.breaker
     section = policy.circuit_breaker
     together = _at_once(policy)
-    if breaker is not None and section is not None and str(getattr(section, "mode", "enabled")) == "enabled":
+    if section is not None and section.mode is BreakerMode.FORCED_OPEN:
+        return
+    if breaker is not None and section is not None and section.mode is BreakerMode.ENABLED:
         trials = min(section.half_open_max_calls, together)
         for _ in range(section.success_threshold):
             if breaker.state is CircuitState.CLOSED:

@@ -18,6 +18,7 @@ from pixel_llm.policy import (
     TargetPolicy,
     TimeoutConfig,
 )
+from pixel_llm.policy.sections.circuit_breaker import BreakerMode, WindowConfig
 from pixel_llm.policy.sections.matching import (
     COUNTED_BY_DEFAULT,
     RETRIED_BY_DEFAULT,
@@ -141,12 +142,27 @@ def _retry(chance: Random) -> RetryConfig:
 
 
 def _breaker(chance: Random) -> CircuitBreakerConfig:
+    cooldown = seconds(chance, 1 / 64, 6)
+    rates: dict[str, Any] = {}
+    if chance.random() < 0.4:
+        rates = {
+            "failure_rate": chance.choice((None, 0.3, 0.5, 1.0)),
+            "window": chance.choice((None, WindowConfig(calls=4), WindowConfig(period=5.0))),
+            "minimum_calls": chance.randint(1, 4),
+        }
+        if chance.random() < 0.5:
+            rates |= {"slow_call_rate": chance.choice((0.5, 1.0)), "slow_call_duration": seconds(chance, 1 / 64, 3)}
     return CircuitBreakerConfig(
-        failure_threshold=chance.choice((1, 1, 2, 2, 3, 5)),
-        cooldown=seconds(chance, 1 / 64, 6),
+        mode=chance.choice((*[BreakerMode.ENABLED] * 9, BreakerMode.SHADOW, *BreakerMode)),
+        failure_threshold=None if rates and chance.random() < 0.5 else chance.choice((1, 1, 2, 2, 3, 5)),
+        cooldown=cooldown,
+        cooldown_multiplier=chance.choice((1.0, 1.0, 2.0)),
+        max_cooldown=cooldown + seconds(chance, 0, 30),
         success_threshold=chance.randint(1, 3),
         half_open_max_calls=chance.choice((1, 1, 2, 3)),
+        half_open_max_wait=chance.choice((None, None, seconds(chance, 1 / 64, 4))),
         count=chance.choice(COUNT),
+        **rates,
     )
 
 

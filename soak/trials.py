@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -18,23 +19,19 @@ class Trials:
 
     def __init__(self) -> None:
         self.problems: list[str] = []
-        self._out: dict[tuple[int, int], list[float]] = {}
+        self._out: Counter[tuple[int, int]] = Counter()  # by breaker, and period between two changes
 
     def taken(self, breaker: Any, permit: int) -> None:
         """A trial begins."""
-        now, config = breaker._clock.monotonic(), breaker.config
-        out = self._out.setdefault((id(breaker), permit), [])
-        out.append(now)
-        patience = getattr(config, "half_open_max_wait", None)
-        under_way = len(out) if patience is None else sum(now - began < patience for began in out)
-        if under_way > config.half_open_max_calls:
-            self.problems.append(f"{under_way} trial calls at once, though {config.half_open_max_calls} is the most")
+        out, most = self._out[id(breaker), permit] + 1, breaker.config.half_open_max_calls
+        self._out[id(breaker), permit] = out
+        if out > most:
+            self.problems.append(f"{out} trial calls at once, though {most} is the most")
 
     def settled(self, breaker: Any, permit: int | None) -> None:
         """A trial has ended, if it was one."""
-        out = self._out.get((id(breaker), permit if permit is not None else -1))
-        if out:
-            out.pop(0)
+        if permit is not None and self._out[id(breaker), permit]:
+            self._out[id(breaker), permit] -= 1
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
@@ -53,9 +50,9 @@ def breakers_watched() -> Iterator[None]:
     acquire = CircuitBreaker.acquire
 
     def watched_acquire(self: Any) -> int:
-        before = _closed(self)
+        before = self.closed_period
         permit = acquire(self)
-        if _current is not None and permit not in (before, _closed(self)):
+        if _current is not None and permit >= 0 and permit not in (before, self.closed_period):
             _current.taken(self, permit)
         return permit
 
@@ -74,7 +71,3 @@ def _settling(real: Any) -> Any:
         return real(self, permit, *args, **kwargs)
 
     return settle
-
-
-def _closed(breaker: Any) -> int:
-    return int(breaker.closed_period if hasattr(breaker, "closed_period") else breaker._closed_period)
