@@ -1,0 +1,203 @@
+"""Running the tests of one mutant after the other, several at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mutants.making import Mutant
+from mutants.mapping import TESTS, Mapping
+
+#: Seconds of the processor that a mutant's tests get beside what they take by themselves, and how many times that.
+_GRACE = 20.0
+_TIMES = 3.0
+
+#: The longest that the tests of one mutant may take, unchanged, in seconds; the slowest ones are left out.
+MOST_SECONDS = 60.0
+
+#: What every process needs, imported once. Nothing of it may import pixel_llm.
+_PRELOADED = (
+    "asyncio", "cachetools", "click", "h11", "httpcore", "httpx", "hypothesis", "hypothesis.strategies", "jsonschema",
+    "numpy", "pybreaker", "pytest", "rich.console", "rich.table", "structlog", "tenacity", "yaml",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a mutant: ``killed``, ``survived``, ``timeout``, or ``unreached`` if no test runs it."""
+
+    mutant: Mutant
+    verdict: str
+    seconds: float
+    tests: int
+    by: str = ""
+
+
+class Copy:
+    """A copy of the checkout in which one file at a time is changed."""
+
+    def __init__(self, root: Path, place: Path) -> None:
+        self.place = place
+        shutil.rmtree(place, ignore_errors=True)
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=root, capture_output=True, check=True,
+        )  # fmt: skip
+        for name in filter(None, listed.stdout.decode().split("\0")):
+            if (root / name).is_file():
+                (place / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(root / name, place / name)
+
+    def warm_up(self) -> None:
+        """Compile everything once, so that each run only compiles what is changed."""
+        environment = os.environ | {"PYTHONPATH": str(self.place)}
+        command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", *TESTS]
+        subprocess.run(command, cwd=self.place, env=environment, capture_output=True, check=True)
+
+    @contextlib.contextmanager
+    def changed(self, file: str, text: str) -> Iterator[None]:
+        """Within, *file* holds *text*."""
+        path = self.place / file
+        original = path.read_text("utf-8")
+        for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
+            compiled.unlink()
+        path.write_text(text, "utf-8")
+        try:
+            yield
+        finally:
+            path.write_text(original, "utf-8")
+
+
+@dataclass(slots=True)
+class _Running:
+    mutant: Mutant
+    tests: list[str]
+    copy: Copy
+    change: contextlib.ExitStack
+    began: float
+    limit: float
+    process: int
+
+
+def preload() -> None:
+    """Import what the tests need, once for all processes that are forked off."""
+    sys.dont_write_bytecode = True
+    for name in _PRELOADED:
+        importlib.import_module(name)
+    if "pixel_llm" in sys.modules:
+        raise RuntimeError("pixel_llm is imported where mutants of it are to be")
+
+
+def run(
+    drawn: Iterable[tuple[Mutant, str]], mapping: Mapping, copies: list[Copy], stop: Callable[[], bool]
+) -> Iterator[Result]:
+    """Run the tests of each mutant, as many at a time as there are *copies*, until *stop* says so."""
+    waiting, free, running = iter(drawn), list(copies), list[_Running]()
+    while True:
+        while free and not stop() and (following := next(waiting, None)) is not None:
+            mutant, text = following
+            tests = _affordable(mapping.tests_for(mutant), mapping)
+            if not tests:
+                yield Result(mutant, "unreached", 0.0, 0)
+                continue
+            running.append(_start(mutant, text, tests, mapping, free.pop()))
+        if not running:
+            return
+        time.sleep(0.02)
+        for one in list(running):
+            result = _look(one)
+            if result is not None:
+                running.remove(one)
+                free.append(one.copy)
+                yield result
+
+
+def _affordable(tests: list[str], mapping: Mapping) -> list[str]:
+    total, kept = 0.0, []
+    for test in tests:
+        total += mapping.seconds[test]
+        if total > MOST_SECONDS and kept:
+            break
+        kept.append(test)
+    return kept
+
+
+def _start(mutant: Mutant, text: str, tests: list[str], mapping: Mapping, copy: Copy) -> _Running:
+    change = contextlib.ExitStack()
+    change.enter_context(copy.changed(mutant.file, text))
+    limit = _GRACE + _TIMES * sum(mapping.seconds[test] for test in tests)
+    process = os.fork()
+    if process == 0:
+        _run_tests(copy.place, tests, limit)
+    return _Running(mutant, tests, copy, change, time.monotonic(), limit, process)
+
+
+def _look(one: _Running) -> Result | None:
+    """What became of it; None while it runs."""
+    ended, status = os.waitpid(one.process, os.WNOHANG)
+    took = time.monotonic() - one.began
+    too_long = not ended and took > 2 * one.limit
+    if too_long:
+        os.killpg(one.process, signal.SIGKILL)
+        os.waitpid(one.process, 0)
+    if not ended and not too_long:
+        return None
+    one.change.close()
+    by = ""
+    log = one.copy.place / "mutant.log"
+    if too_long or (os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL)):
+        verdict = "timeout"
+    elif os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
+        verdict = "survived"
+    else:
+        verdict = "killed"
+        failed = [
+            line for line in log.read_text("utf-8", "replace").splitlines() if line.startswith(("FAILED", "ERROR"))
+        ]
+        by = failed[0][:200] if failed else f"status {status}"
+    return Result(one.mutant, verdict, took, len(one.tests), by)
+
+
+def _run_tests(place: Path, tests: list[str], limit: float) -> None:
+    """In the child: run *tests*, and exit with what came of them."""
+    status = 99
+    try:
+        os.setsid()
+        resource.setrlimit(resource.RLIMIT_CPU, (int(limit) + 1, int(limit) + 3))
+        log = os.open(place / "mutant.log", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.chdir(place)
+        sys.path = [str(place), *(entry for entry in sys.path if entry and not (Path(entry) / "pixel_llm").exists())]
+        os.environ |= {"PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1"}
+        pytest = importlib.import_module("pytest")
+        files = sorted({test.partition("::")[0] for test in tests})
+        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:pytest_cov", "--tb=no"]
+        status = int(pytest.main([*options, "--rootdir", str(place), *files], plugins=[_Only(tests)]))
+        if status == 5:  # nothing was collected: the mutant has taken the tests away
+            status = 1
+    finally:
+        sys.stdout.flush()
+        os._exit(status)
+
+
+class _Only:
+    """A pytest plugin: these tests and no others, in this order."""
+
+    def __init__(self, tests: list[str]) -> None:
+        self._order = {test: number for number, test in enumerate(tests)}
+
+    def pytest_collection_modifyitems(self, items: list[object]) -> None:
+        """Keep what is wanted."""
+        wanted = [item for item in items if item.nodeid in self._order]  # type: ignore[attr-defined]
+        items[:] = sorted(wanted, key=lambda item: self._order[item.nodeid])  # type: ignore[attr-defined]
