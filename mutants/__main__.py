@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 from mutants.making import Mutant, sample
-from mutants.mapping import load
-from mutants.running import Copy, Result, preload, run
+from mutants.mapping import Mapping, load
+from mutants.running import Copy, Result, control, preload, run
 from mutants.survivors import Survivors
 
 #: The share of mutants that must be killed.
@@ -39,6 +39,7 @@ def main() -> int:
             file.unlink()
     preload()
     mapping = load(root, folder)
+    control_of(mapping, root, folder)
     drawn, rooms = sample(root, chosen.seed, chosen.sample)
     if chosen.only:
         drawn = [(mutant, text) for mutant, text in drawn if chosen.only in mutant.file]
@@ -58,6 +59,17 @@ def main() -> int:
             if result.verdict != "killed" or done % 25 == 0 or done == len(left):
                 print(f"{done}/{len(left)} {_line(result)}", flush=True)
     return report([results[mutant.name] for mutant, _ in drawn if mutant.name in results], len(drawn), root)
+
+
+def control_of(mapping: Mapping, root: Path, folder: Path) -> None:
+    """Leave out the tests that fail where nothing is changed; found out once, and kept in *folder*."""
+    file = folder / "control.json"
+    if not file.exists():
+        print("Running the tests once where nothing is changed …", flush=True)
+        copy = Copy(root, folder / "copy0")
+        copy.warm_up()
+        file.write_text(json.dumps(control(copy, mapping)), "utf-8")
+    mapping.leave_out(json.loads(file.read_text("utf-8")))
 
 
 def report(results: list[Result], planned: int, root: Path) -> int:
@@ -82,9 +94,8 @@ _VERDICTS = ("killed", "timeout", "survived", "unreached")
 
 
 def _line(result: Result) -> str:
-    mutant = result.mutant
-    where = f"{mutant.file}:{mutant.line}"
-    return f"{result.verdict} {where} {mutant.place or '(import)'}, {result.tests} tests, {result.seconds:.0f} s {result.by}"
+    where = f"{result.mutant.file}:{result.mutant.line} {result.mutant.place or '(import)'}"
+    return f"{result.verdict} {where}, {result.tests} tests, {result.seconds:.0f} s {result.by}"
 
 
 class Results:

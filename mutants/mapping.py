@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,11 @@ _LEFT_OUT = ("test_hold_in_every_schedule", "TestItself", "test_soak_parts", "te
 _LEFT_IN = ("test_hold_in_every_schedule[0]", "test_hold_in_every_schedule[1]")
 
 
+def tests_of(root: Path) -> list[str]:
+    """Those of :data:`TESTS` that are there."""
+    return [test for test in TESTS if (root / test).exists()]
+
+
 @dataclass(slots=True)
 class Mapping:
     """
@@ -41,8 +46,8 @@ class Mapping:
     *reached* holds, for each file and line, the tests that run it; *entered* those that run any function of the file.
     """
 
-    reached: dict[str, dict[int, list[str]]]
-    entered: dict[str, list[str]]
+    reached: dict[str, dict[int, set[str]]]
+    entered: dict[str, set[str]]
     seconds: dict[str, float]
 
     def tests_for(self, mutant: Mutant) -> list[str]:
@@ -50,8 +55,24 @@ class Mapping:
         lines = self.reached.get(mutant.file, {})
         found = {test for line in range(mutant.line, mutant.last_line + 1) for test in lines.get(line, ())}
         if not mutant.place or not found:
-            found |= set(self.entered.get(mutant.file, ())) | self._always
+            found |= self.entered.get(mutant.file, set()) | self._always
         return sorted(found, key=lambda test: (self.seconds[test], test))
+
+    def every_test(self) -> list[str]:
+        """All tests that may be asked to run, the fastest first."""
+        found = set().union(self._always, *self.entered.values())
+        return sorted(found, key=lambda test: (self.seconds[test], test))
+
+    def leave_out(self, tests: Iterable[str]) -> None:
+        """Never ask *tests* again."""
+        for test in tests:
+            print(f"left out, since it does not pass where mutants are tested: {test}", flush=True)
+            self.seconds.pop(test, None)
+            for found in (
+                *self.entered.values(),
+                *(some for lines in self.reached.values() for some in lines.values()),
+            ):
+                found.discard(test)
 
     @property
     def _always(self) -> set[str]:
@@ -61,13 +82,9 @@ class Mapping:
 
 def load(root: Path, folder: Path) -> Mapping:
     """The mapping of the checkout at *root*, measured now unless *folder* has it."""
-    file = folder / "mapping.json"
-    if not file.exists():
+    if not (folder / "seconds.json").exists():
         _measure(root, folder)
-        file.write_text(json.dumps(_read(root, folder)), "utf-8")
-    found = json.loads(file.read_text("utf-8"))
-    reached = {name: {int(line): tests for line, tests in lines.items()} for name, lines in found["reached"].items()}
-    return Mapping(reached, found["entered"], found["seconds"])
+    return _read(root, folder)
 
 
 def _measure(root: Path, folder: Path) -> None:
@@ -76,35 +93,36 @@ def _measure(root: Path, folder: Path) -> None:
     environment = os.environ | {
         "COVERAGE_FILE": str(folder / "coverage"),
         "MUTANTS_SECONDS": str(folder / "seconds.json"),
-        "PYTHONPATH": str(root),
+        "PYTHONPATH": os.pathsep.join((str(root), str(Path(__file__).parents[1]))),
     }
     rooms = [f"--cov={room.replace('/', '.')}" for room in ROOMS]
     command = [sys.executable, "-m", "pytest", "-n", "2", "-p", "no:cacheprovider", "-p", "mutants.recorder"]
-    command += [*rooms, "--cov-context=test", "--cov-report=", *TESTS]
+    command += [*rooms, "--cov-context=test", "--cov-report=", *tests_of(root)]
     ended = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
-    if ended.returncode:
-        sys.exit(f"{ended.stdout[-4000:]}\nThe tests must pass before mutants are made.")
+    if ended.returncode not in (0, 1):
+        sys.exit(f"{ended.stdout[-4000:]}\nThe tests can't be run.")
 
 
-def _read(root: Path, folder: Path) -> dict[str, object]:
-    seconds = json.loads((folder / "seconds.json").read_text("utf-8"))["seconds"]
+def _read(root: Path, folder: Path) -> Mapping:
+    recorded = json.loads((folder / "seconds.json").read_text("utf-8"))
+    for test in recorded["not_passed"]:
+        print(f"left out, since it does not pass: {test}", flush=True)
+    seconds = {test: took for test, took in recorded["seconds"].items() if test not in recorded["not_passed"]}
     data = coverage.CoverageData(str(folder / "coverage"))
     data.read()
-    kept: dict[str, bool] = {}
-    reached: dict[str, dict[int, list[str]]] = {}
-    entered: dict[str, list[str]] = {}
+    kept = {test for test in seconds if _is_kept(test)}
+    names: dict[str, str] = {}  # the same text for each context, of which there are millions
+    mapping = Mapping({}, {}, seconds)
     for path in data.measured_files():
         name = str(Path(path).relative_to(root))
-        lines: dict[int, list[str]] = defaultdict(list)
+        lines = {}
         for line, contexts in data.contexts_by_lineno(path).items():
-            tests = {context.rpartition("|")[0] for context in contexts if context}
-            lines[line] = sorted(test for test in tests if kept.setdefault(test, _is_kept(test, seconds)))
-        reached[name] = dict(lines)
-        entered[name] = sorted({test for tests in lines.values() for test in tests})
-    return {"reached": reached, "entered": entered, "seconds": seconds}
+            tests = {names.setdefault(context, context.rpartition("|")[0]) for context in contexts}
+            lines[line] = tests & kept
+        mapping.reached[name] = lines
+        mapping.entered[name] = set().union(*lines.values())
+    return mapping
 
 
-def _is_kept(test: str, seconds: dict[str, float]) -> bool:
-    if test not in seconds:
-        return False
+def _is_kept(test: str) -> bool:
     return any(name in test for name in _LEFT_IN) or not any(name in test for name in _LEFT_OUT)

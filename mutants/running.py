@@ -11,12 +11,13 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from mutants.making import Mutant
-from mutants.mapping import TESTS, Mapping
+from mutants.mapping import Mapping, tests_of
 
 #: Seconds of the processor that a mutant's tests get beside what they take by themselves, and how many times that.
 _GRACE = 20.0
@@ -24,6 +25,9 @@ _TIMES = 3.0
 
 #: The longest that the tests of one mutant may take, unchanged, in seconds; the slowest ones are left out.
 MOST_SECONDS = 60.0
+
+#: What a process ends with that could not even run pytest.
+_BROKEN = 99
 
 #: What every process needs, imported once. Nothing of it may import pixel_llm.
 _PRELOADED = (
@@ -61,7 +65,16 @@ class Copy:
     def warm_up(self) -> None:
         """Compile everything once, so that each run only compiles what is changed."""
         environment = os.environ | {"PYTHONPATH": str(self.place)}
-        command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", *TESTS]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "--collect-only",
+            "-p",
+            "no:cacheprovider",
+            *tests_of(self.place),
+        ]
         subprocess.run(command, cwd=self.place, env=environment, capture_output=True, check=True)
 
     @contextlib.contextmanager
@@ -96,6 +109,21 @@ def preload() -> None:
         importlib.import_module(name)
     if "pixel_llm" in sys.modules:
         raise RuntimeError("pixel_llm is imported where mutants of it are to be")
+
+
+def control(copy: Copy, mapping: Mapping) -> list[str]:
+    """Run every test where nothing is changed; gives those that fail there, and so could not tell anything."""
+    tests = mapping.every_test()
+    process = os.fork()
+    if process == 0:
+        _run_tests(copy.place, tests, 3600.0, until_one_fails=False)
+    _, status = os.waitpid(process, 0)
+    log = (copy.place / "mutant.log").read_text("utf-8", "replace")
+    if not os.WIFEXITED(status) or os.WEXITSTATUS(status) not in (0, 1):
+        sys.exit(f"{log[-4000:]}\nThe tests can't be run where nothing is changed (status {status}).")
+    known = set(tests)
+    found = {line.partition(" ")[2] for line in log.splitlines() if line.startswith(("FAILED ", "ERROR "))}
+    return sorted(test for test in known if any(text == test or text.startswith(f"{test} - ") for text in found))
 
 
 def run(
@@ -159,6 +187,8 @@ def _look(one: _Running) -> Result | None:
         verdict = "timeout"
     elif os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
         verdict = "survived"
+    elif os.WIFEXITED(status) and os.WEXITSTATUS(status) == _BROKEN:
+        sys.exit(f"{log.read_text('utf-8', 'replace')[-4000:]}\nThe tests of {one.mutant} can't be run.")
     else:
         verdict = "killed"
         failed = [
@@ -168,9 +198,9 @@ def _look(one: _Running) -> Result | None:
     return Result(one.mutant, verdict, took, len(one.tests), by)
 
 
-def _run_tests(place: Path, tests: list[str], limit: float) -> None:
+def _run_tests(place: Path, tests: list[str], limit: float, *, until_one_fails: bool = True) -> None:
     """In the child: run *tests*, and exit with what came of them."""
-    status = 99
+    status = _BROKEN
     try:
         os.setsid()
         resource.setrlimit(resource.RLIMIT_CPU, (int(limit) + 1, int(limit) + 3))
@@ -178,17 +208,35 @@ def _run_tests(place: Path, tests: list[str], limit: float) -> None:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.chdir(place)
-        sys.path = [str(place), *(entry for entry in sys.path if entry and not (Path(entry) / "pixel_llm").exists())]
-        os.environ |= {"PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1"}
+        sys.path = [str(place), *filter(_is_no_checkout, sys.path)]
+        os.environ |= {"PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         pytest = importlib.import_module("pytest")
+        # As an object: under its name pytest would complain that it can't rewrite what is imported already.
+        hypothesis = importlib.import_module("_hypothesis_pytestplugin")
         files = sorted({test.partition("::")[0] for test in tests})
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:pytest_cov", "--tb=no"]
-        status = int(pytest.main([*options, "--rootdir", str(place), *files], plugins=[_Only(tests)]))
+        options = [
+            *["-x"] * until_one_fails,
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:xdist",
+            "-p",
+            "no:pytest_cov",
+            "--tb=no",
+        ]
+        status = int(pytest.main([*options, "--rootdir", str(place), *files], plugins=[_Only(tests), hypothesis]))
         if status == 5:  # nothing was collected: the mutant has taken the tests away
             status = 1
+    except BaseException:  # noqa: BLE001 - this process ends here
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         os._exit(status)
+
+
+def _is_no_checkout(entry: str) -> bool:
+    return bool(entry) and not (Path(entry) / "pixel_llm/__init__.py").exists()
 
 
 class _Only:
