@@ -4,9 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH := $(VENV)/.bench
+MUTANTS := $(VENV)/.mutants
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit fuzz soak bench schema docs constraints clean
+.PHONY: help demo test lint unit fuzz soak mutants bench schema docs constraints clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -21,6 +22,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 $(BENCH): $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	@touch $@
+
+$(MUTANTS): $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mutants]'
 	@touch $@
 
 demo: $(INSTALLED) ## Watch a policy carry captions through a failing server (under 30 s)
@@ -44,6 +49,9 @@ fuzz: $(INSTALLED) ## Take mutated policies through the loader, for a minute
 soak: $(INSTALLED) ## Play a million schedules of faults to the engine (a quarter of an hour); SEED=2 for others
 	@$(BIN)/python -m soak --jobs 2 --count 1000000 --seed $(or $(SEED),1)
 
+mutants: $(MUTANTS) ## Change 600 places of the engine and the policy language, one by one; 95 % must be noticed
+	@$(BIN)/python -m mutants --sample 600 --seed $(or $(SEED),1) --jobs 2
+
 bench: $(BENCH) ## Measure against the peers; writes docs/reference/benchmarks.md
 	@$(BIN)/python -m benchmarks
 
@@ -59,4 +67,4 @@ constraints: $(INSTALLED) ## Write constraints.txt from what is installed
 	   $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.txt
 
 clean: ## Remove what was installed and built
-	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist .mutants .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

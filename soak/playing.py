@@ -99,7 +99,7 @@ class Play:
 
     def look_around(self) -> list[str]:
         """What is left now that all calls have ended, and should not be, in words."""
-        left = [*self.stepper.problems, *(f"{lock!r} is held" for lock in self._locks if lock.locked())]
+        left = [*self.stepper.problems, *(f"{lock!r} is held" for lock in self._locks if lock.guards)]
         if self._loop is not None:
             left += [f"{task!r} is not done" for task in self._loop.tasks if not task.done()]
             left += [str(problem) for problem in self._loop.problems]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -25,10 +26,16 @@ def _stepper() -> Stepper | None:
 
 
 class Lock:
-    """``threading.Lock``."""
+    """
+    ``threading.Lock``.
+
+    Attributes:
+        guards: Whether it is held by a ``with``: then it is no signal, and must be given back.
+    """
 
     def __init__(self) -> None:
         self._held = False
+        self.guards = False
         _locks.append(self)
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
@@ -59,9 +66,12 @@ class Lock:
         return self._held
 
     def __enter__(self) -> bool:
-        return self.acquire()
+        self.acquire()
+        self.guards = True
+        return True
 
     def __exit__(self, *_: object) -> None:
+        self.guards = False
         self.release()
 
 
@@ -217,19 +227,19 @@ def _make_stand_in() -> ModuleType:
     """The module ``threading`` as stepped code sees it. What has no stand-in is not there."""
     module = ModuleType("threading")
     vars(module).update(Lock=Lock, RLock=RLock, Condition=Condition, Event=Event, Thread=Thread)
-    for name in ("local", "get_ident", "current_thread", "main_thread"):
+    for name in ("local", "get_ident", "current_thread", "main_thread", "TIMEOUT_MAX"):
         setattr(module, name, getattr(threading, name))
     return module
 
 
 _STAND_IN = _make_stand_in()
-_REAL_LOCK = type(threading.Lock())
+_REAL_LOCKS = {type(threading.Lock()): Lock, type(threading.RLock()): RLock}
 
 
 @contextlib.contextmanager
 def replaced() -> Iterator[None]:
     """Within, the engine's modules see the stand-ins. What they have made before keeps its real locks."""
-    undo: list[tuple[dict[str, Any], str, Any]] = []
+    undo: list[tuple[Any, str, Any]] = []
     for name, module in list(sys.modules.items()):
         if not any(name == room or name.startswith(f"{room}.") for room in REPLACED_IN):
             continue
@@ -237,13 +247,24 @@ def replaced() -> Iterator[None]:
         for key, value in list(names.items()):
             stand_in = _stand_in(value)
             if stand_in is not None:
-                undo.append((names, key, value))
-                names[key] = stand_in
+                undo.append((module, key, value))
+                setattr(module, key, stand_in)
+            for cached in _with_a_lock(value, name):
+                undo.append((cached, "lock", cached.lock))
+                cached.lock = RLock()
     try:
         yield
     finally:
-        for names, key, value in undo:
-            names[key] = value
+        for holder, key, value in undo:
+            setattr(holder, key, value)
+
+
+def _with_a_lock(value: Any, module: str) -> list[Any]:
+    """The cached properties of a class of *module*. Before Python 3.12 each takes a lock while it is worked out."""
+    if not isinstance(value, type) or value.__module__ != module:
+        return []
+    made = (part for part in vars(value).values() if isinstance(part, functools.cached_property))
+    return [cached for cached in made if hasattr(cached, "lock")]
 
 
 def _stand_in(value: Any) -> Any:
@@ -252,7 +273,8 @@ def _stand_in(value: Any) -> Any:
     for name in ("Lock", "RLock", "Condition", "Event", "Thread"):
         if value is getattr(threading, name):
             return getattr(_STAND_IN, name)
-    return Lock() if isinstance(value, _REAL_LOCK) else None
+    made = _REAL_LOCKS.get(type(value))
+    return made() if made is not None else None
 
 
 @contextlib.contextmanager
