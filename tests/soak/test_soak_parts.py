@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-import pixel_llm.resilience.worker as worker_module
+import pixel_llm.resilience.threads as threads_module
 from pixel_llm.policy import TargetPolicy, TimeoutConfig
 from pixel_llm.resilience import CircuitBreaker
 from soak import __main__ as command
@@ -283,11 +283,11 @@ class TestStandIns:
         The engine sees them within, and the real things afterwards; what has no stand-in is refused.
         """
         with replaced():
-            assert worker_module.threading.Lock is Lock
+            assert threads_module.threading.Lock is Lock
             with pytest.raises(AttributeError):
-                worker_module.threading.Semaphore(2)
+                threads_module.threading.Semaphore(2)
 
-        assert worker_module.threading is threading
+        assert threads_module.threading is threading
 
     def test_outside_of_a_run(self):
         """
