@@ -50,18 +50,21 @@ class Mapping:
     """
     Tests by line of each file, and how many seconds each test takes.
 
-    *reached* holds, for each file and line, the tests that run it; *entered* those that run any function of the file.
+    *reached* holds, for each file and line, the tests that run it; *entered* those that run any function of the file;
+    *imported* the lines that run when modules are imported, in which every test may have a part.
     """
 
     reached: dict[str, dict[int, set[str]]]
     entered: dict[str, set[str]]
+    imported: dict[str, set[int]]
     seconds: dict[str, float]
 
     def tests_for(self, mutant: Mutant) -> list[str]:
         """The tests that reach *mutant*, the fastest first."""
+        changed = range(mutant.line, mutant.last_line + 1)
         lines = self.reached.get(mutant.file, {})
-        found = {test for line in range(mutant.line, mutant.last_line + 1) for test in lines.get(line, ())}
-        if not mutant.place or not found:
+        found = {test for line in changed for test in lines.get(line, ())}
+        if not mutant.place or not found or not self.imported.get(mutant.file, set()).isdisjoint(changed):
             found |= self.entered.get(mutant.file, set()) | self._always
         return sorted(found, key=lambda test: (self.seconds[test], test))
 
@@ -119,13 +122,15 @@ def _read(root: Path, folder: Path) -> Mapping:
     data = coverage.CoverageData(str(folder / "coverage"))
     data.read()
     names: dict[str, str] = {}  # the same text for each context, of which there are millions
-    mapping = Mapping({}, {}, seconds)
+    mapping = Mapping({}, {}, {}, seconds)
     for path in data.measured_files():
         name = str(Path(path).relative_to(root))
-        lines = {}
+        lines, mapping.imported[name] = {}, set()
         for line, contexts in data.contexts_by_lineno(path).items():
             tests = {names.setdefault(context, context.rpartition("|")[0]) for context in contexts}
             lines[line] = tests & seconds.keys()
+            if "" in contexts:
+                mapping.imported[name].add(line)
         mapping.reached[name] = lines
         mapping.entered[name] = set().union(*lines.values())
     return mapping

@@ -191,10 +191,8 @@ def _look(one: _Running) -> Result | None:
         sys.exit(f"{log.read_text('utf-8', 'replace')[-4000:]}\nThe tests of {one.mutant} can't be run.")
     else:
         verdict = "killed"
-        failed = [
-            line for line in log.read_text("utf-8", "replace").splitlines() if line.startswith(("FAILED", "ERROR"))
-        ]
-        by = failed[0][:200] if failed else f"status {status}"
+        lines = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
+        by = next((line for line in lines if line.startswith(("FAILED", "ERROR"))), lines[-1] if lines else "")[:200]
     return Result(one.mutant, verdict, took, len(one.tests), by)
 
 

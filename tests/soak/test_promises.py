@@ -15,10 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import pixel_llm.resilience.async_guard as async_guard_module
-from pixel_llm.resilience import CircuitBreaker
+from pixel_llm.resilience import CircuitBreaker, Stack
 from pixel_llm.resilience.cache import ResultCache
 from pixel_llm.resilience.counters import Counters
-from pixel_llm.resilience.retry import RetryState
 from soak import playing
 from soak.__main__ import describe
 from soak.drawing import draw_schedule
@@ -66,9 +65,13 @@ def planted(source: str, **names: Any) -> Any:
     return names["planted"]
 
 
-def endless(self):
-    """A retry that knows no deadline."""
-    return 1e9
+def late(self, *args, **options):
+    """A stack whose calls may take longer than they should."""
+    REAL_STACK(self, *args, **options)
+    self.deadline += 5
+
+
+REAL_STACK = Stack.__init__
 
 
 def forgetful_release(self, permit=None):
@@ -138,7 +141,7 @@ class TestItself:
         [
             (mock.patch.object(CircuitBreaker, "release", forgetful_release), "in the calm, trial calls"),
             (mock.patch.object(CircuitBreaker, "acquire", generous_acquire), "trial calls at once, though"),
-            (mock.patch.object(RetryState, "time_left", endless), "s is the longest"),
+            (mock.patch.object(Stack, "__init__", late), "s is the longest"),
             (mock.patch.object(ResultCache, "__init__", ages_slowly), "s old, the limit being"),
             (mock.patch.object(ResultCache, "store", keeps_the_lock), "stuck: every thread waits"),
             (mock.patch.object(async_guard_module, "rest_within", never_cut), "s is the longest"),
