@@ -182,3 +182,30 @@ class PolicyReloadFailed(Event):
 
     name = "policy_reload_failed"
     problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HedgeSent(Event):
+    """Another attempt was sent beside those under way, *delay* after the first of them began."""
+
+    name = "hedge_sent"
+    attempt: int
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class HedgeWon(Event):
+    """An attempt that was sent beside others gave the value, *elapsed* after the first of them began."""
+
+    name = "hedge_won"
+    attempt: int
+    elapsed: float
+
+
+@dataclass(frozen=True, slots=True)
+class HedgeSkipped(Event):
+    """A layer would not let another attempt in beside those under way; they go on."""
+
+    name = "hedge_skipped"
+    layer: str
+    error_code: ErrorCode | None

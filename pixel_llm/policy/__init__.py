@@ -11,6 +11,7 @@ from pixel_llm.policy.sections.circuit_breaker import BreakerMode, CircuitBreake
 from pixel_llm.policy.sections.document import PolicyConfig
 from pixel_llm.policy.sections.encoder import Device, EncoderConfig, EncoderType
 from pixel_llm.policy.sections.fallback import CacheConfig, FallbackStep, FallbackStrategy
+from pixel_llm.policy.sections.hedge import HedgeConfig
 from pixel_llm.policy.sections.lm_studio import GenerationConfig, LMStudioConfig, Vision
 from pixel_llm.policy.sections.logging import LogContent, LoggingConfig, LogLevel
 from pixel_llm.policy.sections.rate_limit import RateLimitConfig, TokenLimitConfig
@@ -37,6 +38,7 @@ __all__ = [
     "FallbackStep",
     "FallbackStrategy",
     "GenerationConfig",
+    "HedgeConfig",
     "Jitter",
     "LMStudioConfig",
     "LoadedPolicy",

@@ -138,7 +138,12 @@ def longest_retry_after(target: str, policy: TargetPolicy) -> float:
 
 
 def worst_attempts(policy: TargetPolicy) -> int:
-    """How often one call can call the callable: those attempts that can begin before the deadline."""
+    """How often one call can call the callable: in each round once, and once more for each hedge."""
+    return worst_rounds(policy) * (1 + _worst_hedges(policy))
+
+
+def worst_rounds(policy: TargetPolicy) -> int:
+    """How many rounds of attempts one call can have: those that can begin before the deadline."""
     retry, breaker, pause = policy.retry, _refusing(policy), 0.0
     if _is_forced_open(policy):
         return 0
@@ -162,8 +167,8 @@ def worst_latency(policy: TargetPolicy, attempt: float | None, *, asked: float =
     """
     The longest time in seconds that a call can take, each attempt taking at most *attempt*.
 
-    The last attempt that can begin before the deadline may begin at any moment up to the sum of
-    the longest attempts and waits before it, and ends with its timeout or at the deadline. A call that
+    The last round that can begin before the deadline may begin at any moment up to the sum of
+    the longest rounds and waits before it, and ends with its last timeout or at the deadline. A call that
     waits for the breaker may wait again and again, so that only the deadline bounds it.
     Each attempt may first wait for its turn and its slot.
     """
@@ -174,11 +179,10 @@ def worst_latency(policy: TargetPolicy, attempt: float | None, *, asked: float =
     queues = longest_queues(policy)
     if queues == math.inf:
         return policy.deadline
-    attempt += queues
-    ends = attempt
-    for number in range(worst_attempts(policy) - 1):
-        assert policy.retry is not None  # noqa: S101 - else there is one attempt
-        ends += longest_wait(policy.retry, number, asked=asked) + attempt
+    longest = ends = queues + _longest_round(policy, attempt)
+    for number in range(worst_rounds(policy) - 1):
+        assert policy.retry is not None  # noqa: S101 - else there is one round
+        ends += longest_wait(policy.retry, number, asked=asked) + longest
     return _shorter(ends, policy.deadline)
 
 
@@ -195,6 +199,26 @@ def longest_queues(policy: TargetPolicy) -> float:
     return turn + (math.inf if bulkhead.max_wait is None else bulkhead.max_wait)
 
 
+def _worst_hedges(policy: TargetPolicy) -> int:
+    """How many attempts can be sent beside the first of a round: while it lasts, and before the deadline."""
+    hedge = policy.hedge
+    if hedge is None:
+        return 0
+    delay = hedge.shortest_delay
+    if policy.timeout is not None and policy.timeout.attempt is not None and delay >= policy.timeout.attempt:
+        return 0
+    if policy.deadline is None:
+        return hedge.max_hedges
+    return min(hedge.max_hedges, max(0, math.ceil(policy.deadline / delay) - 1))
+
+
+def _longest_round(policy: TargetPolicy, attempt: float) -> float:
+    """The longest time in seconds of a round: each hedge is sent while the attempt before it is still under way."""
+    if policy.hedge is None:
+        return attempt
+    return attempt + _worst_hedges(policy) * min(policy.hedge.longest_delay, attempt)
+
+
 def _retries_something(policy: TargetPolicy, *, answer: bool = False) -> bool:
     """
     True if there is an error, if asked for a server's *answer*, after which the call may be tried again.
@@ -209,7 +233,8 @@ def _retries_something(policy: TargetPolicy, *, answer: bool = False) -> bool:
         return False
     count = None
     if breaker is not None and breaker.failure_threshold == breaker.half_open_max_calls == 1:
-        longest = _shorter(policy.timeout.attempt if policy.timeout is not None else None, policy.deadline)
+        attempt = policy.timeout.attempt if policy.timeout is not None else None
+        longest = _shorter(None if attempt is None else _longest_round(policy, attempt), policy.deadline)
         count = breaker.count if longest is not None and longest < breaker.cooldown else None
     idempotent = policy.idempotent is not False
     # A result that is rejected counts only where the policy names its code. It carries no Retry-After.

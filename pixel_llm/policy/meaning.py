@@ -9,6 +9,7 @@ from pixel_llm.errors import Problem
 from pixel_llm.policy.breaker_meaning import check_breaker
 from pixel_llm.policy.durations import format_duration
 from pixel_llm.policy.fallback_targets import check_fallback_targets
+from pixel_llm.policy.hedge_meaning import check_hedge
 from pixel_llm.policy.nodes import Node, format_path
 from pixel_llm.policy.queues import check_queues
 from pixel_llm.policy.sections.document import PolicyConfig
@@ -56,6 +57,7 @@ def check_meaning(policy: PolicyConfig, document: Node) -> list[Problem]:
             _one_cache,
             _usable_steps,
             check_breaker,
+            check_hedge,
             _chaos_injects,
             _chaos_result_fits,
         )

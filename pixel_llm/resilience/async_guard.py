@@ -95,8 +95,7 @@ class AsyncRoad(Road):
                         failure, refused = refusal, True
                     else:
                         try:
-                            attempt = self._attempt if stack.admission is None else self._attempt_in_slot
-                            value = await attempt(call, permit)
+                            value = await self._round(call, permit)
                         except Exception as error:  # noqa: BLE001 - whatever it is, the recovery decides
                             failure, refused = error, False
                         else:
@@ -141,6 +140,10 @@ class AsyncRoad(Road):
             return await self.run(call, failure)
         finally:
             del failure
+
+    def _round(self, call: Call, permit: int) -> Awaitable[Any]:
+        """What lies between two waits of the retry layer: one attempt."""
+        return self._attempt(call, permit) if self.stack.admission is None else self._attempt_in_slot(call, permit)
 
     async def _attempt(self, call: Call, permit: int) -> Any:
         """Call the function once, and settle with the breaker."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pixel_llm.errors import AttemptRecord
 from pixel_llm.resilience.admission import Held
 from pixel_llm.resilience.breaker import CircuitBreaker
 from pixel_llm.resilience.limits import Terms
@@ -32,6 +33,7 @@ class Call:
         held: What that attempt got from its admission, where there is something to get.
         served_by: Who gave the value, as :class:`Outcome` has it.
         error: What a fallback stands in for.
+        failed_beside: Attempts that failed beside others, for the history.
         skipped: The fallback steps that did not serve.
         ticket: Its part in a flight, if equal calls follow it.
     """
@@ -42,6 +44,7 @@ class Call:
         "attempts",
         "deadline",
         "error",
+        "failed_beside",
         "gate",
         "held",
         "key",
@@ -76,8 +79,17 @@ class Call:
         self.held: Held | None = None
         self.served_by = SERVED_BY_CALL
         self.error: Exception | None = None
+        self.failed_beside: list[AttemptRecord] = []
         self.skipped: tuple[SkippedStep, ...] = ()
         self.ticket: Ticket | None = None
+
+    def beside(self, started: float) -> Call:
+        """The call as one of several attempts side by side sees it, which begins at the moment *started*."""
+        call = Call(self.args, self.kwargs, self.key, self.started, self.deadline, self.terms, self.gate)
+        call.attempts = self.attempts
+        call.attempt_started = started
+        call.queued = self.queued
+        return call
 
     def outcome(self, value: Any, ended: float) -> Outcome[Any]:
         """Its outcome, when it has ended with *value*."""

@@ -42,4 +42,40 @@ class SystemClock:
         return seconds
 
 
+class EndableClock:
+    """
+    A clock that shows the time of another one until it is ended: then whoever goes by it is out of time.
+
+    Safe for concurrent use.
+
+    Attributes:
+        ended: Whether it was ended.
+    """
+
+    #: Later than any moment, but finite: with infinite ones there is no reckoning.
+    _TOO_LATE = 1e300
+
+    #: How long, in seconds, a wait may block before it looks whether the clock was ended.
+    _PATIENCE = 0.05
+
+    __slots__ = ("_clock", "ended", "sleep", "sleep_async")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.ended = False
+        self.sleep, self.sleep_async = clock.sleep, clock.sleep_async
+
+    def monotonic(self) -> float:
+        """The time in seconds, or a moment after all others."""
+        return self._TOO_LATE if self.ended else self._clock.monotonic()
+
+    def patience(self, seconds: float) -> float:
+        """At most 50 ms: waiters must look whether the clock was ended."""
+        return min(self._PATIENCE, self._clock.patience(seconds))
+
+    def end(self) -> None:
+        """Let everybody who goes by this clock be out of time."""
+        self.ended = True
+
+
 SYSTEM_CLOCK = SystemClock()

@@ -11,6 +11,8 @@ from pixel_llm.errors import ValidationError
 from pixel_llm.resilience.async_guard import AsyncRoad, guard_async
 from pixel_llm.resilience.binding import AsyncOffRoad, Binding, OffRoad, Road, UnboundRoad
 from pixel_llm.resilience.breaker_keys import BreakerKey
+from pixel_llm.resilience.hedged_async import HedgedAsyncRoad
+from pixel_llm.resilience.hedged_sync import HedgedSyncRoad
 from pixel_llm.resilience.options import Alternative, GuardOptions
 from pixel_llm.resilience.stack import Stack
 from pixel_llm.resilience.sync_guard import SyncRoad, guard_sync
@@ -113,7 +115,10 @@ def _bind(
 
     def make_road(stack: Stack) -> Road:
         options.check(stack)
-        return AsyncRoad(stack, function, options) if is_async else SyncRoad(stack, function, options)
+        if stack.hedging is None:
+            return AsyncRoad(stack, function, options) if is_async else SyncRoad(stack, function, options)
+        hedged: Callable[..., Road] = HedgedAsyncRoad if is_async else HedgedSyncRoad
+        return hedged(stack, function, options, stack.hedging)
 
     off_road = AsyncOffRoad(function) if is_async else OffRoad(function)
     return Binding(make_road, off_road, first_road(make_road))

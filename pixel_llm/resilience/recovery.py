@@ -196,6 +196,8 @@ class Recovery:
     def _note(self, error: Exception, waited: float) -> None:
         attempt, code, text = self._call.attempts, _code(error), _text(error)
         elapsed = self._stack.clock.monotonic() - self._call.attempt_started
+        self._history += self._call.failed_beside
+        self._call.failed_beside = []
         self._history.append(AttemptRecord(attempt, text, code, elapsed, waited))
         self._stack.report(AttemptFailed, attempt, code, text, elapsed)
 

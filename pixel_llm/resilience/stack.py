@@ -44,6 +44,7 @@ from pixel_llm.resilience.circuit_state import CircuitState
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
 from pixel_llm.resilience.counters import Counters, StackStats
 from pixel_llm.resilience.fallback import FallbackChain
+from pixel_llm.resilience.hedging import Hedging
 from pixel_llm.resilience.keyed_breakers import KeyedBreakers
 from pixel_llm.resilience.limits import Published, Terms, get_published
 from pixel_llm.resilience.no_breaker import NO_BREAKER, NO_KEY_YET, NoBreaker
@@ -56,7 +57,7 @@ from pixel_llm.resilience.token_bucket import count_tokens
 from pixel_llm.resilience.wrapped import WrappedTargets
 
 #: The layers that a call which a fallback makes elsewhere does not have: they are those of the whole call.
-_NOT_OF_ALTERNATIVES = ("deadline", "fallback", "cache", "retry")
+_NOT_OF_ALTERNATIVES = ("deadline", "fallback", "cache", "retry", "hedge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,8 @@ class Stack:
         self.cache: ReadThrough | None = None
         if policy.cache is not None:
             self.cache = ReadThrough(policy.cache, clock=clock, counters=self.counters)
+        #: When an attempt gets others beside it.
+        self.hedging = Hedging(policy.hedge, clock=clock) if policy.hedge is not None else None
         #: Injects faults into what is called, where the policy says so.
         self.chaos: Chaos | None = None
         if policy.chaos is not None:
@@ -169,6 +172,10 @@ class Stack:
             self.breaker, self.breakers, self.gate = before.breaker, before.breakers, before.gate
         if new.cache == old.cache:
             self.cache = before.cache
+        if new.hedge == old.hedge:
+            self.hedging = before.hedging
+        if new.timeout == old.timeout and "abandoned_threads" in vars(before):
+            vars(self)["abandoned_threads"] = before.abandoned_threads
         if self.fallback is not None and before.fallback is not None and new.fallback == old.fallback:
             self.fallback.go_on_from(before.fallback)
             for index, stack in before.fallback.stacks.items():
@@ -185,6 +192,7 @@ class Stack:
         for name, present, section in (
             ("cache", self.cache, policy.cache),
             ("retry", self.retry, policy.retry),
+            ("hedge", self.hedging, policy.hedge),
             ("circuit_breaker", policy.circuit_breaker, policy.circuit_breaker),
             ("rate_limit", policy.rate_limit, policy.rate_limit),
             ("bulkhead", policy.bulkhead, policy.bulkhead),
@@ -281,6 +289,18 @@ class Stack:
         if bulkhead is None or bulkhead.adaptive is None:
             return None
         return False if is_drop(error) and self._had_its_time(call, error) else None
+
+    def enter_beside(self, call: Call) -> int | None:
+        """Like :meth:`enter`, for an attempt beside another one of *call*; None if it would have to wait."""
+        if call.deadline <= self.clock.monotonic():
+            raise self.out_of_time(call.terms)
+        return call.gate.acquire() if self.admission is None else self.admission.enter_now(call.gate)
+
+    def never_began(self, call: Call, permit: int) -> None:
+        """End an attempt that had entered, and never began."""
+        call.gate.release(permit)
+        if self.admission is not None:
+            self.admission.leave()
 
     def settle(self, call: Call, permit: int, error: Exception) -> None:
         """End an attempt that failed: the breaker counts it, or it is neutral."""

@@ -40,6 +40,12 @@ def runs_later(stack: Stack, value: Any) -> ValidationError:
     )
 
 
+def check_runs_now(stack: Stack, value: Any) -> None:
+    """Refuse a *value* that is code which is yet to run."""
+    if type(value) in _RUNS_LATER:
+        raise runs_later(stack, value)
+
+
 class SyncRoad(Road):
     """
     The way of a sync *function* through *stack*, whatever happens on it.
@@ -114,8 +120,7 @@ class SyncRoad(Road):
                         failure, refused = refusal, True
                     else:
                         try:
-                            attempt = self._attempt if stack.admission is None else self._attempt_in_slot
-                            value = attempt(call, permit)
+                            value = self._round(call, permit)
                         except Exception as error:  # noqa: BLE001 - whatever it is, the recovery decides
                             failure, refused = error, False
                         else:
@@ -161,6 +166,11 @@ class SyncRoad(Road):
         finally:
             del failure
 
+    def _round(self, call: Call, permit: int) -> Any:
+        """What lies between two waits of the retry layer: one attempt."""
+        attempt = self._attempt if self.stack.admission is None else self._attempt_in_slot
+        return attempt(call, permit)
+
     def _attempt(self, call: Call, permit: int) -> Any:
         """Call the function once, and settle with the breaker."""
         stack = self.stack
@@ -169,8 +179,7 @@ class SyncRoad(Road):
         token = set_published(limits)
         try:
             value = self.function(*call.args, **call.kwargs) if call.held is None else self._run_held(call)
-            if type(value) in _RUNS_LATER:
-                raise runs_later(stack, value)
+            check_runs_now(stack, value)
         except Exception as error:
             stack.settle(call, permit, error)
             raise

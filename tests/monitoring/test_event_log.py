@@ -22,6 +22,9 @@ from pixel_llm.events import (
     Event,
     FallbackServed,
     FallbackSkipped,
+    HedgeSent,
+    HedgeSkipped,
+    HedgeWon,
     RetryScheduled,
     ThreadAbandoned,
 )
@@ -45,6 +48,9 @@ EVENTS = [
     ThreadAbandoned("shop.pay", 30.0, 3, 16),
     AbandonedThreadEnded("shop.pay", 12.5, 2, 16),
     ChaosInjected("shop.pay", "error", LOST, 0.0),
+    HedgeSent("shop.pay", 2, 0.5),
+    HedgeWon("shop.pay", 2, 0.75),
+    HedgeSkipped("shop.pay", "bulkhead", ErrorCode.ERR_LIMIT_BULKHEAD),
 ]
 
 
@@ -205,7 +211,7 @@ class TestLevels:
         ("level", "names"),
         [
             (LogLevel.DEBUG, {event.name for event in EVENTS}),
-            (LogLevel.INFO, {event.name for event in EVENTS} - {"fallback_skipped"}),
+            (LogLevel.INFO, {event.name for event in EVENTS if LEVELS[type(event)] != "debug"}),
             (
                 LogLevel.WARNING,
                 {event.name for event in EVENTS if LEVELS[type(event)] in ("warning", "error")},

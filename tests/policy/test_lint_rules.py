@@ -321,6 +321,19 @@ MESSAGES = {
         "policy.yaml:2:49: targets.billing.charge.rate_limit.tokens: note: results that don't say themselves what they "
         "used are not counted: name a usage function [PL807]"
     ),
+    "PL820": (
+        "policy.yaml:2:95: targets.billing.list.hedge.delay: warning: no other attempt is ever sent: the attempt ends "
+        "after 5s, before the delay of 10s [PL820]"
+    ),
+    "PL821": (
+        "policy.yaml:2:64: targets.billing.list.hedge: note: when the server is slow every call sends its request "
+        "twice, which makes it slower: add a `bulkhead` or a `rate_limit`, which let others in only while there is "
+        "room [PL821]"
+    ),
+    "PL822": (
+        "policy.yaml:4:72: targets.lm_studio.chat.hedge: note: a single LM Studio on this machine works on both "
+        "attempts, and longer on each [PL822]"
+    ),
     "PL840": (
         "policy.yaml:3:35: targets.lm_studio.chat.chaos: policy builds on production but injects faults into "
         "lm_studio.chat: write `chaos: null` here"
@@ -431,6 +444,58 @@ class TestMessages:
         The messages of all rules are there, but for what loading finds: tests/policies/invalid pins that.
         """
         assert sorted(MESSAGES) == [rule.id for rule in RULES if not rule.id.startswith("PL0")]
+
+
+class TestHedges:
+    @pytest.mark.parametrize(
+        ("layers", "said"),
+        [
+            ("deadline: 4s, hedge: 4s", "the call ends after 4s, before the delay of 4s"),
+            ("timeout: {connect: 1s}, hedge: 4s", None),
+            ("timeout: 4s, hedge: {quantile: 0.9, min_delay: 5s}", "the attempt ends after 4s, before the delay of 5s"),
+            ("timeout: 4s, hedge: {quantile: 0.9}", None),
+        ],
+    )
+    def test_never_sent(self, tmp_path, layers, said):
+        """
+        The attempt's timeout and the deadline must leave room for the shortest delay.
+        """
+        problems = found(tmp_path, f"targets: {{a.b: {{idempotent: true, {layers}}}}}", "PL820")
+
+        assert (said is not None) == (len(problems) == 1)
+        assert all(said in problem for problem in problems)
+
+    def test_several(self, tmp_path):
+        """
+        The load grows with the number of hedges.
+        """
+        text = "targets: {a.b: {idempotent: true, hedge: {delay: 1s, max_hedges: 3}}}"
+        (problem,) = found(tmp_path, text, "PL821")
+
+        assert "sends its request 4 times" in problem
+
+    def test_rate_limit_limits_the_load(self, tmp_path):
+        """
+        A rate limit does as well as a bulkhead.
+        """
+        text = "targets: {a.b: {idempotent: true, hedge: 1s, rate_limit: {max_calls: 5, period: 1s}}}"
+
+        assert [] == found(tmp_path, text, "PL821")
+
+    def test_encoder_is_always_on_this_machine(self, tmp_path):
+        """
+        The encoder works where the program does, wherever LM Studio is.
+        """
+        text = "lm_studio: {base_url: 'http://lm.example/v1'}\ntargets: {encoder.forward: {hedge: 1s}}"
+        (problem,) = found(tmp_path, text, "PL822")
+
+        assert "the encoder works on both attempts" in problem
+
+    def test_idempotent_has_a_use(self, tmp_path):
+        """
+        Saying that a call may be made twice is no idle word beside a hedge.
+        """
+        assert [] == found(tmp_path, "targets: {a.b: {idempotent: true, hedge: 1s}}", "PL207")
 
 
 class TestChaos:

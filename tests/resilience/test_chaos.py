@@ -1,4 +1,5 @@
 import asyncio
+import dataclasses
 
 import pytest
 
@@ -19,12 +20,15 @@ from pixel_llm.policy import (
     ChaosResult,
     CircuitBreakerConfig,
     Jitter,
+    PolicyConfig,
     RetryConfig,
     RetryStrategy,
+    TargetPolicy,
     TimeoutConfig,
 )
+from pixel_llm.policy.bounds import compute_bounds
 from pixel_llm.policy.sections.chaos import INJECTABLE
-from pixel_llm.resilience import CircuitState, current_limits
+from pixel_llm.resilience import CircuitState, Stack, current_limits, guard
 from pixel_llm.resilience.chaos import Chaos
 from pixel_llm.testing import VirtualClock
 
@@ -257,13 +261,10 @@ class TestDelays:
 
         assert [2.0] == pytest.approx(left)
 
-    def test_can_be_cancelled(self, make_stack):
+    def test_can_be_cancelled(self):
         """
         Cancelling a call cancels the delay that it is in.
         """
-        from pixel_llm.policy import TargetPolicy
-        from pixel_llm.resilience import Stack, guard
-
         stack = Stack("shop.pay", TargetPolicy(chaos=ChaosConfig(delay=ChaosDelay(rate=1.0, duration=60.0))))
 
         async def function():
@@ -319,3 +320,41 @@ class TestStack:
             "gives 'x' to 100 % of the attempts; seed 7"
         ) == config.in_words()
         assert "fails 10 % of the attempts with ERR_CONN_REFUSED" == ChaosConfig(error=errors(0.1)).in_words()
+
+
+class TestBounds:
+    def test_delay_is_within_the_latency(self):
+        """
+        The timeout, or the deadline, bounds a delayed attempt; generate() has its own delay besides what it calls.
+        """
+        chaos = ChaosConfig(delay=ChaosDelay(rate=0.5, duration=7.0))
+        inner = TargetPolicy(deadline=10.0)
+        targets = dict.fromkeys(("encoder.load", "encoder.forward", "lm_studio.chat"), inner)
+        config = PolicyConfig(
+            version=1,
+            targets={
+                **targets,
+                "pixel_llm.generate": TargetPolicy(chaos=chaos),
+                "shop.pay": TargetPolicy(timeout=TimeoutConfig(attempt=5.0), chaos=chaos),
+            },
+        )
+
+        assert 37.0 == compute_bounds(config, "pixel_llm.generate").worst_latency
+        assert 5.0 == compute_bounds(config, "shop.pay").worst_latency
+
+    @pytest.mark.parametrize("target", ["pixel_llm.generate", "lm_studio.chat"])
+    def test_nobody_knows_when_the_breaker_opens(self, target):
+        """
+        With chaos injected somewhere inside nothing is said of the breaker's opening.
+        """
+        breaker = CircuitBreakerConfig(failure_threshold=2)
+        chat = TargetPolicy(circuit_breaker=breaker if target == "lm_studio.chat" else None)
+        generate = TargetPolicy(circuit_breaker=breaker)
+        calm = PolicyConfig(version=1, targets={"lm_studio.chat": chat, "pixel_llm.generate": generate})
+        chaotic = dataclasses.replace(chat, chaos=ChaosConfig(error=errors(0.1)))
+        bounds = compute_bounds(
+            PolicyConfig(version=1, targets={"lm_studio.chat": chaotic, "pixel_llm.generate": generate}), target
+        )
+
+        assert compute_bounds(calm, target).opens_after is not None
+        assert (None, None) == (bounds.opens_after, bounds.opens_after_silence)

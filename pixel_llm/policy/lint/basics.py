@@ -176,6 +176,24 @@ RULES = (
         chat("bulkhead: {adaptive: {min_limit: 2, initial_limit: 6}}"),
     ),
     _basic(
+        "PL030",
+        "A hedge whose delay is not clear",
+        "A hedge waits either a fixed `delay`, or what a `quantile` of the latest attempts took, between `min_delay` "
+        "and `max_delay`.",
+        "Keep one of `delay` and `quantile`, and the other settings only beside `quantile`.",
+        "targets: {billing.list: {idempotent: true, hedge: {delay: 1s, quantile: 0.95}}}",
+        "targets: {billing.list: {idempotent: true, bulkhead: {max_concurrent: 8}, hedge: {quantile: 0.95}}}",
+    ),
+    _basic(
+        "PL031",
+        "A hedge of what must not happen twice",
+        "A hedge sends a second request while the first is still at work. Nobody but you knows whether that does harm; "
+        "charging a card does.",
+        "Say `idempotent: true` if calling twice does no harm, else leave the hedge out.",
+        "targets: {billing.charge: {timeout: 9s, bulkhead: {max_concurrent: 8}, hedge: 1s}}",
+        "targets: {billing.list: {idempotent: true, timeout: 9s, bulkhead: {max_concurrent: 8}, hedge: 1s}}",
+    ),
+    _basic(
         "PL032",
         "Chaos that injects nothing",
         "A `chaos` section without `error`, `delay` and `result` does nothing.",

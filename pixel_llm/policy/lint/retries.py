@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pixel_llm.errors import ErrorCategory, ProblemSeverity
-from pixel_llm.policy.bounds import GENERATE, compute_bounds, worst_attempts
+from pixel_llm.policy.bounds import GENERATE, compute_bounds, worst_rounds
 from pixel_llm.policy.lint.origins import is_in_own_section, is_own, nearest, overrides
 from pixel_llm.policy.lint.rule import Finding, Rule, is_written, look_up, targets
 from pixel_llm.policy.lint.samples import chat
@@ -44,7 +44,7 @@ def _too_many_upstream_calls(loaded: LoadedPolicy) -> Iterator[Finding]:
 def _layers_multiply(loaded: LoadedPolicy) -> Iterator[Finding]:
     outer = loaded.config.targets.get(GENERATE, TargetPolicy())
     inner = loaded.config.targets.get(_CHAT, TargetPolicy())
-    if worst_attempts(outer) > 1 and worst_attempts(inner) > 1:
+    if worst_rounds(outer) > 1 and worst_rounds(inner) > 1:
         calls = compute_bounds(loaded.config, GENERATE).worst_upstream_calls
         if calls <= MOST_UPSTREAM_CALLS:
             yield Finding(
@@ -133,7 +133,7 @@ def _unused(loaded: LoadedPolicy, path: Path, section: Node, keys: tuple[str, ..
 def _idempotent_without_retry(loaded: LoadedPolicy) -> Iterator[Finding]:
     for name, target in targets(loaded):
         path = ("targets", name, "idempotent")
-        if target.idempotent is None or target.retry is not None or is_pattern(name):
+        if target.idempotent is None or target.retry is not None or target.hedge is not None or is_pattern(name):
             continue  # a pattern may say it for those of its targets that retry
         if is_in_own_section(loaded, path) and is_own(loaded, loaded.document.find(path).place):
             yield Finding(

@@ -67,14 +67,15 @@ def _key_without_encryption(loaded: LoadedPolicy) -> Iterator[Finding]:
         return
     if loaded.config.lm_studio.api_key is None and not is_own(loaded, written.place):
         return  # a parent would take a key, but there is none; who writes it here means to have one
-    if address.scheme == "http" and address.hostname and not _is_this_machine(address.hostname):
+    if address.scheme == "http" and address.hostname and not is_this_machine(address.hostname):
         yield Finding(
             nearest(loaded, _URL, _KEY),
             f"the key goes to {address.hostname} unencrypted, and everybody on the way can read it: use https",
         )
 
 
-def _is_this_machine(host: str) -> bool:
+def is_this_machine(host: str) -> bool:
+    """True if *host* is the machine that asks."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

@@ -12,6 +12,7 @@ from pixel_llm.policy.sections.bulkhead import BulkheadConfig
 from pixel_llm.policy.sections.chaos import ChaosConfig
 from pixel_llm.policy.sections.circuit_breaker import CircuitBreakerConfig
 from pixel_llm.policy.sections.fallback import FALLBACK_CHAIN, CacheConfig, FallbackStep
+from pixel_llm.policy.sections.hedge import HedgeConfig
 from pixel_llm.policy.sections.rate_limit import RateLimitConfig
 from pixel_llm.policy.sections.retry import RetryConfig
 from pixel_llm.policy.sections.timeout import TimeoutConfig
@@ -89,6 +90,13 @@ class TargetPolicy:
         default=None,
         example={"max_attempts": 3, "initial_delay": "1s"},
     )
+    hedge: HedgeConfig | None = setting(
+        TextOr(Duration(), Section(HedgeConfig), key="delay"),
+        "When another attempt is sent beside one that takes long, the first success winning; a duration, or a map. "
+        "Only for what may be called twice: targets of your own must say `idempotent: true`.",
+        default=None,
+        example="500ms",
+    )
     circuit_breaker: CircuitBreakerConfig | None = setting(
         TextOr(TEMPLATE_NAME, Section(CircuitBreakerConfig, _TEMPLATE), key="template"),
         "When calls are refused without being tried; or the name of a template.",
@@ -138,6 +146,8 @@ class TargetPolicy:
             layers.append(("cache", f"results {self.cache.in_words()}; equal calls at once make one"))
         if self.retry is not None:
             layers.append(("retry", self.retry.in_words()))
+        if self.hedge is not None:
+            layers.append(("hedge", self.hedge.in_words()))
         if self.circuit_breaker is not None:
             layers.append(("circuit_breaker", self.circuit_breaker.in_words()))
         if self.rate_limit is not None:
