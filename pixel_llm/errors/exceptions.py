@@ -184,26 +184,6 @@ class CircuitBreakerOpen(PixelLMError):
 
     default_code = ErrorCode.ERR_CB_OPEN
 
-    @classmethod
-    def of(
-        cls, why: str, facts: Mapping[str, Any], error_code: ErrorCode, target: str, retry_after: float | None
-    ) -> CircuitBreakerOpen:
-        """
-        The error of one refused call, in a fraction of a microsecond.
-
-        Most refusals are never read. *why*, which the time to the next trial completes, becomes the message,
-        and *facts* the details, when somebody asks for them.
-        """
-        error = cls.__new__(cls)
-        error.__dict__ = {
-            "error_code": error_code,
-            "target": target,
-            "retry_after": retry_after,
-            "_why": why,
-            "_facts": facts,
-        }
-        return error
-
     @cached_property
     def message(self) -> str:  # type: ignore[override] # read like an attribute, and may be set like one
         """Why the call was refused, and until when."""
@@ -231,6 +211,29 @@ class CircuitBreakerOpen(PixelLMError):
         restore, (cls, state) = super().__reduce__()
         whole = {"message": self.message, "details": self.details, **state}
         return restore, (cls, {name: value for name, value in whole.items() if name not in ("_why", "_facts")})
+
+
+def refuse_call(
+    why: str, facts: Mapping[str, Any], error_code: ErrorCode, target: str, retry_after: float | None
+) -> CircuitBreakerOpen:
+    """
+    The error of one refused call, in a fraction of a microsecond.
+
+    Most refusals are never read. *why*, which the time to the next trial completes, becomes the message,
+    and *facts* the details, when somebody asks for them.
+    """
+    error = _new(CircuitBreakerOpen)
+    error.__dict__ = {
+        "error_code": error_code,
+        "target": target,
+        "retry_after": retry_after,
+        "_why": why,
+        "_facts": facts,
+    }
+    return error
+
+
+_new = CircuitBreakerOpen.__new__
 
 
 class RetryExhausted(PixelLMError):

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import pybreaker
 
 from pixel_llm.errors import CircuitBreakerOpen, ErrorCode, classify_error
+from pixel_llm.errors.exceptions import refuse_call
 from pixel_llm.policy import CircuitBreakerConfig
 from pixel_llm.policy.durations import format_duration
 from pixel_llm.policy.sections.circuit_breaker import BreakerMode
@@ -39,6 +40,9 @@ _STATES = {
 OnShadowRefusal = Callable[[ErrorCode, float | None], None]
 
 _NOT_CLOSED = -1
+_NEVER_ENDS = math.inf
+_OPEN_CODE = ErrorCode.ERR_CB_OPEN
+_FORCED_OPEN: Mapping[str, Any] = {"state": "open", "last_error_code": None}
 
 #: The permit of a call that runs only because the breaker is a shadow. It settles nothing.
 _WOULD_BE_REFUSED = -2
@@ -74,6 +78,7 @@ class CircuitBreaker:
         "_changes",
         "_clock",
         "_engine",
+        "_facts",
         "_full_since",
         "_given_back",
         "_last_code",
@@ -126,6 +131,7 @@ class CircuitBreaker:
         self._openings = 0  # since it was last closed
         self._cause = self._why = ""
         self._last_code: ErrorCode | None = None
+        self._facts: Mapping[str, Any] = _FORCED_OPEN
         self._trials = 0
         self._full_since = 0.0
         self._given_back: list[int] = []
@@ -388,6 +394,7 @@ class CircuitBreaker:
             self._openings += 1
             cause = self._cause or words.failures(self.failures if old is _CLOSED else 0)
             self._why = f"{words.circuit_breaker(self.key)} is open after {cause}{words.last(self._last_code)}"
+            self._facts = {"state": "open", "last_error_code": self._last_code}
             self._cause = ""
             self._open_until = self._clock.monotonic() + self.config.cooldown_after(self._openings)
             if self.config.mode is not BreakerMode.SHADOW:
@@ -404,17 +411,14 @@ class CircuitBreaker:
 
     def _refusal(self, wait: float) -> CircuitBreakerOpen:
         """The refusal of an open breaker. Needs no lock."""
-        facts = {"state": "open", "last_error_code": self._last_code}
-        return CircuitBreakerOpen.of(
-            self._why, facts, ErrorCode.ERR_CB_OPEN, self.name, wait if wait < math.inf else None
-        )
+        return refuse_call(self._why, self._facts, _OPEN_CODE, self.name, wait if wait < _NEVER_ENDS else None)
 
     def _refusal_beside_trials(self) -> CircuitBreakerOpen:
         verb = "is" if self._trials == 1 else "are"
         half_open = f"{words.circuit_breaker(self.key)} is half open{words.last(self._last_code)}"
         why = f"{half_open}: {words.trial_calls(self._trials)} {verb} under way"
         facts = {"state": "half_open", "last_error_code": self._last_code}
-        return CircuitBreakerOpen.of(why, facts, ErrorCode.ERR_CB_HALF_OPEN, self.name, None)
+        return refuse_call(why, facts, ErrorCode.ERR_CB_HALF_OPEN, self.name, None)
 
 
 class _Failed(Exception):

@@ -17,6 +17,7 @@ import pixel_llm
 from pixel_llm.errors import APIError, CircuitBreakerOpen, ConnectionError, ErrorCode
 from pixel_llm.policy import BreakerMode, CircuitBreakerConfig, WindowConfig
 from pixel_llm.resilience import CircuitBreaker, CircuitState, KeyedBreakers
+from pixel_llm.resilience.no_breaker import NO_BREAKER
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 
@@ -984,6 +985,29 @@ class TestCheck:
         breaker.acquire()
         with pytest.raises(CircuitBreakerOpen, match="1 trial call is under way"):
             breaker.check()
+
+    def test_without_a_callback(self, clock):
+        """
+        A breaker of which nobody wants to hear works by itself.
+        """
+        breaker = CircuitBreaker("shop.pay", CircuitBreakerConfig(failure_threshold=1), clock=clock)
+        fail(breaker)
+        clock.advance(60.05)
+        breaker.check()
+        breaker.acquire()
+        with pytest.raises(CircuitBreakerOpen, match="1 trial call is under way"):
+            breaker.check()
+
+    def test_where_there_is_no_breaker(self):
+        """
+        What stands in its place refuses nobody, and counts nothing.
+        """
+        NO_BREAKER.check()
+        NO_BREAKER.record_success(NO_BREAKER.acquire(), 1.0)
+        NO_BREAKER.record_failure(0, ValueError(), 1.0)
+        NO_BREAKER.release(0)
+
+        assert (0, False, False) == (NO_BREAKER.closed_period, NO_BREAKER.eventful, NO_BREAKER.would_refuse())
 
 
 class TestRelease:
