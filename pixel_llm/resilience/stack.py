@@ -41,7 +41,7 @@ from pixel_llm.resilience.cache import ResultCache
 from pixel_llm.resilience.call import Call
 from pixel_llm.resilience.chaos import Chaos
 from pixel_llm.resilience.circuit_state import CircuitState
-from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
+from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock, EndableClock
 from pixel_llm.resilience.counters import Counters, StackStats
 from pixel_llm.resilience.fallback import FallbackChain
 from pixel_llm.resilience.hedging import Hedging
@@ -236,10 +236,12 @@ class Stack:
 
     def begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], key: Any, started: float) -> Call:
         """A call that begins at the moment *started*: it has its own deadline, or what is left to its caller."""
-        callers, own = get_published()[0] - self.reserve, started + self.deadline
-        if callers < own:
-            return Call(args, dict(kwargs), key, started, callers, self._inherited_terms, self.gate)
-        return Call(args, dict(kwargs), key, started, own, self.terms, self.gate)
+        published = get_published()
+        callers, own = published[0] - self.reserve, started + self.deadline
+        deadline, terms = (callers, self._inherited_terms) if callers < own else (own, self.terms)
+        if type(published[2].clock) is EndableClock:  # it ends what its caller's attempt calls, too
+            terms = replace(terms, clock=published[2].clock)
+        return Call(args, dict(kwargs), key, started, deadline, terms, self.gate)
 
     def limits_of(self, call: Call) -> Published:
         """The limits of the attempt that *call* begins now."""
@@ -360,6 +362,9 @@ class Stack:
         section = self.policy.circuit_breaker
         if section is None or not section.count.matches(classify_error(error), http_status(error)):
             return False
+        clock = call.terms.clock
+        if isinstance(clock, EndableClock) and clock.ended:
+            return False  # nobody waited for it any longer: it ended for that
         return self._had_its_time(call, error)
 
     def _had_its_time(self, call: Call, error: BaseException) -> bool:

@@ -29,6 +29,7 @@ from pixel_llm.events import (
     HedgeWon,
     ThreadAbandoned,
 )
+from pixel_llm.lm_studio import ChatRequest, LMStudioClient
 from pixel_llm.policy import (
     BulkheadConfig,
     CacheConfig,
@@ -55,7 +56,7 @@ from pixel_llm.resilience.hedging import Hedging
 from pixel_llm.resilience.job import Job
 from pixel_llm.resilience.options import GuardOptions
 from pixel_llm.resilience.race import Race
-from pixel_llm.testing import VirtualClock
+from pixel_llm.testing import Answer, Hang, ScriptedLMStudio, VirtualClock
 
 GONE = ConnectionError("gone", error_code=ErrorCode.ERR_CONN_REFUSED)
 IMMEDIATE = RetryConfig(strategy=RetryStrategy.IMMEDIATE, max_attempts=2)
@@ -771,6 +772,49 @@ class TestSync:
         assert until(lambda: threads.under_way == 0)
         assert not threads.release.is_set()
         assert 0 == stack.abandoned_threads.count
+
+    def test_what_a_cooperative_loser_calls_ends(self, hedged, ticking, make_stack):
+        """
+        What a loser calls ends with it, and the breaker in there is neutral to that.
+        """
+        inner = make_stack("shop.ask", circuit_breaker=CircuitBreakerConfig(failure_threshold=1), deadline=1e6)
+
+        def until_ended():
+            limits = current_limits()
+            while limits.remaining():
+                threads.release.wait(0.001)
+            raise TimeoutError("ended")
+
+        ask = guard(inner, until_ended, cooperative=True)
+        _, guarded, threads = hedged(ask, "value", cooperative=True)
+
+        assert "value" == guarded()
+        assert until(lambda: threads.under_way == 0)
+        assert not threads.release.is_set()
+        assert CircuitState.CLOSED is inner.breaker.state
+
+    def test_a_loser_at_a_real_socket_ends(self):
+        """
+        The LM Studio client sees within moments that nobody waits for its answer any longer.
+        """
+        ended = threading.Event()
+        with ScriptedLMStudio([Hang(), Answer(text="A cat.")]) as server:
+            client = LMStudioClient(server.base_url)
+            policy = TargetPolicy(hedge=HedgeConfig(delay=0.05), timeout=TimeoutConfig(attempt=60.0))
+
+            def chat(request):
+                try:
+                    return client.chat(request)
+                except TimeoutError:
+                    ended.set()
+                    raise
+
+            guarded = guard(Stack("lm_studio.chat", policy), chat, cooperative=True)
+
+            assert "A cat." == guarded(ChatRequest(model="any", prompt="What is it?")).text
+            assert ended.wait(10)
+
+            client.close()
 
     def test_waits_for_a_cooperative_attempt(self, hedged, ticking):
         """
