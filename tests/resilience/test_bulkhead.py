@@ -442,6 +442,20 @@ class TestFork:
         assert (slots.in_use, slots.waiting) == (2, 1)
 
 
+@pytest.mark.parametrize("adaptive", [None, AdaptiveConfig()])
+def test_slot_of_a_parent_changes_nothing(adaptive: AdaptiveConfig | None):
+    """
+    What was taken before a fork and comes back in the child makes no slot there.
+    """
+    slots = bulkhead(max_concurrent=1, adaptive=adaptive)
+    slots.enter()
+
+    slots.forget()
+    slots.leave()
+
+    assert [slots.try_enter(), slots.try_enter()] == [True, False]
+
+
 class Machine(RuleBasedStateMachine):
     """Every interleaving of arrivals, wakings, ends, cancellations and time, against a model: a queue and a set."""
 

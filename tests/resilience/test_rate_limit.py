@@ -18,6 +18,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from virtual_time import LoopClock, run_virtual
 
 from pixel_llm.errors import ErrorCode, LimitExceeded, TimeoutError
+from pixel_llm.lm_studio.replies import ChatReply
 from pixel_llm.policy import RateLimitConfig, TokenLimitConfig
 from pixel_llm.resilience import RateLimit
 from pixel_llm.resilience.fair_queue import ThreadWaiter
@@ -554,6 +555,14 @@ class TestTokens:
         bucket.spend(10**9, 1e6)
 
         assert bucket.ready_at(1e6) > 1e6
+
+    def test_reply_of_lm_studio(self):
+        """
+        The replies of the LM Studio client say what they used, without a function of one's own.
+        """
+        reply = ChatReply(text="A cat.", model="m", requested_model="m", prompt_tokens=100, completion_tokens=20)
+
+        assert count_tokens(reply) == 120
 
     def test_usage_function(self):
         """
