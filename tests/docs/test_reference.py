@@ -64,6 +64,7 @@ class TestPolicyPage:
             "templates.circuit_breaker.",
             "templates.fallback.",
             "retry_budgets.<",
+            "targets.<name>.cache.",
         )
         paths = {path for path, _ in schema_paths(SCHEMA) if not path.startswith(referred)}
 
