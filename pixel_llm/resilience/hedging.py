@@ -18,6 +18,10 @@ from pixel_llm.resilience.counters import BOUNDS, Counters, Histogram
 #: Seconds for which a computed quantile is good.
 _GOOD_FOR = 1.0
 
+#: The counters where the delay is fixed, and nothing is counted: they would be the larger part of a stack's memory.
+_UNUSED = Counters()
+_NOTHING = _UNUSED.latency().counts
+
 
 class Hedging:
     """
@@ -39,9 +43,9 @@ class Hedging:
         self.config = config
         self._clock = clock
         self._lock = threading.Lock()
-        self._latencies = Counters()
+        self._latencies = _UNUSED if config.quantile is None else Counters()
         # The counts before which nothing is looked at any more, and those that come into their place.
-        self._base = self._mark = self._latencies.latency().counts
+        self._base = self._mark = _NOTHING
         self._quantile = inf
         self._good_until = -inf
 
