@@ -1,5 +1,6 @@
 """What can go wrong: codes, exceptions and their classification. Imports nothing else of the package."""
 
+from pixel_llm.errors.arrived import Arrived
 from pixel_llm.errors.classifier import (
     ErrorClassification,
     ErrorClassifier,
@@ -32,6 +33,7 @@ from pixel_llm.errors.retry_header import parse_retry_after, retry_after
 __all__ = [
     "ERROR_CODES",
     "APIError",
+    "Arrived",
     "AttemptRecord",
     "CauseSummary",
     "CircuitBreakerOpen",

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+from pixel_llm.errors.arrived import Arrived
 from pixel_llm.errors.codes import ErrorCode, ErrorCodeInfo
 from pixel_llm.errors.problem import Problem
 
@@ -65,6 +66,7 @@ class PixelLMError(Exception):
         attempts: How many attempts the call made before it gave up, or None while it goes on.
         history: One :class:`AttemptRecord` for each failed attempt of the call.
         repeatable: False where no policy may try again, because what was sent can't be sent a second time.
+        arrived: What a stream had delivered before it broke; None if it had not begun, or is none.
     """
 
     default_code: ClassVar[ErrorCode] = ErrorCode.ERR_API_SERVER_ERROR
@@ -77,6 +79,7 @@ class PixelLMError(Exception):
     attempts: int | None = None
     history: tuple[AttemptRecord, ...] = ()
     repeatable: bool = True
+    arrived: Arrived | None = None
 
     def __init__(
         self,

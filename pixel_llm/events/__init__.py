@@ -20,6 +20,8 @@ from pixel_llm.events.types import (
     PolicyReloaded,
     PolicyReloadFailed,
     RetryScheduled,
+    StreamAbandoned,
+    StreamBroken,
     ThreadAbandoned,
 )
 
@@ -44,5 +46,7 @@ __all__ = [
     "PolicyReloadFailed",
     "PolicyReloaded",
     "RetryScheduled",
+    "StreamAbandoned",
+    "StreamBroken",
     "ThreadAbandoned",
 ]

@@ -130,6 +130,31 @@ class FallbackSkipped(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class StreamBroken(Event):
+    """A stream ended in an error when *chunks* had been delivered, *elapsed* after the call began."""
+
+    name = "stream_broken"
+    chunks: int
+    error_code: ErrorCode | None
+    error: str
+    elapsed: float
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAbandoned(Event):
+    """
+    A stream was left before its end when *chunks* had been delivered, *elapsed* after the call began.
+
+    *reason* is ``closed`` by the consumer, ``dropped`` (garbage-collected), ``paused`` for too long, or ``cancelled``.
+    """
+
+    name = "stream_abandoned"
+    reason: str
+    chunks: int
+    elapsed: float
+
+
+@dataclass(frozen=True, slots=True)
 class ThreadAbandoned(Event):
     """
     A caller left a plain sync function that was not done in time, *elapsed* after the attempt began.

@@ -33,6 +33,8 @@ from pixel_llm.events import (
     PolicyReloaded,
     PolicyReloadFailed,
     RetryScheduled,
+    StreamAbandoned,
+    StreamBroken,
     ThreadAbandoned,
 )
 from pixel_llm.policy import LogContent, LoggingConfig
@@ -49,6 +51,8 @@ LEVELS: dict[type[Event], str] = {
     CircuitStateChanged: "warning",
     FallbackServed: "warning",
     FallbackSkipped: "debug",
+    StreamBroken: "warning",
+    StreamAbandoned: "info",
     ThreadAbandoned: "warning",
     AbandonedThreadEnded: "info",
     ChaosInjected: "info",

@@ -46,7 +46,8 @@ class Bounds:
     Attributes:
         target: Its name.
         worst_latency: Seconds until a call has ended, or None if nothing bounds it. A plain sync function
-            without a timeout can't be interrupted, so it holds for what can be.
+            without a timeout can't be interrupted, so it holds for what can be. Of a stream it is the time
+            to its first content.
         worst_attempts: The most often that one call calls the callable.
         typical_attempts: How often it does while all is well.
         worst_upstream_calls: The most requests to LM Studio that one call of ``pixel_llm.generate`` or of
@@ -79,7 +80,7 @@ def compute_bounds(config: PolicyConfig, target: str, *, rate: float = DEFAULT_R
     """The bounds of *target*, which must be in *config* or have no layers, at *rate* calls a second."""
     whole = find_target(config, target) or _NOTHING
     policy = before_fallback(whole)
-    attempt = policy.timeout.attempt if policy.timeout is not None else None
+    attempt = policy.timeout.longest_attempt if policy.timeout is not None else None
     if target == GENERATE:
         attempt = _shorter(attempt, _inside_generate(config, policy))
     attempts = worst_attempts(policy)
@@ -233,7 +234,7 @@ def _retries_something(policy: TargetPolicy, *, answer: bool = False) -> bool:
         return False
     count = None
     if breaker is not None and breaker.failure_threshold == breaker.half_open_max_calls == 1:
-        attempt = policy.timeout.attempt if policy.timeout is not None else None
+        attempt = policy.timeout.longest_attempt if policy.timeout is not None else None
         longest = _shorter(None if attempt is None else _longest_round(policy, attempt), policy.deadline)
         count = breaker.count if longest is not None and longest < breaker.cooldown else None
     idempotent = policy.idempotent is not False

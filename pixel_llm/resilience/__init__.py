@@ -19,6 +19,7 @@ from pixel_llm.policy import (
     WindowConfig,
 )
 from pixel_llm.resilience.admission import Admission
+from pixel_llm.resilience.async_stream import AsyncStream
 from pixel_llm.resilience.breaker import CircuitBreaker
 from pixel_llm.resilience.budget import RetryBudget
 from pixel_llm.resilience.bulkhead import Bulkhead
@@ -42,11 +43,13 @@ from pixel_llm.resilience.rate_limit import RateLimit
 from pixel_llm.resilience.registry import find_function, register_function
 from pixel_llm.resilience.retry import RetryState
 from pixel_llm.resilience.stack import Layer, Stack
+from pixel_llm.resilience.sync_stream import SyncStream
 
 __all__ = [
     "SYSTEM_CLOCK",
     "AdaptiveConfig",
     "Admission",
+    "AsyncStream",
     "BreakerMode",
     "Bulkhead",
     "BulkheadConfig",
@@ -81,6 +84,7 @@ __all__ = [
     "SkippedStep",
     "Stack",
     "StackStats",
+    "SyncStream",
     "SystemClock",
     "TargetPolicy",
     "TimeoutConfig",

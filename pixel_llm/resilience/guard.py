@@ -8,14 +8,18 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from pixel_llm.errors import ValidationError
+from pixel_llm.policy import TargetPolicy
 from pixel_llm.resilience.async_guard import AsyncRoad, guard_async
+from pixel_llm.resilience.async_stream import AsyncStreamRoad
 from pixel_llm.resilience.binding import AsyncOffRoad, Binding, OffRoad, Road, UnboundRoad
 from pixel_llm.resilience.breaker_keys import BreakerKey
 from pixel_llm.resilience.hedged_async import HedgedAsyncRoad
 from pixel_llm.resilience.hedged_sync import HedgedSyncRoad
 from pixel_llm.resilience.options import Alternative, GuardOptions
 from pixel_llm.resilience.stack import Stack
+from pixel_llm.resilience.stream_guard import StreamOffRoad, guard_stream
 from pixel_llm.resilience.sync_guard import SyncRoad, guard_sync
+from pixel_llm.resilience.sync_stream import SyncStreamRoad
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,9 +48,13 @@ def guard(
     cacheable: Callable[[Any], bool] | None = None,
     alternative: Alternative | None = None,
     breaker_key: BreakerKey | None = None,
+    stream: bool = False,
 ) -> Guarded[P, R]:
     """
     Put *stack* around *function*, sync or async.
+
+    Generator functions give streams: calling the guarded function gives a :class:`SyncStream`, of an async one an
+    :class:`AsyncStream`.
 
     Args:
         stack: The compiled layers.
@@ -62,13 +70,15 @@ def guard(
             the policy says ``per``; or a map of such functions by what it may say there, such as
             ``{"model": lambda request: request.model}``. By default it is the argument of that name. Keys must
             be hashable, and appear in messages and events.
+        stream: The function is no generator function, but gives streams all the same: it returns an iterator, a
+            coroutine function an async iterator.
 
     Raises:
         ValidationError: If the function can't be guarded as the policy asks.
     """
-    options = GuardOptions(key, cooperative, cacheable, alternative, breaker_key)
+    options = GuardOptions(key, cooperative, cacheable, alternative, breaker_key, stream)
     binding = _bind(stack.target, function, options, lambda make_road: make_road(stack))
-    guarded = _put_on(stack.target, function, binding)
+    guarded = _put_on(stack.target, function, binding, options)
     if stack.wrapped is not None:
         stack.wrapped.record(stack.target, guarded, is_async=_is_async(function))
     return guarded
@@ -92,8 +102,9 @@ def guard_later(
         binding.take(road)
         return road
 
-    binding = _bind(target, function, GuardOptions(**options), lambda make_road: UnboundRoad(function, bind))
-    return _put_on(target, function, binding)
+    chosen = GuardOptions(**options)
+    binding = _bind(target, function, chosen, lambda make_road: UnboundRoad(function, bind))
+    return _put_on(target, function, binding, chosen)
 
 
 def _bind(
@@ -105,12 +116,12 @@ def _bind(
     """Check what does not depend on the stack, and make the binding of *function*."""
     if not callable(function):
         raise ValidationError(f"{target}: must be given something to call (got {function!r})")
-    if any(inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body) for body in _bodies(function)):
-        raise ValidationError(f"{target}: {function!r} is a generator; a stack guards calls that return a value")
     helpers = (("key", options.key), ("cacheable", options.cacheable), ("alternative", options.alternative))
     for name, helper in helpers:
         if helper is not None and (not callable(helper) or inspect.iscoroutinefunction(helper)):
             raise ValidationError(f"{target}: {name}= must be a plain function (got {helper!r})")
+    if options.stream or _is_stream(function):
+        return _bind_stream(target, function, options, first_road)
     is_async = _is_async(function)
 
     def make_road(stack: Stack) -> Road:
@@ -124,15 +135,44 @@ def _bind(
     return Binding(make_road, off_road, first_road(make_road))
 
 
-def _put_on(target: str, function: Callable[P, R], binding: Binding) -> Guarded[P, R]:
-    make: Callable[..., Any] = guard_async if _is_async(function) else guard_sync
+def _bind_stream(
+    target: str,
+    function: Callable[..., Any],
+    options: GuardOptions,
+    first_road: Callable[[Callable[[Stack], Road]], Road],
+) -> Binding:
+    road: Callable[..., Road] = AsyncStreamRoad if _is_async(function) else SyncStreamRoad
+
+    def make_road(stack: Stack) -> Road:
+        options.check(stack)
+        return road(stack, function, options)
+
+    off_road = StreamOffRoad(function, lambda: road(Stack(target, TargetPolicy()), function, GuardOptions()))
+    return Binding(make_road, off_road, first_road(make_road))
+
+
+def _put_on(target: str, function: Callable[P, R], binding: Binding, options: GuardOptions) -> Guarded[P, R]:
+    is_async = _is_async(function)
+    make: Callable[..., Any] = guard_async if is_async else guard_sync
+    if options.stream or _is_stream(function):
+        make = functools.partial(guard_stream, is_async=is_async)
     guarded = make(function, binding)
     guarded.target = target
     return cast("Guarded[P, R]", GuardedMethod(guarded) if _stands_in_a_class(function) else guarded)
 
 
 def _is_async(function: Callable[..., Any]) -> bool:
-    return any(inspect.iscoroutinefunction(body) for body in _bodies(function))
+    return any(
+        inspect.iscoroutinefunction(body) or inspect.isasyncgenfunction(body) or getattr(body, "is_async_stream", False)
+        for body in _bodies(function)
+    )
+
+
+def _is_stream(function: Callable[..., Any]) -> bool:
+    return any(
+        inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body) or hasattr(body, "is_async_stream")
+        for body in _bodies(function)
+    )
 
 
 def _bodies(function: Callable[..., Any]) -> tuple[Any, Any]:

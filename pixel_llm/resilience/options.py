@@ -24,6 +24,7 @@ class GuardOptions:
     cacheable: Callable[[Any], bool] | None = None
     alternative: Alternative | None = None
     breaker_key: BreakerKey | None = None
+    stream: bool = False
 
     def breaker_finder(self, stack: Stack, function: Callable[..., Any]) -> FindBreaker | None:
         """A function that gives the breaker of a call of *function*, or None where all calls have the same one."""

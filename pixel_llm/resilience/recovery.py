@@ -8,6 +8,7 @@ from math import inf
 from typing import Any
 
 from pixel_llm.errors import (
+    Arrived,
     AttemptRecord,
     CircuitBreakerOpen,
     ErrorCode,
@@ -25,6 +26,7 @@ from pixel_llm.events import (
     FallbackServed,
     FallbackSkipped,
     RetryScheduled,
+    StreamBroken,
 )
 from pixel_llm.resilience.budget import BudgetShare
 from pixel_llm.resilience.call import Call
@@ -90,12 +92,26 @@ class Recovery:
             self._stack.report(RetryScheduled, self._call.attempts, wait, _code(error))
         return wait
 
-    def recovered(self) -> None:
-        """The call has succeeded after all."""
+    def recovered(self, elapsed: float | None = None) -> None:
+        """The call has succeeded after all, within *elapsed* seconds: by default all that have passed."""
         self._last_error = None
-        elapsed = self._elapsed()
+        elapsed = self._elapsed() if elapsed is None else elapsed
         self._stack.counters.record_success(elapsed)
         self._stack.report(CallRecovered, self._call.attempts, elapsed)
+
+    def broken(self, error: Exception, arrived: Arrived) -> None:
+        """End a stream that broke when it had delivered content, so that nothing can serve in its place."""
+        attempt, code, text, elapsed = self._call.attempts, _code(error), _text(error), self._elapsed()
+        self._reason = "content had been delivered"
+        self._last_error = None
+        self._history.append(
+            AttemptRecord(attempt, text, code, self._stack.clock.monotonic() - self._call.attempt_started)
+        )
+        self._mark(error)
+        with contextlib.suppress(Exception):
+            error.arrived = arrived  # type: ignore[attr-defined]
+        self._stack.report(StreamBroken, arrived.chunks, code, text, elapsed)
+        self._stack.report(CallFailed, attempt, code, text, elapsed, self._reason)
 
     def finish(self, error: Exception) -> Any:
         """

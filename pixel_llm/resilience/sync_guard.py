@@ -124,10 +124,7 @@ class SyncRoad(Road):
                         except Exception as error:  # noqa: BLE001 - whatever it is, the recovery decides
                             failure, refused = error, False
                         else:
-                            if recovery is None:
-                                stack.counters.record_success(clock.monotonic() - call.started)
-                            else:
-                                recovery.recovered()
+                            self._count_success(call, recovery, value)
                             return value
                 if recovery is None:
                     recovery = Recovery(stack, call)
@@ -170,6 +167,13 @@ class SyncRoad(Road):
         """What lies between two waits of the retry layer: one attempt."""
         attempt = self._attempt if self.stack.admission is None else self._attempt_in_slot
         return attempt(call, permit)
+
+    def _count_success(self, call: Call, recovery: Recovery | None, value: Any) -> None:
+        """Count *call*, whose last attempt gave *value*."""
+        if recovery is None:
+            self.stack.counters.record_success(self.stack.clock.monotonic() - call.started)
+        else:
+            recovery.recovered()
 
     def _attempt(self, call: Call, permit: int) -> Any:
         """Call the function once, and settle with the breaker."""

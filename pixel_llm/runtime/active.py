@@ -61,6 +61,7 @@ def guard(
     cacheable: Callable[[Any], bool] | None = None,
     alternative: Alternative | None = None,
     breaker_key: BreakerKey | None = None,
+    stream: bool = False,
 ) -> Callable[[Callable[P, R]], Guarded[P, R]]:
     """
     Guard a function, sync or async, by a target of the active policies; a decorator.
@@ -88,6 +89,7 @@ def guard(
             cacheable=cacheable,
             alternative=alternative,
             breaker_key=breaker_key,
+            stream=stream,
         )
         return guarded
 

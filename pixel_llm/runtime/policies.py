@@ -127,6 +127,7 @@ class Policies:
         cacheable: Callable[[Any], bool] | None = None,
         alternative: Alternative | None = None,
         breaker_key: BreakerKey | None = None,
+        stream: bool = False,
     ) -> Guarded[P, R]:
         """
         Put the stack of *target* around *function*, sync or async; see :func:`pixel_llm.resilience.guard`.
@@ -144,6 +145,7 @@ class Policies:
                 cacheable=cacheable,
                 alternative=alternative,
                 breaker_key=breaker_key,
+                stream=stream,
             )
             self._guarded.add(guarded)
         return guarded
@@ -165,6 +167,7 @@ class Policies:
         cacheable: Callable[[Any], bool] | None = None,
         alternative: Alternative | None = None,
         breaker_key: BreakerKey | None = None,
+        stream: bool = False,
     ) -> Callable[[Callable[P, R]], Guarded[P, R]]:
         """:meth:`wrap` as a decorator."""
         if not isinstance(target, str):
@@ -181,6 +184,7 @@ class Policies:
                 cacheable=cacheable,
                 alternative=alternative,
                 breaker_key=breaker_key,
+                stream=stream,
             )
 
         return decorate

@@ -26,6 +26,8 @@ from pixel_llm.events import (
     HedgeSkipped,
     HedgeWon,
     RetryScheduled,
+    StreamAbandoned,
+    StreamBroken,
     ThreadAbandoned,
 )
 from pixel_llm.monitoring import EventLog
@@ -45,6 +47,8 @@ EVENTS = [
     CallWouldBeRefused("shop.pay", "circuit_breaker", ErrorCode.ERR_CB_OPEN, 12.0, "llava-7b"),
     FallbackServed("shop.pay", "cache", LOST, 60.0),
     FallbackSkipped("shop.pay", "cache", "holds no fresh result of this request"),
+    StreamBroken("shop.pay", 12, LOST, "gone", 3.5),
+    StreamAbandoned("shop.pay", "paused", 12, 63.5),
     ThreadAbandoned("shop.pay", 30.0, 3, 16),
     AbandonedThreadEnded("shop.pay", 12.5, 2, 16),
     ChaosInjected("shop.pay", "error", LOST, 0.0),

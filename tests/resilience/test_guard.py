@@ -174,27 +174,6 @@ class TestWhatCanBeGuarded:
 
 
 class TestWhatIsRefused:
-    def generator():
-        yield
-
-    async def async_generator():
-        yield
-
-    class Generating:
-        def __call__(self):
-            yield
-
-    @pytest.mark.parametrize(
-        "function",
-        [generator, async_generator, functools.partial(generator), Generating(), functools.partial(Generating())],
-    )
-    def test_generators(self, make_stack, function):
-        """
-        A generator returns before it has done anything, so a stack around it would guard nothing.
-        """
-        with pytest.raises(ValidationError, match="is a generator; a stack guards calls that return a value"):
-            guard(make_stack(), function)
-
     @pytest.mark.parametrize("function", [None, 42, "pay"])
     def test_what_cannot_be_called(self, make_stack, function):
         """

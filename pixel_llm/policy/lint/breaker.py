@@ -110,7 +110,7 @@ def _cooldown_under_first_wait(loaded: LoadedPolicy) -> Iterator[Finding]:
 
 def _silence_never_opens(loaded: LoadedPolicy) -> Iterator[Finding]:
     for name, target, _ in _breakers(loaded):
-        attempt = target.timeout.attempt if target.timeout is not None else None
+        attempt = target.timeout.to_first_content if target.timeout is not None else None
         if attempt is None and target.deadline is None and not is_system_name(name):
             yield Finding(
                 ("targets", name, "circuit_breaker"),

@@ -17,6 +17,7 @@ from pixel_llm.policy.lint import (
     retries,
     retry_limits,
     server,
+    streams,
     structure,
     time,
 )
@@ -33,6 +34,7 @@ _CONCEPTS = (
     fallback_steps,
     chaos,
     hedges,
+    streams,
     structure,
     repetition,
     server,

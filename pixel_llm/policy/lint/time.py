@@ -33,7 +33,8 @@ def _timeout_over_deadline(loaded: LoadedPolicy) -> Iterator[Finding]:
 
 def _deadline_without_timeout(loaded: LoadedPolicy) -> Iterator[Finding]:
     for name, target in targets(loaded):
-        if target.deadline is not None and _attempt_timeout(target) is None and not is_system_name(name):
+        limited = target.timeout is not None and target.timeout.to_first_content is not None
+        if target.deadline is not None and not limited and not is_system_name(name):
             yield Finding(
                 ("targets", name, "deadline"),
                 f"the deadline of {duration(target.deadline)} can't interrupt a plain sync function: "
@@ -139,8 +140,9 @@ def _retry_after_over_deadline(loaded: LoadedPolicy) -> Iterator[Finding]:
 def _no_thread_to_abandon(loaded: LoadedPolicy) -> Iterator[Finding]:
     for name, target in targets(loaded):
         path = ("targets", name, "timeout", "max_abandoned_threads")
-        if target.timeout is not None and target.timeout.attempt is None and is_written(loaded, path):
-            yield Finding(path, "no thread is ever abandoned: only `attempt` makes calls leave a thread behind")
+        if target.timeout is not None and not target.timeout.ends_attempts and is_written(loaded, path):
+            text = "no thread is ever abandoned: only `attempt`, `first_token` and `idle` make calls leave one behind"
+            yield Finding(path, text)
 
 
 RULES = (
@@ -235,7 +237,8 @@ RULES = (
         id="PL110",
         name="A limit on abandoned threads where none is abandoned",
         severity=ProblemSeverity.WARNING,
-        why="Only `timeout.attempt` has plain sync functions run in worker threads, which can be left behind.",
+        why="Only `attempt` has plain sync functions run in worker threads, which can be left behind; `first_token` "
+        "and `idle` do so for streams.",
         mend="Add `attempt`, or leave `max_abandoned_threads` out.",
         bad="targets: {billing.charge: {timeout: {connect: 1s, max_abandoned_threads: 4}}}",
         good="targets: {billing.charge: {timeout: {attempt: 5s, connect: 1s, max_abandoned_threads: 4}}}",
