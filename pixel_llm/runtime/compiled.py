@@ -102,7 +102,8 @@ class Compiled:
 
     def record(self, guarded: Any) -> None:
         """Note that *guarded* is wrapped, for the fallbacks that name its target."""
-        self._wrapped.record(guarded.target, guarded, is_async=inspect.iscoroutinefunction(guarded.__wrapped__))
+        is_async = inspect.iscoroutinefunction(guarded.__wrapped__) or getattr(guarded, "is_async_stream", False)
+        self._wrapped.record(guarded.target, guarded, is_async=is_async)
 
     def problem(self, target: str, message: str) -> PolicyError:
         """The error for something that is wrong with *target*."""

@@ -69,7 +69,7 @@ MESSAGES = {
     ),
     "PL110": (
         "policy.yaml:2:74: targets.billing.charge.timeout.max_abandoned_threads: warning: no thread is ever abandoned: "
-        "only `attempt` makes calls leave a thread behind [PL110]"
+        "only `attempt`, `first_token` and `idle` make calls leave one behind [PL110]"
     ),
     "PL201": (
         "policy.yaml:3:60: targets.pixel_llm.generate.retry.max_attempts: warning: one call of pixel_llm.generate "
@@ -345,6 +345,22 @@ MESSAGES = {
     "PL842": (
         "policy.yaml:2:78: targets.billing.charge.chaos.delay.duration: note: every delayed attempt fails without the "
         "call being made: the timeout of 5s ends the delay of 10s [PL842]"
+    ),
+    "PL860": (
+        "policy.yaml:2:63: targets.writer.write.timeout.first_token: warning: the first content of a stream may take "
+        "30s, longer than a whole answer, which may take 10s: make it shorter, or leave it out [PL860]"
+    ),
+    "PL861": (
+        "policy.yaml:2:74: targets.writer.write.timeout.idle: warning: the idle of 2m can never end a stream: the "
+        "deadline of 1m comes first [PL861]"
+    ),
+    "PL862": (
+        "policy.yaml:2:42: targets.writer.write.timeout.idle: warning: nothing bounds the time to the first content "
+        "of a stream: add first_token, or attempt [PL862]"
+    ),
+    "PL863": (
+        "policy.yaml:2:76: targets.writer.write.timeout: note: a consumer that lets a stream lie keeps what it holds, "
+        "such as the permit of a half-open breaker, for as long as it likes: add max_pause [PL863]"
     ),
     "PL901": (
         "policy.yaml:2:47: warning: the ignore comment: says no reason: write `# pixel-llm: ignore PL101 -- why` "
