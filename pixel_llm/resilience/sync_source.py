@@ -24,7 +24,6 @@ Open = Callable[[], Any]
 OnEnd = Callable[[], object]
 
 
-
 class Steps:
     """
     The steps of an iterator, each in the same context: that of its first consumer, with *limits* in it.
