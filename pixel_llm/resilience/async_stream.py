@@ -38,6 +38,7 @@ class AsyncStreamRoad(AsyncRoad):
             self._remote = _Steps(stack, stack.fallback, options, _guard_alone, is_async=True)
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any], started: float) -> Call:
+        """A call that no cache is read through for: that has no stream to give."""
         call = super().begin(args, kwargs, started)
         call.ticket = PASSES_BY
         return call

@@ -22,8 +22,18 @@ from pixel_llm.resilience.stack import Stack
 #: What a source gives when there are no more chunks.
 END: Any = object()
 
-#: The ticket of a call that the cache which is read through doesn't know of: it has no stream to give.
-PASSES_BY: Any = object()
+
+class _NoFlight:
+    """The ticket of a call that nobody follows, since the cache which is read through has no streams."""
+
+    def leave(self) -> None:
+        """Tell nobody."""
+
+    def fail(self, error: Exception) -> None:
+        """Tell nobody."""
+
+
+PASSES_BY: Any = _NoFlight()
 
 #: Makes the error of a step whose limits have ended.
 Cut = Callable[[Published], Exception]

@@ -44,6 +44,7 @@ class SyncStreamRoad(SyncRoad):
             self._make_source, self._threads = functools.partial(ThreadSource, stack), stack.abandoned_threads
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any], started: float) -> Call:
+        """A call that no cache is read through for: that has no stream to give."""
         call = super().begin(args, kwargs, started)
         call.ticket = PASSES_BY
         return call
