@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -91,3 +92,8 @@ class LazyCache:
         """The cache."""
         # setdefault() is atomic, so that two threads get the same one.
         return self._made.get("cache") or self._made.setdefault("cache", ResultCache(self.config, clock=self._clock))
+
+
+def is_used_up(value: Any) -> bool:
+    """True if *value* can be read only once, such as a stream: it is of no use to a second caller."""
+    return isinstance(value, Iterator | AsyncIterator)

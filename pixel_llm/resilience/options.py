@@ -9,6 +9,7 @@ from typing import Any
 
 from pixel_llm.errors import ErrorCode, ValidationError
 from pixel_llm.resilience.breaker_keys import BreakerKey, FindBreaker, breaker_finder
+from pixel_llm.resilience.cache import is_used_up
 from pixel_llm.resilience.stack import Stack
 
 #: Gives the callable that makes the same calls elsewhere, from ``"model"`` or ``"endpoint"`` and its name or address.
@@ -78,7 +79,7 @@ class GuardOptions:
         def keep(key: Any, value: Any) -> None:
             # The call has succeeded: a fault in here must not take its value away.
             try:
-                if cacheable is None or cacheable(value):
+                if not is_used_up(value) and (cacheable is None or cacheable(value)):
                     for cache in stack.result_caches():
                         cache.store(key, value)
             except Exception:

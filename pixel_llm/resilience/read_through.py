@@ -11,7 +11,7 @@ import builtins
 from typing import TYPE_CHECKING, Any
 
 from pixel_llm.policy import CacheConfig
-from pixel_llm.resilience.cache import LazyCache, ResultCache
+from pixel_llm.resilience.cache import LazyCache, ResultCache, is_used_up
 from pixel_llm.resilience.call import Call
 from pixel_llm.resilience.clock import Clock
 from pixel_llm.resilience.counters import Counters
@@ -112,7 +112,7 @@ def run(road: SyncRoad, layer: ReadThrough, call: Call) -> Any:
                 return found[0]
             with ticket.inside():
                 value = road.run(call)
-            if call.error is None:
+            if call.error is None and not is_used_up(value):
                 ticket.land(value)
             return value
         if ticket.state is FlightState.LANDED:
@@ -137,7 +137,7 @@ async def run_async(road: AsyncRoad, layer: ReadThrough, call: Call) -> Any:
                 return found[0]
             with ticket.inside():
                 value = await road.run(call)
-            if call.error is None:
+            if call.error is None and not is_used_up(value):
                 ticket.land(value)
             return value
         if ticket.state is FlightState.LANDED:

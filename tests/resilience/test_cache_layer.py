@@ -165,6 +165,17 @@ class TestKeeping:
         assert ["call", "cache_hit"] == served
         assert ("first", "cache", True) == (found.value, found.served_by, found.degraded)
 
+    def test_what_is_used_up_by_reading_is_not_kept(self, both_worlds):
+        """
+        Each caller gets a stream of his own.
+        """
+        streams = [iter("ab"), iter("cd")]
+        step = FallbackStep(FallbackStrategy.CACHE, cache=MINUTE)
+        call = both_worlds(*streams, cache=MINUTE, fallback=(step,), options=dict(KEY))
+
+        assert streams == [call("visa"), call("visa")]
+        assert 0 == len(call.stack.fallback.cache)
+
 
 class Crowd:
     """Equal calls at once, in threads or in tasks of one loop; the leader's call ends when the case says so."""
@@ -303,6 +314,14 @@ class TestEqualCallsAtOnce:
         # In virtual time all have begun at the same moment, so that all are out of time.
         assert {"sorry"} == {outcome.value for outcome in found.outcomes}
         assert 1 == found.calls
+
+    def test_a_stream_is_shared_with_nobody(self, crowd):
+        """
+        What its first reader uses up is of no use to the others: each makes its own call.
+        """
+        found = crowd(3, lambda: iter("ab"))
+
+        assert 3 == found.calls == len({id(outcome.value) for outcome in found.outcomes})
 
 
 class TestGivingUp:

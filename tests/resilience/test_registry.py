@@ -237,3 +237,35 @@ class TestLoadPolicies:
         (tmp_path / "basic.yaml").write_text("version: 1")
         with pytest.raises((ValidationError, PolicyError)):
             pixel_llm.load_policies(tmp_path, functions=functions)
+
+    def test_a_name_without_a_function(self, tmp_path):
+        """
+        Every unknown name is told with its place before anything starts.
+        """
+        (tmp_path / "basic.yaml").write_text(
+            "version: 1\ntargets:\n  a.b: {fallback: [{custom_function: apologize}, {custom_function: other}]}\n"
+        )
+        with pytest.raises(PolicyError) as caught:
+            pixel_llm.load_policies(tmp_path, functions={"apologise": apologise, "other": print}, variables={})
+
+        assert 'apologize\'; did you mean "apologise"?' in str(caught.value)
+        assert ["targets.a.b.fallback[0].custom_function"] == [problem.path for problem in caught.value.problems]
+        assert [(3, 38)] == [(problem.place.line, problem.place.column) for problem in caught.value.problems]
+
+    def test_functions_and_targets_serve(self, tmp_path):
+        """
+        What is registered, and what was wrapped for another target, serves by its name.
+        """
+        (tmp_path / "basic.yaml").write_text(
+            "version: 1\nlogging: {level: CRITICAL}\ntargets:\n  a.b: {fallback: [{target: c.d}]}\n"
+            "  c.*: {fallback: [{custom_function: apologise}]}\n"
+        )
+
+        def fail():
+            raise OSError
+
+        with pixel_llm.load_policies(tmp_path, functions={"apologise": apologise}, variables={}) as policies:
+            policies.wrap("c.d", fail)
+            found = policies.wrap("a.b", fail).outcome()
+
+        assert ("sorry", "target:c.d") == (found.value, found.served_by)

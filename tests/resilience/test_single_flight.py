@@ -275,7 +275,7 @@ class Flights(RuleBasedStateMachine):
 
         self.flights.watch(ticket, wake)
         if closed:
-            self.closed.add(id(ticket))
+            self.closed.add(ticket)
 
     @rule(data=st.data(), ok=st.booleans())
     def end(self, data, ok):
@@ -298,7 +298,7 @@ class Flights(RuleBasedStateMachine):
             return
         led = ticket.state is LEADING
         waiting = [other for other in self.tickets[key] if other.state is WAITING and other is not ticket]
-        heirs = [other for other in waiting if id(other) not in self.closed]
+        heirs = [other for other in waiting if other not in self.closed]
         ticket.leave()
         self.tickets[key].remove(ticket)
 

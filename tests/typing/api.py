@@ -15,6 +15,7 @@ from pixel_llm import (
     PolicyTransport,
     error_behind,
     load_policies,
+    register_function,
 )
 from pixel_llm.testing import Answer, Hang, ScriptedLMStudio, VirtualClock
 
@@ -57,3 +58,12 @@ with ScriptedLMStudio(script=[Hang(), Answer(text="A cat.")]) as server:
 sync_client = httpx.Client(transport=PolicyTransport(policies, "lm_studio.chat", httpx.HTTPTransport()))
 async_client = httpx.AsyncClient(transport=AsyncPolicyTransport(policies, "lm_studio.chat", error_bodies=False))
 assert_type(error_behind(ValueError()), PixelLMError | None)
+
+
+@register_function("apologise")
+def apologise(amount: float) -> bool:
+    return amount > 3
+
+
+assert_type(apologise(3.0), bool)
+assert_type(register_function("ask", ask)("hello"), str)
