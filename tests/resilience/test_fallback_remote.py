@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from pixel_llm.errors import CircuitBreakerOpen, ConnectionError, ErrorCode, TimeoutError, ValidationError
+from pixel_llm.errors import CircuitBreakerOpen, ConnectionError, ErrorCode, ValidationError
 from pixel_llm.events import CallFailed, CircuitStateChanged, FallbackServed, FallbackSkipped
 from pixel_llm.policy import (
     CircuitBreakerConfig,
@@ -669,12 +669,3 @@ class TestEnding:
         call(custom("f"), functions={"f": lambda: len(events)})()
 
         assert 1 == sum(isinstance(event, CallFailed) for event in events)
-
-
-def test_timeout_of_a_step_is_builtin():
-    """
-    What cuts a step is a TimeoutError of Python's, too.
-    """
-    from pixel_llm.resilience.remote import _out_of_time
-
-    assert isinstance(_out_of_time(), TimeoutError)
