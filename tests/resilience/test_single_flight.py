@@ -274,8 +274,7 @@ class Flights(RuleBasedStateMachine):
                 raise RuntimeError("Event loop is closed")
 
         self.flights.watch(ticket, wake)
-        if closed:
-            self.closed.add(ticket)
+        (self.closed.add if closed else self.closed.discard)(ticket)
 
     @rule(data=st.data(), ok=st.booleans())
     def end(self, data, ok):
