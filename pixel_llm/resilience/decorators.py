@@ -90,7 +90,7 @@ def with_circuit_breaker(
     def decorate(function: Callable[P, R]) -> Guarded[P, R]:
         policy = TargetPolicy(circuit_breaker=shared.config)
         stack = Stack(_name(function), policy, clock=clock, emit=listener)
-        stack.breaker = stack.gate = shared
+        stack.breaker, stack.breakers, stack.gate = shared, None, shared
         return guard(stack, function)
 
     return decorate

@@ -33,14 +33,15 @@ class TestManyCalls:
             started = time.monotonic()
             with pytest.raises(TimeoutError):
                 await within(seconds, forever)()
-            ended.append(round(time.monotonic() - started - seconds, 1))
+            ended.append(seconds)
+            assert time.monotonic() - started >= seconds - 0.001
 
         async def main():
             await asyncio.gather(*(one(seconds) for seconds in (0.3, 0.05, 0.2, 0.1, 0.25)))
 
         asyncio.run(main())
 
-        assert [0.0] * 5 == ended
+        assert sorted(ended) == ended
 
     def test_a_thousand_at_once(self):
         """

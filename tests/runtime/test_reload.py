@@ -6,7 +6,7 @@ import threading
 import pytest
 
 import pixel_llm
-from pixel_llm.errors import CircuitBreakerOpen, ConnectionError, PolicyError
+from pixel_llm.errors import CircuitBreakerOpen, ConnectionError, LimitExceeded, PolicyError
 from pixel_llm.events import PolicyReloaded, PolicyReloadFailed
 from pixel_llm.resilience import CircuitState
 from pixel_llm.runtime import Reloaded, load_policies
@@ -145,6 +145,37 @@ class TestReload:
         policies.reload()
 
         assert "plenty" == policies.wrap("shop.stock", gone, key=lambda: 1)()
+
+    def test_a_slot_that_is_taken_stays_taken(self, policies, file):
+        """
+        A call that is inside under the old policy counts for a bulkhead that has not changed; so does a start.
+        """
+        edit(
+            file,
+            "  shop.stock:",
+            "  shop.ask: {bulkhead: {max_concurrent: 1}, rate_limit: {max_calls: 2, period: 1m}}\n  shop.stock:",
+        )
+        policies.reload()
+        inside, go_on = threading.Event(), threading.Event()
+
+        def slow():
+            inside.set()
+            go_on.wait(10)
+
+        thread = threading.Thread(target=policies.wrap("shop.ask", slow))
+        thread.start()
+        inside.wait(10)
+        edit(file, "{max_concurrent: 1}, ", "{max_concurrent: 1}, deadline: 5s, ")
+        policies.reload()
+        ask = policies.wrap("shop.ask", lambda: "answer")
+        with pytest.raises(LimitExceeded, match="bulkhead"):
+            ask()
+        go_on.set()
+        thread.join()
+
+        assert "answer" == ask()
+        with pytest.raises(LimitExceeded, match="rate limit"):
+            ask()
 
     def test_counters_go_on(self, policies, file):
         """
