@@ -33,15 +33,15 @@ class ReadThrough:
     """
     The compiled `cache` section of one target. Safe for concurrent use, by threads and tasks of any event loop.
 
-    What it keeps results in is made when the first call comes. It may outlive a policy that is loaded again, so the
-    counters are those of the stack that the call goes through.
+    What it keeps results in is made when the first call comes.
     """
 
-    __slots__ = ("_cache", "_clock", "_flights")
+    __slots__ = ("_cache", "_clock", "_counters", "_flights")
 
-    def __init__(self, config: CacheConfig, *, clock: Clock) -> None:
+    def __init__(self, config: CacheConfig, *, clock: Clock, counters: Counters) -> None:
         self._cache = LazyCache(config, clock)
         self._clock = clock
+        self._counters = counters
         self._flights: dict[str, SingleFlight] = {}
 
     @property
@@ -55,34 +55,34 @@ class ReadThrough:
         # setdefault() is atomic, so that two threads get the same one.
         return self._flights.get("") or self._flights.setdefault("", SingleFlight())
 
-    def find(self, call: Call, counters: Counters) -> tuple[Any] | None:
+    def find(self, call: Call) -> tuple[Any] | None:
         """The value, in a tuple, that is kept for *call*; None if there is no fresh one."""
         found = self.cache.get(call.key)
         if found is None:
             return None
-        return (self._served(call, found.value, SERVED_BY_CACHE_HIT, counters),)
+        return (self._served(call, found.value, SERVED_BY_CACHE_HIT),)
 
-    def begin(self, call: Call, ticket: Ticket, counters: Counters, *, waited: bool) -> tuple[Any] | None:
+    def begin(self, call: Call, ticket: Ticket, *, waited: bool) -> tuple[Any] | None:
         """*call* leads: the value, in a tuple, should it be there by now; else it is made."""
         # Another flight may have landed between the look into the cache and the beginning of this one.
-        found = self.find(call, counters)
+        found = self.find(call)
         if found is not None:
             ticket.land(found[0])
             return found
-        counters.count(CACHE_MISS)
+        self._counters.count(CACHE_MISS)
         call.ticket = ticket
         if waited:
             call.attempt_started, call.queued = self._clock.monotonic(), True
         return None
 
-    def shared(self, call: Call, ticket: Ticket, counters: Counters) -> Any:
+    def shared(self, call: Call, ticket: Ticket) -> Any:
         """The value that another caller's call has brought."""
-        return self._served(call, ticket.value, SERVED_BY_SHARED_CALL, counters)
+        return self._served(call, ticket.value, SERVED_BY_SHARED_CALL)
 
-    def _served(self, call: Call, value: Any, served_by: str, counters: Counters) -> Any:
+    def _served(self, call: Call, value: Any, served_by: str) -> Any:
         call.served_by = served_by
-        counters.count(served_by)
-        counters.record_success(self._clock.monotonic() - call.started)
+        self._counters.count(served_by)
+        self._counters.record_success(self._clock.monotonic() - call.started)
         return value
 
 
@@ -99,7 +99,7 @@ def tell_followers(call: Call, error: Exception, now: float) -> None:
 
 def run(road: SyncRoad, layer: ReadThrough, call: Call) -> Any:
     """Carry *call* to its end, in the sync world."""
-    found = layer.find(call, road.stack.counters)
+    found = layer.find(call)
     if found is not None:
         return found[0]
     ticket = layer.flights.join(call.key)
@@ -108,7 +108,7 @@ def run(road: SyncRoad, layer: ReadThrough, call: Call) -> Any:
         if follows:
             ticket.wait(call.deadline, road.stack.clock)
         if ticket.leads:
-            if (found := layer.begin(call, ticket, road.stack.counters, waited=follows)) is not None:
+            if (found := layer.begin(call, ticket, waited=follows)) is not None:
                 return found[0]
             with ticket.inside():
                 value = road.run(call)
@@ -116,7 +116,7 @@ def run(road: SyncRoad, layer: ReadThrough, call: Call) -> Any:
                 ticket.land(value)
             return value
         if ticket.state is FlightState.LANDED:
-            return layer.shared(call, ticket, road.stack.counters)
+            return layer.shared(call, ticket)
         return road.give_up(call, *_why(road.stack, call, ticket))
     finally:
         ticket.leave()
@@ -124,7 +124,7 @@ def run(road: SyncRoad, layer: ReadThrough, call: Call) -> Any:
 
 async def run_async(road: AsyncRoad, layer: ReadThrough, call: Call) -> Any:
     """Carry *call* to its end, in the async world."""
-    found = layer.find(call, road.stack.counters)
+    found = layer.find(call)
     if found is not None:
         return found[0]
     ticket = layer.flights.join(call.key)
@@ -133,7 +133,7 @@ async def run_async(road: AsyncRoad, layer: ReadThrough, call: Call) -> Any:
         if follows:
             await ticket.wait_async(call.deadline, road.stack.clock)
         if ticket.leads:
-            if (found := layer.begin(call, ticket, road.stack.counters, waited=follows)) is not None:
+            if (found := layer.begin(call, ticket, waited=follows)) is not None:
                 return found[0]
             with ticket.inside():
                 value = await road.run(call)
@@ -141,7 +141,7 @@ async def run_async(road: AsyncRoad, layer: ReadThrough, call: Call) -> Any:
                 ticket.land(value)
             return value
         if ticket.state is FlightState.LANDED:
-            return layer.shared(call, ticket, road.stack.counters)
+            return layer.shared(call, ticket)
         return await road.give_up(call, *_why(road.stack, call, ticket))
     finally:
         ticket.leave()

@@ -122,7 +122,7 @@ class Stack:
         #: The read-through cache.
         self.cache: ReadThrough | None = None
         if policy.cache is not None:
-            self.cache = ReadThrough(policy.cache, clock=clock)
+            self.cache = ReadThrough(policy.cache, clock=clock, counters=self.counters)
         #: When an attempt gets others beside it.
         self.hedging = Hedging(policy.hedge, clock=clock) if policy.hedge is not None else None
         #: Injects faults into what is called, where the policy says so.
