@@ -92,8 +92,8 @@ class Delivery:
     """
     A stream that has delivered content, or has ended without any: it is never tried again.
 
-    It holds the breaker's permit until it is settled: by :meth:`ended`, :meth:`broken` or :meth:`left`, whichever
-    comes first, or when it is garbage-collected. One thread or task may read at a time.
+    It holds the breaker's permit until it is settled, once: by :meth:`ended`, :meth:`broken` or :meth:`left`, or when
+    it is garbage-collected. One thread or task may read at a time.
 
     Args:
         stack: The layers.
@@ -138,8 +138,7 @@ class Delivery:
         keep: Keep | None,
         slot: Slot,
     ) -> None:
-        # Taking from a list is one step of the interpreter: of all who would settle, one gets the permit.
-        self._held = [permit]
+        self._held = [permit]  # until it is settled
         self.stack, self.call, self.source, self.first = stack, call, source, first
         self.timeout = stack.policy.timeout or _NO_TIMEOUT
         self.recovery: Recovery | None = None
@@ -208,9 +207,7 @@ class Delivery:
 
     def ended(self) -> None:
         """All has arrived: only now it is a success, as fast as its first content."""
-        permit = self._settle()
-        if permit is None:
-            return
+        permit = self._held.pop()
         stack, call = self.stack, self.call
         lift(self._limits)
         of_attempt, of_call = self._latency
@@ -230,9 +227,7 @@ class Delivery:
 
     def broken(self, error: Exception) -> None:
         """It has ended in *error*: that counts once, and only if it is not the consumer's time that ran out."""
-        permit = self._settle()
-        if permit is None:
-            return
+        permit = self._held.pop()
         stack, call = self.stack, self.call
         if isinstance(error, builtins.TimeoutError) and stack.clock.monotonic() >= self._limits[1]:
             call.gate.release(permit)  # the deadline covers the pauses of the consumer as well
@@ -251,9 +246,7 @@ class Delivery:
             reason: As :class:`StreamAbandoned` has it.
             tell: Tells the listeners later, where that can't be done now.
         """
-        permit = self._settle()
-        if permit is None:
-            return
+        permit = self._held.pop()
         stack = self.stack
         self.call.gate.release(permit)
         self._slot.done()
@@ -267,10 +260,3 @@ class Delivery:
             listener(event)
         else:
             tell(lambda: listener(event))
-
-    def _settle(self) -> int | None:
-        """The permit, for the first who asks; None for all others."""
-        try:
-            return self._held.pop()
-        except IndexError:
-            return None

@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast
 from pixel_llm.errors import ValidationError
 from pixel_llm.policy import TargetPolicy
 from pixel_llm.resilience.async_guard import AsyncRoad, guard_async
-from pixel_llm.resilience.async_stream import AsyncStreamRoad
+from pixel_llm.resilience.async_stream_road import AsyncStreamRoad
 from pixel_llm.resilience.binding import AsyncOffRoad, Binding, OffRoad, Road, UnboundRoad
 from pixel_llm.resilience.breaker_keys import BreakerKey
 from pixel_llm.resilience.hedged_async import HedgedAsyncRoad
@@ -19,7 +19,7 @@ from pixel_llm.resilience.options import Alternative, GuardOptions
 from pixel_llm.resilience.stack import Stack
 from pixel_llm.resilience.stream_guard import StreamOffRoad, guard_stream
 from pixel_llm.resilience.sync_guard import SyncRoad, guard_sync
-from pixel_llm.resilience.sync_stream import SyncStreamRoad
+from pixel_llm.resilience.sync_stream_road import SyncStreamRoad
 
 P = ParamSpec("P")
 R = TypeVar("R")
