@@ -5,27 +5,31 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
-from contextvars import Token
 from math import inf
 from types import FunctionType, MethodType
 from typing import Any
 
 from pixel_llm.errors import CircuitBreakerOpen, PixelLMError
 from pixel_llm.resilience import read_through
-from pixel_llm.resilience.admission import Held
 from pixel_llm.resilience.binding import AsyncOffRoad, Binding, Road
 from pixel_llm.resilience.call import Call
-from pixel_llm.resilience.limits import NO_TERMS, Published, Terms, lift, reset_published, set_published, take_back
+from pixel_llm.resilience.limits import (
+    NO_TERMS,
+    Published,
+    Terms,
+    get_published,
+    lift,
+    reset_published,
+    set_published,
+    take_back,
+)
 from pixel_llm.resilience.no_breaker import NO_SHORT_ROAD
 from pixel_llm.resilience.options import GuardOptions
 from pixel_llm.resilience.outcome import Outcome
 from pixel_llm.resilience.recovery import Recovery, refuse
 from pixel_llm.resilience.remote import remote_steps, serve_async
 from pixel_llm.resilience.stack import Stack
-from pixel_llm.resilience.stepping import DONE, Step, into, rest, rest_within
-
-#: The caller's limits, where there is no caller.
-_NOBODY = Token.MISSING
+from pixel_llm.resilience.stepping import DONE, Step, into, into_last, rest, rest_within
 
 
 class AsyncRoad(Road):
@@ -87,7 +91,9 @@ class AsyncRoad(Road):
             while True:
                 if failure is None:
                     try:
-                        permit = stack.enter(call) if stack.admission is None else await stack.enter_async(call)
+                        permit = stack.enter(call) if stack.admission is None else stack.enter_at_once(call)
+                        if permit is None:
+                            permit = await stack.queue_async(call)
                     except PixelLMError as refusal:
                         if recovery is None and stack.refusal_is_final:
                             refuse(stack, call.started, refusal)
@@ -182,15 +188,12 @@ class AsyncRoad(Road):
         """Like :meth:`_attempt`, with a bulkhead's slot, which goes back when the breaker has been told."""
         admission = self.stack.admission
         assert admission is not None  # noqa: S101 - see run()
-        held = Held(admission, call.attempt_started, 1)
         try:
             value = await self._attempt(call, permit)
-            held.ok = True
         except BaseException as error:
-            held.ok = self.stack.says_of_load(call, error)
+            admission.leave_after(call.attempt_started, self.stack.says_of_load(call, error))
             raise
-        finally:
-            held.done()
+        admission.leave_after(call.attempt_started, True)
         admission.spend(value)
         return value
 
@@ -226,16 +229,12 @@ def guard_async(function: Callable[..., Awaitable[Any]], binding: Binding) -> Ca
         taken, entered = road, gate  # what this call must end with, whatever is switched meanwhile
         started = monotonic()
         permit = entered.closed_period
-        if permit < 0:
+        if permit < 0 or get_published()[2] is not NO_TERMS:
             return await taken.go(args, kwargs, started)
-        limits = [started + ends_after, started + deadline, terms, 0]
+        limits = [started + ends_after, started + deadline, terms, 0, None]
         token = set_published(limits)
-        if token.old_value is not _NOBODY and token.old_value[2] is not NO_TERMS:
-            reset_published(token)
-            return await taken.go(args, kwargs, started)
-        box: list[Any] = []
         try:
-            step = into(box, called(*args, **kwargs))
+            step = into_last(limits, called(*args, **kwargs))
             suspended = next(step, DONE)
             if suspended is not DONE:
                 await _wait(taken.stack, step, suspended, limits)
@@ -253,7 +252,8 @@ def guard_async(function: Callable[..., Awaitable[Any]], binding: Binding) -> Ca
             if entered.eventful:
                 entered.record_success(permit, elapsed)
             next(latencies[(elapsed * 1e6).__trunc__().bit_length()])
-            return box[0]
+            value, limits[4] = limits[4], None
+            return value
         try:
             return await taken.after(failure, permit, args, kwargs, started)
         finally:

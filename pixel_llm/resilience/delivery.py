@@ -175,7 +175,7 @@ class Delivery:
 
     def cut(self, limits: Published) -> TimeoutError:
         """The error when the *limits* of a step have ended."""
-        ends, deadline, terms, _ = limits
+        ends, deadline, terms, *_ = limits
         if ends == deadline:
             return self.stack.out_of_time(terms if deadline == self.call.deadline else _CALLERS)
         chunks = self.arrival.chunks

@@ -135,7 +135,7 @@ class HedgedSyncRoad(SyncRoad):
 
     def _perform(self, runner: _Runner) -> Any:
         """Call the function, in the thread."""
-        ends, deadline, terms, depth = runner.limits
+        ends, deadline, terms, depth, *_ = runner.limits
         published = [ends, deadline, replace(terms, clock=runner.clock), depth]
         set_published(published)
         value = self._called(*runner.contender.call.args, **runner.contender.call.kwargs)

@@ -100,7 +100,7 @@ def take_back(token: Token[Published]) -> None:
 
 def current_limits() -> Limits:
     """The limits of the call under way in this thread or task; without one, no limits."""
-    ends, deadline, terms, _ = _current.get()
+    ends, deadline, terms, *_ = _current.get()
     return Limits(
         terms.clock,
         None if deadline == inf else deadline,

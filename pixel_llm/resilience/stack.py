@@ -278,16 +278,18 @@ class Stack:
             self._has_queued(call)
         return permit
 
-    async def enter_async(self, call: Call) -> int:
-        """Like :meth:`enter`, where there is something to wait for; the calling task does."""
+    def enter_at_once(self, call: Call) -> int | None:
+        """Like :meth:`enter`, but None if the attempt must wait, as it does by :meth:`queue_async`."""
         if call.deadline <= self.clock.monotonic():
             raise self.out_of_time(call.terms)
-        admission = self.admission
-        assert admission is not None  # noqa: S101 - see the guards
-        permit = admission.enter_now(call.gate)
-        if permit is None:
-            permit = await admission.queue_async(call.deadline, call.gate)
-            self._has_queued(call)
+        assert self.admission is not None  # noqa: S101 - see the guards
+        return self.admission.enter_now(call.gate)
+
+    async def queue_async(self, call: Call) -> int:
+        """Let an attempt begin that must wait for it; the calling task does. Like :meth:`enter`."""
+        assert self.admission is not None  # noqa: S101 - else there is nothing to wait for
+        permit = await self.admission.queue_async(call.deadline, call.gate)
+        self._has_queued(call)
         return permit
 
     def says_of_load(self, call: Call, error: BaseException) -> bool | None:
@@ -348,7 +350,7 @@ class Stack:
 
     def cut(self, limits: Published) -> TimeoutError:
         """The error of an attempt that was cut short: by its timeout if that was nearer, else by the deadline."""
-        ends, deadline, terms, _ = limits
+        ends, deadline, terms, *_ = limits
         if ends == deadline:
             return self.out_of_time(terms)
         text = f"the attempt took longer than its timeout of {self.attempt_timeout:g} s"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from contextvars import Token
 from math import inf
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
@@ -15,7 +14,7 @@ from pixel_llm.resilience.abandoned import AbandonedThreads
 from pixel_llm.resilience.admission import Held
 from pixel_llm.resilience.binding import Binding, OffRoad, Road
 from pixel_llm.resilience.call import Call
-from pixel_llm.resilience.limits import NO_TERMS, Terms, lift, reset_published, set_published
+from pixel_llm.resilience.limits import NO_TERMS, Terms, get_published, lift, reset_published, set_published
 from pixel_llm.resilience.no_breaker import NO_SHORT_ROAD
 from pixel_llm.resilience.options import GuardOptions
 from pixel_llm.resilience.outcome import Outcome
@@ -24,8 +23,6 @@ from pixel_llm.resilience.remote import remote_steps, serve
 from pixel_llm.resilience.stack import Stack
 from pixel_llm.resilience.worker import InWorker
 
-#: The caller's limits, where there is no caller.
-_NOBODY = Token.MISSING
 _RUNS_LATER = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
 
 
@@ -257,13 +254,10 @@ def guard_sync(function: Callable[..., Any], binding: Binding) -> Callable[..., 
         taken, entered = road, gate  # what this call must end with, whatever is switched meanwhile
         started = monotonic()
         permit = entered.closed_period
-        if permit < 0:
+        if permit < 0 or get_published()[2] is not NO_TERMS:
             return taken.go(args, kwargs, started)
         limits = [started + ends_after, started + deadline, terms, 0]
         token = set_published(limits)
-        if token.old_value is not _NOBODY and token.old_value[2] is not NO_TERMS:
-            reset_published(token)
-            return taken.go(args, kwargs, started)
         try:
             value = called(*args, **kwargs)
             if untried:
