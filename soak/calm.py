@@ -7,7 +7,6 @@ A permit, a slot or a token that the storm has lost is missed here, whatever hol
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from pixel_llm.policy import TargetPolicy
 from pixel_llm.policy.sections.circuit_breaker import BreakerMode
@@ -25,11 +24,10 @@ _PLAN = CallPlan((Act("ok", takes=1 / 128),), key=0)
 
 def calm(play: Play) -> Iterator[str]:
     """Go through the calm; gives what should not have happened."""
-    play.clock.advance_to(play.clock.now + REST)
     policy, breaker = play.schedule.policy, play.stack.breaker
     section = policy.circuit_breaker
     together = _at_once(policy)
-    if section is not None and section.mode is BreakerMode.FORCED_OPEN:
+    if policy.chaos is not None or (section is not None and section.mode is BreakerMode.FORCED_OPEN):
         return
     if breaker is not None and section is not None and section.mode is BreakerMode.ENABLED:
         trials = min(section.half_open_max_calls, together)
@@ -39,26 +37,23 @@ def calm(play: Play) -> Iterator[str]:
             yield from _all_run(play, trials, "trial calls")
         if breaker.state is not CircuitState.CLOSED:
             yield f"in the calm the breaker is {breaker.state} after {section.success_threshold} rounds of trials"
-    play.clock.advance_to(play.clock.now + REST)
     yield from _all_run(play, together, "calls")
 
 
 def _at_once(policy: TargetPolicy) -> int:
     """How many calls must be able to run at the same time."""
-    most = 4
-    bulkhead: Any = getattr(policy, "bulkhead", None)
-    rate: Any = getattr(policy, "rate_limit", None)
-    if bulkhead is not None:
-        adaptive = getattr(bulkhead, "adaptive", None)
-        most = min(most, 1 if adaptive is not None else bulkhead.max_concurrent)
-    if rate is not None and rate.max_calls is not None:
-        most = min(most, rate.max_calls)
+    most = 4 if policy.cache is None else 1  # equal calls are one
+    if policy.bulkhead is not None:
+        most = min(most, 1 if policy.bulkhead.adaptive is not None else policy.bulkhead.max_concurrent)
+    if policy.rate_limit is not None and policy.rate_limit.max_calls is not None:
+        most = min(most, policy.rate_limit.max_calls)
     return most
 
 
 def _all_run(play: Play, number: int, what: str) -> Iterator[str]:
     calls = [Call(_caller(play), _PLAN, f"calm {position}") for position in range(number)]
     play.most_running = 0
+    play.clock.advance_to(play.clock.now + REST)
     play.make(calls)
     wrong = [call for call in calls if not isinstance(call.value, Value) or call.value.made < call.begins]
     for call in wrong:

@@ -18,6 +18,8 @@ from pixel_llm.policy import (
     TargetPolicy,
     TimeoutConfig,
 )
+from pixel_llm.policy.sections.bulkhead import AdaptiveConfig, BulkheadConfig
+from pixel_llm.policy.sections.chaos import ChaosConfig, ChaosDelay, ChaosError, ChaosResult
 from pixel_llm.policy.sections.circuit_breaker import BreakerMode, WindowConfig
 from pixel_llm.policy.sections.matching import (
     COUNTED_BY_DEFAULT,
@@ -25,6 +27,8 @@ from pixel_llm.policy.sections.matching import (
     SERVED_BY_DEFAULT,
     ErrorMatcher,
 )
+from pixel_llm.policy.sections.rate_limit import RateLimitConfig
+from pixel_llm.policy.sections.retry_budget import RetryBudgetConfig
 from soak.faults import FAULTS
 from soak.schedule import Act, Caller, CallPlan, Schedule
 
@@ -51,8 +55,8 @@ LINES = (0, 0, 0, 0, 5, 25, 100)
 
 def draw_schedule(chance: Random, world: str | None = None) -> Schedule:
     """A schedule; of one *world* (``async``, ``sync``) or, by chance, of one or both."""
-    policy = draw_policy(chance)
     kind = world or chance.choice(("async", "async", "async", "sync", "sync", "both"))
+    policy = draw_policy(chance, kind)
     mood = chance.choice((0.0, 0.3, 0.7, 1.0))
     outage = [chance.choice(_NAMES)] if chance.random() < 0.6 else list(_NAMES)
     callers = tuple(_caller(chance, kind, policy, mood, outage) for _ in range(chance.choice((1, 2, 2, 3, 3, 4, 6))))
@@ -111,12 +115,19 @@ def _act(chance: Random, policy: TargetPolicy, mood: float, outage: list[str]) -
 # Policies
 
 
-def draw_policy(chance: Random) -> TargetPolicy:
-    """Layers by chance, each there or not."""
+def draw_policy(chance: Random, kind: str) -> TargetPolicy:
+    """Layers by chance, each there or not, for callers of this *kind*."""
     layers: dict[str, Any] = {"idempotent": chance.choice((None, True, True, False))}
+    often = chance.choice((0.25, 0.5, 0.75))
     for name, draw in _LAYERS.items():
-        if name in _TARGET_FIELDS and chance.random() < 0.55:
+        if name in _TARGET_FIELDS and chance.random() < often * _RARE.get(name, 1.0):
             layers[name] = draw(chance)
+    if "fallback" in layers and chance.random() < 0.2 and kind != "both":
+        layers["fallback"] = (*layers["fallback"], FallbackStep(FallbackStrategy.CUSTOM_FUNCTION, value=BACKUP))
+    if "retry" in layers and "deadline" not in layers:
+        # A call that waits for a breaker looks every few milliseconds whether the trials have ended, so for
+        # ever if one hangs and nothing bounds it.
+        layers["retry"] = dataclasses.replace(layers["retry"], wait_for_breaker=False)
     return TargetPolicy(**layers)
 
 
@@ -138,6 +149,14 @@ def _retry(chance: Random) -> RetryConfig:
         jitter=chance.choice(tuple(Jitter)),
         retry_on=chance.choice(RETRY_ON),
         retry_after_max=seconds(chance, 0, 6),
+        budget=_budget(chance) if chance.random() < 0.2 else None,
+        wait_for_breaker=chance.random() < 0.2,
+    )
+
+
+def _budget(chance: Random) -> RetryBudgetConfig:
+    return RetryBudgetConfig(
+        ratio=chance.choice((0.0, 0.2, 1.0)), window=seconds(chance, 0.25, 10), min_retries=chance.randint(0, 3)
     )
 
 
@@ -183,10 +202,53 @@ def _fallback(chance: Random) -> tuple[FallbackStep, ...]:
     return tuple(steps) or (FallbackStep(FallbackStrategy.NONE),)
 
 
+def _cache(chance: Random) -> CacheConfig:
+    return CacheConfig(ttl=seconds(chance, 1 / 64, 8), max_entries=chance.randint(1, 3))
+
+
+def _rate_limit(chance: Random) -> RateLimitConfig:
+    return RateLimitConfig(
+        max_calls=chance.randint(1, 4),
+        period=seconds(chance, 0.25, 4),
+        max_wait=chance.choice((0.0, seconds(chance, 0, 4))),
+    )
+
+
+def _bulkhead(chance: Random) -> BulkheadConfig:
+    adaptive = None
+    if chance.random() < 0.2:
+        adaptive = AdaptiveConfig(initial_limit=chance.randint(1, 4), slow_call_duration=seconds(chance, 1 / 64, 2))
+    return BulkheadConfig(
+        max_concurrent=chance.randint(1, 3),
+        max_waiting=chance.choice((0, 1, 4)),
+        max_wait=chance.choice((None, seconds(chance, 1 / 64, 3))),
+        adaptive=adaptive,
+    )
+
+
+def _chaos(chance: Random) -> ChaosConfig:
+    return ChaosConfig(
+        error=ChaosError(rate=0.5),
+        delay=ChaosDelay(rate=0.5, duration=seconds(chance, 1 / 64, 2)),
+        result=ChaosResult(rate=0.2, value="chaos"),
+        seed=chance.choice((None, 7)),
+    )
+
+
+#: The name of the function that fallbacks call.
+BACKUP = "soak.backup"
+
+#: Layers that are drawn less often than others, and how much less.
+_RARE = {"chaos": 0.15, "cache": 0.5}
+
 _LAYERS: dict[str, Callable[[Random], Any]] = {
     "deadline": _deadline,
     "fallback": _fallback,
+    "cache": _cache,
     "retry": _retry,
     "circuit_breaker": _breaker,
+    "rate_limit": _rate_limit,
+    "bulkhead": _bulkhead,
     "timeout": _timeout,
+    "chaos": _chaos,
 }

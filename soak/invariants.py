@@ -5,13 +5,14 @@ from __future__ import annotations
 import builtins
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
 
-from pixel_llm.errors import CircuitBreakerOpen, LimitExceeded, classify_error, http_status
-from pixel_llm.events import CallFailed, CircuitStateChanged
+from pixel_llm.errors import CircuitBreakerOpen, ErrorCode, LimitExceeded, RetryExhausted, classify_error, http_status
+from pixel_llm.events import CallFailed, CircuitStateChanged, RetryScheduled
 from pixel_llm.policy import FallbackStrategy, PolicyConfig, TargetPolicy
 from pixel_llm.policy.bounds import Bounds, compute_bounds
 from pixel_llm.policy.sections.matching import NOTHING_SENT
+from pixel_llm.policy.sections.retry_budget import RetryBudgetConfig
+from pixel_llm.resilience.outcome import SERVED_BY_CACHE_HIT, SERVED_BY_CALL, SERVED_BY_SHARED_CALL
 from soak.playing import TARGET, Play
 from soak.records import Call, Value
 
@@ -101,32 +102,46 @@ def _what_is_not_retried(play: Play, call: Call, bounds: Bounds) -> Iterator[str
 def _value(play: Play, call: Call, bounds: Bounds) -> Iterator[str]:
     if call.state != "value":
         return
-    value, steps = call.value, play.schedule.policy.fallback or ()
-    strategies = [step.strategy for step in steps]
-    if isinstance(value, Value):
-        if value.key != call.plan.key:
-            yield f"got the value of key {value.key}, its own being {call.plan.key}"
-        if value.made < call.begins:
-            cached = next((step.cache for step in steps if step.cache is not None), None)
-            if cached is None:
-                yield "got an old value, though nothing keeps any"
-            elif call.ended_at - value.made >= cached.ttl + play.blocked:
-                yield f"got a value that was {call.ended_at - value.made:g} s old, the limit being {cached.ttl:g} s"
-    elif not (
-        (value == "default" and FallbackStrategy.DEFAULT_VALUE in strategies)
-        or (value is None and FallbackStrategy.NONE in strategies)
-    ):
-        yield f"got {value!r}, which nobody gives"
+    value, policy = call.value, play.schedule.policy
+    if not isinstance(value, Value):
+        if not any(value == given for given in _given(policy)):
+            yield f"got {value!r}, which nobody gives"
+        if call.outcome is not None and call.outcome.served_by in _FROM_OTHERS and value != "chaos":
+            yield f"got {value!r} from a cache that must not keep it"
+        return
+    if value.key != call.plan.key:
+        yield f"got the value of key {value.key}, its own being {call.plan.key}"
+    if value.made < call.begins:
+        caches = [step.cache for step in policy.fallback or () if step.cache is not None]
+        if policy.cache is not None:
+            caches.append(policy.cache)
+        limit = max((cache.ttl for cache in caches), default=0.0)
+        if call.outcome is not None and call.outcome.served_by == SERVED_BY_CACHE_HIT and policy.cache is not None:
+            limit = policy.cache.ttl
+        if call.ended_at - value.made >= limit + play.blocked:
+            yield f"got a value that was {call.ended_at - value.made:g} s old, the limit being {limit:g} s"
+
+
+#: Results that another call has brought.
+_FROM_OTHERS = (SERVED_BY_CACHE_HIT, SERVED_BY_SHARED_CALL)
+
+
+def _given(policy: TargetPolicy) -> list[object]:
+    """What may be served in place of a value of the callable's."""
+    words = {FallbackStrategy.DEFAULT_VALUE: "default", FallbackStrategy.CUSTOM_FUNCTION: "backup"}
+    known = (*words, FallbackStrategy.NONE)
+    given: list[object] = [words.get(step.strategy) for step in policy.fallback or () if step.strategy in known]
+    return given if policy.chaos is None else [*given, "chaos"]
 
 
 def _outcome(play: Play, call: Call, bounds: Bounds) -> Iterator[str]:
     outcome = call.outcome
     if outcome is None:
         return
-    own = isinstance(outcome.value, Value) and outcome.served_by == "call"
-    if outcome.degraded == own:
+    if outcome.degraded == (outcome.served_by in (SERVED_BY_CALL, *_FROM_OTHERS)):
         yield f"its outcome says degraded={outcome.degraded} of {outcome.value!r} by {outcome.served_by}"
-    if outcome.attempts != len(call.attempts):
+    chaos = play.schedule.policy.chaos is not None  # ends attempts before they reach the callable
+    if outcome.attempts != len(call.attempts) and not (chaos and outcome.attempts > len(call.attempts)):
         yield f"its outcome counts {outcome.attempts} attempts, there were {len(call.attempts)}"
     if abs(outcome.elapsed - (call.ended_at - call.begins)) > play.blocked + GRAIN:
         yield f"its outcome took {outcome.elapsed:g} s, it itself {call.ended_at - call.begins:g} s"
@@ -136,17 +151,22 @@ def _error(play: Play, call: Call, bounds: Bounds) -> Iterator[str]:
     error, policy = call.error, play.schedule.policy
     if error is None:
         return
-    if any(error is attempt.raised for attempt in call.attempts):
+    # Equal calls that wait for one share its error.
+    callers = [call] if policy.cache is None else [other for other in play.calls if other.plan.key == call.plan.key]
+    if any(error is attempt.raised for caller in callers for attempt in caller.attempts):
         return
+    limits = policy.rate_limit or policy.bulkhead or policy.timeout
     explained = (
         (isinstance(error, CircuitBreakerOpen) and policy.circuit_breaker is not None)
-        or isinstance(error, LimitExceeded)
+        or (isinstance(error, LimitExceeded) and limits is not None)
         or (isinstance(error, builtins.TimeoutError) and (policy.deadline is not None or policy.timeout is not None))
+        or (isinstance(error, RetryExhausted) and policy.retry is not None and policy.retry.budget is not None)
+        or (isinstance(error, ConnectionError) and policy.chaos is not None)
     )
     if not explained:
         yield f"raised {error!r}, which nothing explains"
     counted = getattr(error, "attempts", None)
-    if counted != len(call.attempts):
+    if counted != len(call.attempts) and policy.cache is None and policy.chaos is None:
         yield f"its error counts {counted} attempts, there were {len(call.attempts)}"
 
 
@@ -182,7 +202,8 @@ def _failures_are_reported(play: Play) -> Iterator[str]:
 
 
 def _served(call: Call) -> bool:
-    return not isinstance(call.value, Value) or call.value.made < call.begins
+    """Whether a fallback has certainly served. Old values may be hits of the read-through cache."""
+    return not isinstance(call.value, Value) and call.value != "chaos"
 
 
 def _cooldown(play: Play) -> Iterator[str]:
@@ -198,31 +219,60 @@ def _cooldown(play: Play) -> Iterator[str]:
 
 
 def _bulkhead(play: Play) -> Iterator[str]:
-    bulkhead: Any = getattr(play.schedule.policy, "bulkhead", None)
+    bulkhead = play.schedule.policy.bulkhead
     if bulkhead is not None and play.most_running > bulkhead.max_concurrent:
         yield f"{play.most_running} attempts ran at once, though {bulkhead.max_concurrent} is the most"
 
 
+def _single_flight(play: Play) -> Iterator[str]:
+    """Equal calls at once make one; an abandoned thread may run beside the next."""
+    plain = any(caller.world == "sync" and not caller.cooperative for caller in play.schedule.callers)
+    if play.schedule.policy.cache is not None and not plain and play.most_of_key > 1:
+        yield f"{play.most_of_key} attempts of equal calls ran at once"
+
+
 def _rate(play: Play) -> Iterator[str]:
-    rate: Any = getattr(play.schedule.policy, "rate_limit", None)
-    if rate is None or rate.max_calls is None:
-        return
+    rate = play.schedule.policy.rate_limit
+    if rate is None or rate.max_calls is None or play.schedule.policy.chaos is not None:
+        return  # chaos delays attempts between their admission and the callable
     starts = sorted(play.starts)
     for first, last in zip(starts, starts[rate.max_calls :], strict=False):
         if last - first < rate.period - play.blocked - GRAIN:
             yield f"{rate.max_calls + 1} attempts began within {last - first:g} s, the period being {rate.period:g} s"
 
 
+def _budget(play: Play) -> Iterator[str]:
+    """However calls are spread, there are never more retries in a window than all calls so far allow."""
+    retry = play.schedule.policy.retry
+    if retry is None or not isinstance(retry.budget, RetryBudgetConfig):
+        return
+    budget, calls = retry.budget, sum(bool(call.ends) for call in play.calls)
+    most = max(budget.min_retries, budget.ratio * calls)
+    moments = [
+        moment
+        for moment, event in play.events
+        if isinstance(event, RetryScheduled)
+        and event.error_code not in _REFUSALS  # to wait for the breaker is no retry
+    ]
+    for index, moment in enumerate(moments):
+        within = sum(moment - earlier < budget.window - GRAIN for earlier in moments[: index + 1])
+        if within > most:
+            yield f"{within} retries within {budget.window:g} s, though {most:g} is the most"
+            return
+
+
+_REFUSALS = (ErrorCode.ERR_CB_OPEN, ErrorCode.ERR_CB_HALF_OPEN)
+
+
 def _stats(play: Play) -> Iterator[str]:
     """The counters are exact."""
-    if not hasattr(play.stack, "stats"):
-        return
     stats = play.stack.stats()
     reported = sum(isinstance(event, CallFailed) for _, event in play.events)
     if stats.failed != reported:
         yield f"the stack counts {stats.failed} failed calls, {reported} were reported"
     ended = sum(call.state in ("value", "error") for call in play.calls)
-    if stats.succeeded + stats.failed != ended:
+    cut = sum(call.state == "cancelled" for call in play.calls)  # perhaps while a fallback was at work: it had failed
+    if not ended <= stats.succeeded + stats.failed <= ended + cut:
         yield f"the stack counts {stats.succeeded} and {stats.failed} calls, there were {ended}"
 
 
@@ -230,4 +280,12 @@ def _or_inf(seconds: float | None) -> float:
     return math.inf if seconds is None else seconds
 
 
-_CHECKS: tuple[Callable[[Play], Iterator[str]], ...] = (_failures_are_reported, _cooldown, _bulkhead, _rate, _stats)
+_CHECKS: tuple[Callable[[Play], Iterator[str]], ...] = (
+    _failures_are_reported,
+    _cooldown,
+    _bulkhead,
+    _single_flight,
+    _rate,
+    _budget,
+    _stats,
+)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import random
+from collections import Counter
 from collections.abc import Iterator
 from random import Random
 from types import CodeType
@@ -45,6 +46,7 @@ class Play:
         calls: Every call, in the order in which they were planned.
         events: What the stack reported, and when.
         running: Attempts under way now; *most_running* is the most there ever were.
+        most_of_key: The most attempts under way at once whose calls have the same key.
         starts: The moments at which attempts began.
         blocked: Seconds in which nobody else could run.
     """
@@ -57,6 +59,8 @@ class Play:
         self.starts: list[float] = []
         self.running = 0
         self.most_running = 0
+        self.most_of_key = 0
+        self._of_key: Counter[int] = Counter()
         self.blocked = 0.0
         chance = Random(schedule.order)
         random.seed(schedule.order)
@@ -108,9 +112,12 @@ class Play:
         return left
 
     def _compile(self) -> None:
-        self.stack = Stack(TARGET, self.schedule.policy, clock=self.clock, emit=self._emit)
+        backup = self._back_up_async if self._loop is not None else self._back_up
+        self.stack = Stack(
+            TARGET, self.schedule.policy, clock=self.clock, emit=self._emit, find_function=lambda name: backup
+        )
         options: dict[str, Any] = {}
-        if self.stack.fallback is not None and self.stack.fallback.cache is not None:
+        if self.stack.caches:
             options["key"] = _key
         self._guarded: dict[str, Any] = {}
         worlds = self.schedule.worlds
@@ -271,6 +278,14 @@ class Play:
         finally:
             self._finish(attempt)
 
+    def _back_up(self, *_: Any, **__: Any) -> str:
+        """What fallbacks call."""
+        return "backup"
+
+    async def _back_up_async(self, *_: Any, **__: Any) -> str:
+        await asyncio.sleep(0.25)
+        return "backup"
+
     def _begin(self, call: Call) -> tuple[Attempt, Act]:
         now = self.clock.now
         attempt = Attempt(call, now)
@@ -280,11 +295,14 @@ class Play:
         self.starts.append(now)
         self.running += 1
         self.most_running = max(self.most_running, self.running)
+        self._of_key[call.plan.key] += 1
+        self.most_of_key = max(self.most_of_key, self._of_key[call.plan.key])
         return attempt, act
 
     def _finish(self, attempt: Attempt) -> None:
         attempt.ends = self.clock.now
         self.running -= 1
+        self._of_key[attempt.call.plan.key] -= 1
 
     def _block(self, act: Act) -> None:
         self.clock.now += act.takes

@@ -373,7 +373,17 @@ class TestSchedules:
         """
         for world in ("async", "sync", "both"):
             schedules = [schedule_of(1, number, world) for number in range(200)]
-            for layer in ("deadline", "fallback", "retry", "circuit_breaker", "timeout"):
+            for layer in (
+                "deadline",
+                "fallback",
+                "cache",
+                "retry",
+                "circuit_breaker",
+                "rate_limit",
+                "bulkhead",
+                "timeout",
+                "chaos",
+            ):
                 there = [getattr(schedule.policy, layer) is not None for schedule in schedules]
                 assert {True, False} == set(there)
             if world != "both":
