@@ -21,6 +21,7 @@ from pixel_llm.policy import (
 from pixel_llm.policy.sections.bulkhead import AdaptiveConfig, BulkheadConfig
 from pixel_llm.policy.sections.chaos import ChaosConfig, ChaosDelay, ChaosError, ChaosResult
 from pixel_llm.policy.sections.circuit_breaker import BreakerMode, WindowConfig
+from pixel_llm.policy.sections.hedge import HedgeConfig
 from pixel_llm.policy.sections.matching import (
     COUNTED_BY_DEFAULT,
     RETRIED_BY_DEFAULT,
@@ -124,6 +125,8 @@ def draw_policy(chance: Random, kind: str) -> TargetPolicy:
             layers[name] = draw(chance)
     if "fallback" in layers and chance.random() < 0.2 and kind != "both":
         layers["fallback"] = (*layers["fallback"], FallbackStep(FallbackStrategy.CUSTOM_FUNCTION, value=BACKUP))
+    if "hedge" in layers:
+        layers["idempotent"] = True  # else the policy is refused
     if "retry" in layers and "deadline" not in layers:
         # A call that waits for a breaker looks every few milliseconds whether the trials have ended, so for
         # ever if one hangs and nothing bounds it.
@@ -206,6 +209,13 @@ def _cache(chance: Random) -> CacheConfig:
     return CacheConfig(ttl=seconds(chance, 1 / 64, 8), max_entries=chance.randint(1, 3))
 
 
+def _hedge(chance: Random) -> HedgeConfig:
+    hedges = chance.choice((1, 1, 2))
+    if chance.random() < 0.2:
+        return HedgeConfig(quantile=0.5, min_samples=10, max_hedges=hedges)
+    return HedgeConfig(delay=seconds(chance, 1 / 64, 2), max_hedges=hedges)
+
+
 def _rate_limit(chance: Random) -> RateLimitConfig:
     return RateLimitConfig(
         max_calls=chance.randint(1, 4),
@@ -239,13 +249,14 @@ def _chaos(chance: Random) -> ChaosConfig:
 BACKUP = "soak.backup"
 
 #: Layers that are drawn less often than others, and how much less.
-_RARE = {"chaos": 0.15, "cache": 0.5}
+_RARE = {"chaos": 0.15, "cache": 0.5, "hedge": 0.5}
 
 _LAYERS: dict[str, Callable[[Random], Any]] = {
     "deadline": _deadline,
     "fallback": _fallback,
     "cache": _cache,
     "retry": _retry,
+    "hedge": _hedge,
     "circuit_breaker": _breaker,
     "rate_limit": _rate_limit,
     "bulkhead": _bulkhead,

@@ -77,8 +77,9 @@ def _cancellation_arrives(play: Play, call: Call, bounds: Bounds) -> Iterator[st
 
 
 def _no_attempt_outlives_it(play: Play, call: Call, bounds: Bounds) -> Iterator[str]:
-    if call.caller.world == "sync" and not call.caller.cooperative:
-        return
+    hedged = play.schedule.policy.hedge is not None
+    if call.caller.world == "sync" and (hedged or not call.caller.cooperative):
+        return  # threads can't be stopped
     for number, attempt in enumerate(call.attempts):
         if attempt.ends is None or attempt.ends > call.ended_at:
             yield f"attempt {number} ran on after it"
@@ -88,7 +89,7 @@ def _what_is_not_retried(play: Play, call: Call, bounds: Bounds) -> Iterator[str
     policy = play.schedule.policy
     timeout = policy.timeout.attempt if policy.timeout is not None else None
     for number, attempt in enumerate(call.attempts[:-1]):
-        if policy.retry is None or attempt.raised is None or attempt.ends is None:
+        if policy.retry is None or policy.hedge is not None or attempt.raised is None or attempt.ends is None:
             continue
         if timeout is not None and attempt.ends - attempt.begins >= timeout - play.blocked:
             continue  # perhaps it had been given up before
@@ -226,8 +227,11 @@ def _bulkhead(play: Play) -> Iterator[str]:
 
 def _single_flight(play: Play) -> Iterator[str]:
     """Equal calls at once make one; an abandoned thread may run beside the next."""
-    plain = any(caller.world == "sync" and not caller.cooperative for caller in play.schedule.callers)
-    if play.schedule.policy.cache is not None and not plain and play.most_of_key > 1:
+    policy = play.schedule.policy
+    hedged = policy.hedge is not None
+    plain = any(caller.world == "sync" and (hedged or not caller.cooperative) for caller in play.schedule.callers)
+    most = 1 if policy.hedge is None else 1 + policy.hedge.max_hedges
+    if policy.cache is not None and not plain and play.most_of_key > most:
         yield f"{play.most_of_key} attempts of equal calls ran at once"
 
 

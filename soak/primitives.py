@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import queue
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from math import inf
 from types import ModuleType
@@ -189,6 +191,41 @@ class Event:
         return self._set
 
 
+class SimpleQueue:
+    """``queue.SimpleQueue``."""
+
+    def __init__(self) -> None:
+        self._items: deque[Any] = deque()
+
+    def __class_getitem__(cls, item: Any) -> Any:
+        return cls
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        self._items.append(item)
+        if _active is not None:
+            _active.wake(self, 1)
+        stepper = _stepper()
+        if stepper is not None:
+            stepper.point()
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        stepper = _stepper()
+        ends = inf if timeout is None or stepper is None else stepper.clock.now + timeout
+        while not self._items:
+            if stepper is None or not block or not stepper.wait(self, ends - stepper.clock.now):
+                raise queue.Empty
+        return self._items.popleft()
+
+    def get_nowait(self) -> Any:
+        return self.get(block=False)
+
+    def empty(self) -> bool:
+        return not self._items
+
+    def qsize(self) -> int:
+        return len(self._items)
+
+
 class Thread:
     """``threading.Thread``."""
 
@@ -232,7 +269,15 @@ def _make_stand_in() -> ModuleType:
     return module
 
 
+def _make_queue() -> ModuleType:
+    """The module ``queue``, likewise."""
+    module = ModuleType("queue")
+    vars(module).update(SimpleQueue=SimpleQueue, Empty=queue.Empty)
+    return module
+
+
 _STAND_IN = _make_stand_in()
+_QUEUE = _make_queue()
 _REAL_LOCKS = {type(threading.Lock()): Lock, type(threading.RLock()): RLock}
 
 
@@ -270,6 +315,8 @@ def _with_a_lock(value: Any, module: str) -> list[Any]:
 def _stand_in(value: Any) -> Any:
     if value is threading:
         return _STAND_IN
+    if value is queue:
+        return _QUEUE
     for name in ("Lock", "RLock", "Condition", "Event", "Thread"):
         if value is getattr(threading, name):
             return getattr(_STAND_IN, name)

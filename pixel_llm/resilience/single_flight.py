@@ -114,8 +114,7 @@ class Ticket:
         """:meth:`wait`, in a task."""
         loop = asyncio.get_running_loop()
         woken: asyncio.Future[None] = loop.create_future()
-        # A ticket is woken once: it either waits no longer, or leads.
-        self._flights.watch(self, lambda: loop.call_soon_threadsafe(woken.set_result, None))
+        self._flights.watch(self, lambda: loop.call_soon_threadsafe(_settle, woken))
         while self.state is FlightState.WAITING and (remaining := until - clock.monotonic()) > 0:
             await asyncio.wait([woken], timeout=None if remaining == inf else clock.patience(remaining))
         return self.state
@@ -211,6 +210,12 @@ class SingleFlight:
     def _remove(self, flight: _Flight) -> None:
         if self._under_way.get(flight.key) is flight:
             del self._under_way[flight.key]
+
+
+def _settle(woken: asyncio.Future[None]) -> None:
+    # A leader in another thread may wake who has just seen by itself that there is nothing to wait for.
+    if not woken.done():
+        woken.set_result(None)
 
 
 def _wake(ticket: Ticket) -> bool:

@@ -180,6 +180,32 @@ class TestWaiting:
 
         assert LANDED is (asyncio.run(wait) if is_async else wait)
 
+    def test_is_woken_twice(self, flights, monkeypatch):
+        """
+        A leader in another thread, which has just landed, may wake a task that has seen so by itself. No harm is done.
+        """
+        leader, follower = flights.join("k"), flights.join("k")
+        wakes, problems = [], []
+        watch = SingleFlight.watch
+
+        def watched(self, ticket, wake):
+            wakes.append(wake)
+            watch(self, ticket, wake)
+
+        monkeypatch.setattr(SingleFlight, "watch", watched)
+
+        async def main():
+            asyncio.get_running_loop().set_exception_handler(lambda loop, context: problems.append(context))
+            leader.land("value")
+            state = await follower.wait_async(float("inf"))
+            wakes[0]()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            return state
+
+        assert FlightState.LANDED is asyncio.run(main())
+        assert [] == problems
+
     def test_a_cancelled_task_leaves(self, flights):
         """
         Cancelling a follower touches nobody else.
