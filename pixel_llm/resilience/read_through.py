@@ -8,6 +8,7 @@ fallback served never is. :mod:`pixel_llm.resilience.single_flight` has equal ca
 from __future__ import annotations
 
 import builtins
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from pixel_llm.policy import CacheConfig
@@ -131,7 +132,8 @@ async def run_async(road: AsyncRoad, layer: ReadThrough, call: Call) -> Any:
     try:
         follows = not ticket.leads
         if follows:
-            await ticket.wait_async(call.deadline, road.stack.clock)
+            with contextlib.suppress(TimeoutError):  # its state says the same
+                await road.stack.wait_async(call, ticket.wait_async(call.deadline, road.stack.clock))
         if ticket.leads:
             if (found := layer.begin(call, ticket, waited=follows)) is not None:
                 return found[0]

@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Coroutine
-from math import inf
+from collections.abc import Callable
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
@@ -24,7 +23,7 @@ from pixel_llm.resilience.limits import Published, get_published, lift, reset_pu
 from pixel_llm.resilience.options import GuardOptions
 from pixel_llm.resilience.recovery import Recovery
 from pixel_llm.resilience.stack import Stack
-from pixel_llm.resilience.stepping import DONE, into, rest, rest_within
+from pixel_llm.resilience.stepping import within
 
 #: Puts a stack around a callable; the guard of one of the worlds.
 Guard = Callable[[Stack, Callable[..., Any], GuardOptions], Callable[..., Any]]
@@ -178,7 +177,7 @@ async def serve_async(steps: RemoteSteps, recovery: Recovery, call: Call, error:
                 if isinstance(function, str):
                     run.skip(step, function)
                     continue
-                value = await _within(steps.stack, limits, _invoke(function, call))
+                value = await within(limits, _invoke(function, call), _out_of_time)
             except Exception as raised:  # noqa: BLE001 - whatever it is, the next step may serve
                 run.fail(step, raised)
             else:
@@ -195,19 +194,6 @@ async def _invoke(function: Callable[..., Any], call: Call) -> Any:
     """Call *function*, sync or async."""
     value = function(*call.args, **call.kwargs)
     return await value if inspect.isawaitable(value) else value
-
-
-async def _within(stack: Stack, limits: Published, coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Await *coroutine* within *limits*."""
-    box: list[Any] = []
-    step = into(box, coroutine)
-    suspended = next(step, DONE)
-    if suspended is not DONE:
-        if limits[0] == inf:
-            await rest(step, suspended)
-        else:
-            await rest_within(step, suspended, limits, _out_of_time)
-    return box[0]
 
 
 def _out_of_time(limits: Published) -> TimeoutError:

@@ -11,7 +11,7 @@ what both worlds share; :mod:`pixel_llm.resilience.sync_guard` and
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Hashable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property, partial
 from math import inf
@@ -53,6 +53,7 @@ from pixel_llm.resilience.read_through import ReadThrough
 from pixel_llm.resilience.registry import FindFunction, find_function
 from pixel_llm.resilience.rejection import checked
 from pixel_llm.resilience.retry import Retry
+from pixel_llm.resilience.stepping import within
 from pixel_llm.resilience.token_bucket import count_tokens
 from pixel_llm.resilience.wrapped import WrappedTargets
 
@@ -288,9 +289,20 @@ class Stack:
     async def queue_async(self, call: Call) -> int:
         """Let an attempt begin that must wait for it; the calling task does. Like :meth:`enter`."""
         assert self.admission is not None  # noqa: S101 - else there is nothing to wait for
-        permit = await self.admission.queue_async(call.deadline, call.gate)
+        permit = await self.wait_async(call, self.admission.queue_async(call.deadline, call.gate))
         self._has_queued(call)
         return permit
+
+    async def wait_async(self, call: Call, waiting: Coroutine[Any, Any, Any]) -> Any:
+        """
+        Await *waiting*, which minds the deadline of *call* by itself.
+
+        Where that deadline is the caller's, both calls end in the same moment. As with attempts, the inner one ends
+        first, so that its fallback serves in both worlds.
+        """
+        if not call.terms.inherited:
+            return await waiting
+        return await within([call.deadline, call.deadline, call.terms, get_published()[3] + 1], waiting, self.cut)
 
     def says_of_load(self, call: Call, error: BaseException) -> bool | None:
         """False if *error*, in which an attempt ended, is a sign that its target has too much to do; else None."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import types
 from collections.abc import Callable, Coroutine, Generator
+from math import inf
 from typing import Any
 
 from pixel_llm.resilience.limits import Published
@@ -88,3 +89,13 @@ def rest_within(step: Step, suspended: Any, limits: Published, cut: Callable[[Pu
         watch.stop()
         raise
     watch.stop()
+
+
+async def within(limits: Published, coroutine: Coroutine[Any, Any, Any], cut: Callable[[Published], Exception]) -> Any:
+    """Await *coroutine* within *limits*; see :func:`rest_within`."""
+    box: list[Any] = []
+    step = into(box, coroutine)
+    suspended = next(step, DONE)
+    if suspended is not DONE:
+        await (rest(step, suspended) if limits[0] == inf else rest_within(step, suspended, limits, cut))
+    return box[0]
