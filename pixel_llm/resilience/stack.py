@@ -289,7 +289,7 @@ class Stack:
     async def queue_async(self, call: Call) -> int:
         """Let an attempt begin that must wait for it; the calling task does. Like :meth:`enter`."""
         assert self.admission is not None  # noqa: S101 - else there is nothing to wait for
-        permit = await self.wait_async(call, self.admission.queue_async(call.deadline, call.gate))
+        permit: int = await self.wait_async(call, self.admission.queue_async(call.deadline, call.gate))
         self._has_queued(call)
         return permit
 
