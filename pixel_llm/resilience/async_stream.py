@@ -59,13 +59,11 @@ class AsyncStream(Stream, AsyncIterator[Any]):
             chunk = await self._next()
         except BaseException as error:
             # Closed by another task, and cancelled for nothing else: to its reader it has ended.
-            only_closed = self._is_interrupted and task.uncancel() <= self._cancelling
-            if only_closed and isinstance(error, asyncio.CancelledError):
+            if self._was_only_closed(task) and isinstance(error, asyncio.CancelledError):
                 raise StopAsyncIteration from None
             raise
         else:
-            if self._is_interrupted:  # too late, or not heeded
-                task.uncancel()
+            self._was_only_closed(task)  # too late, or not heeded
         finally:
             self._let_go()
         if chunk is END:
@@ -102,6 +100,10 @@ class AsyncStream(Stream, AsyncIterator[Any]):
             raise RuntimeError(f"the stream of {self.target} must be read in a task")
         self._reader, self._cancelling, self._is_interrupted = task, task.cancelling(), False
         return task
+
+    def _was_only_closed(self, task: asyncio.Task[Any]) -> bool:
+        """Take back the cancellation of *task* by whoever closes the stream; True if it was the only one."""
+        return self._is_interrupted and task.uncancel() <= self._cancelling
 
     def _check_loop(self) -> None:
         loop = asyncio.get_running_loop()

@@ -31,12 +31,16 @@ from pixel_llm.policy import (
     CircuitBreakerConfig,
     FallbackStep,
     FallbackStrategy,
+    HedgeConfig,
     Jitter,
+    RateLimitConfig,
     RetryConfig,
     RetryStrategy,
+    TargetPolicy,
     TimeoutConfig,
+    TokenLimitConfig,
 )
-from pixel_llm.resilience import CircuitState, current_limits, guard
+from pixel_llm.resilience import CircuitState, Stack, current_limits, guard
 from pixel_llm.resilience.arrival import MAX_CHUNKS
 
 LOST = ErrorCode.ERR_CONN_LOST
@@ -743,3 +747,38 @@ class TestLimits:
         world.run(case)
 
         assert [(9.0, True), (4.0, True), (4.0, True)] == [(pytest.approx(left), bound) for left, bound in seen]
+
+
+class TestLayersThatPassStreamsBy:
+    def test_are_not_asked(self, world):
+        """
+        Streams are not hedged, not read through a cache, and no predicate is asked about them.
+        """
+        asked = []
+
+        async def case():
+            stack = Stack(
+                "writer.write",
+                TargetPolicy(
+                    idempotent=True,
+                    hedge=HedgeConfig(delay=0.5),
+                    cache=CacheConfig(ttl=60.0),
+                    retry=RetryConfig(retry_on_result="is_bad"),
+                    rate_limit=RateLimitConfig(
+                        max_calls=9, period=1.0, tokens=TokenLimitConfig(max_tokens=100, period=60.0, usage="usage")
+                    ),
+                ),
+                clock=world.clock,
+                find_function=lambda name: lambda value: asked.append((name, value)) or 7,
+            )
+            for number in (1, 2):
+                stream = world.open([Hang(1.0), number], stack=stack, key=lambda: "same")
+                assert [number] == await stream.rest()
+                assert 1 == stream.script.calls
+            broken = world.open([gone()], stack=stack, key=lambda: "same")
+            with pytest.raises(ConnectionError):
+                await broken.rest()
+
+        world.run(case)
+
+        assert [("usage", (1,)), ("usage", (2,))] == asked

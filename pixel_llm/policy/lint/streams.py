@@ -65,6 +65,22 @@ def _breaker_without_max_pause(loaded: LoadedPolicy) -> Iterator[Finding]:
             )
 
 
+def _passed_by(loaded: LoadedPolicy) -> Iterator[Finding]:
+    for name, target, timeout in _timeouts(loaded):
+        streams = any(limit is not None for limit in (timeout.first_token, timeout.idle, timeout.max_pause))
+        layers = {
+            ("hedge",): target.hedge,
+            ("cache",): target.cache,
+            ("retry", "retry_on_result"): target.retry.retry_on_result if target.retry is not None else None,
+        }
+        for path, layer in layers.items():
+            if streams and layer is not None:
+                yield Finding(
+                    ("targets", name, *path),
+                    f"the target's timeout speaks of streams, which pass {path[-1]} by: it is for other calls only",
+                )
+
+
 RULES = (
     Rule(
         id="PL860",
@@ -109,5 +125,18 @@ RULES = (
         good="targets: {writer.write: {circuit_breaker: {failure_threshold: 5}, timeout: {first_token: 10s, idle: "
         "5s, max_pause: 1m}}}",
         check=_breaker_without_max_pause,
+    ),
+    Rule(
+        id="PL864",
+        name="Layers that streams pass by",
+        severity=ProblemSeverity.NOTE,
+        why="A stream is not hedged, since two at once are paid for twice; a cache that is read through has none; and "
+        "there is no result to look at before a stream has ended. Plain calls of the same target have these layers.",
+        mend="Give streams a target of their own, or say in an ignore comment that it has other calls, too.",
+        bad="targets: {writer.write: {idempotent: true, timeout: {attempt: 10s, idle: 5s}, bulkhead: "
+        "{max_concurrent: 4}, hedge: 1s}}",
+        good="targets: {writer.write: {idempotent: true, timeout: {attempt: 10s, idle: 5s}, bulkhead: "
+        "{max_concurrent: 4}}}",
+        check=_passed_by,
     ),
 )
