@@ -363,8 +363,8 @@ MESSAGES = {
         "such as the permit of a half-open breaker, for as long as it likes: add max_pause [PL863]"
     ),
     "PL864": (
-        "policy.yaml:2:117: targets.writer.write.hedge: note: the target's timeout speaks of streams, which pass hedge "
-        "by: it is for other calls only [PL864]"
+        "policy.yaml:2:68: targets.writer.write.cache: note: the target's timeout speaks of streams, which "
+        "pass cache by: it is for other calls only [PL864]"
     ),
     "PL901": (
         "policy.yaml:2:47: warning: the ignore comment: says no reason: write `# pixel-llm: ignore PL101 -- why` "

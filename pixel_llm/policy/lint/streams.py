@@ -133,10 +133,8 @@ RULES = (
         why="A stream is not hedged, since two at once are paid for twice; a cache that is read through has none; and "
         "there is no result to look at before a stream has ended. Plain calls of the same target have these layers.",
         mend="Give streams a target of their own, or say in an ignore comment that it has other calls, too.",
-        bad="targets: {writer.write: {idempotent: true, timeout: {attempt: 10s, idle: 5s}, bulkhead: "
-        "{max_concurrent: 4}, hedge: 1s}}",
-        good="targets: {writer.write: {idempotent: true, timeout: {attempt: 10s, idle: 5s}, bulkhead: "
-        "{max_concurrent: 4}}}",
+        bad="targets: {writer.write: {timeout: {attempt: 10s, idle: 5s}, cache: {ttl: 1m}}}",
+        good="targets: {writer.write: {timeout: {attempt: 10s, idle: 5s}}}",
         check=_passed_by,
     ),
 )
