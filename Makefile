@@ -7,7 +7,7 @@ BENCH := $(VENV)/.bench
 MUTANTS := $(VENV)/.mutants
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit fuzz soak mutants bench schema docs constraints clean
+.PHONY: help demo test lint unit coverage fuzz soak mutants bench schema docs constraints clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,6 +42,10 @@ lint: $(INSTALLED) ## Check style, types, import directions and the shipped poli
 
 unit: $(INSTALLED) ## Run the tests
 	@$(BIN)/pytest -n 2
+
+coverage: $(INSTALLED) ## Run the engine's and the language's tests; each of their branches must be taken
+	@$(BIN)/pytest -n 2 --cov=pixel_llm.policy --cov=pixel_llm.resilience --cov-branch \
+		--cov-report=term-missing:skip-covered --cov-fail-under=100 tests/policy tests/resilience tests/runtime tests/lm_studio
 
 fuzz: $(INSTALLED) ## Take mutated policies through the loader, for a minute
 	@$(BIN)/python -m fuzz --jobs 2 --seconds 60 --count 1000000000
