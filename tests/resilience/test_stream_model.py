@@ -2,8 +2,9 @@
 
 import asyncio
 import gc
+import threading
+import time
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from virtual_time import LoopClock, run_virtual
@@ -178,12 +179,34 @@ class TestAnySchedule:
 
     @SCHEDULES
     @given(SERVER, CONSUMER)
-    @pytest.mark.parametrize("cooperative", [True])
-    def test_sync(self, cooperative, attempts, consumer):
+    def test_sync(self, attempts, consumer):
         """
         The same in the sync world, whose code sees to its time by itself.
         """
-        server, clock, events, read = Server(attempts), VirtualClock(1000.0), [], []
+        clock = VirtualClock(1000.0)
+
+        def hang():
+            clock.advance(11.0)
+            raise TimeoutError
+
+        self.play(clock, attempts, consumer, hang, cooperative=True)
+
+    @settings(SCHEDULES, max_examples=60)
+    @given(SERVER, CONSUMER)
+    def test_own_thread(self, attempts, consumer):
+        """
+        The same where the code runs in a thread of its own, and is left behind when it hangs.
+        """
+        clock, go_on = VirtualClock(1000.0), threading.Event()
+
+        def hang():
+            clock.advance(25.0)
+            go_on.wait(5)
+
+        self.play(clock, attempts, consumer, hang, cooperative=False, at_the_end=go_on.set)
+
+    def play(self, clock, attempts, consumer, hang, *, cooperative, at_the_end=lambda: None):
+        server, events, read = Server(attempts), [], []
         stack = make_stack(clock, events)
         ledger = Ledger(stack)
 
@@ -192,8 +215,7 @@ class TestAnySchedule:
             try:
                 for number, step in enumerate(steps):
                     if step == "hang":
-                        clock.advance(11.0)
-                        raise TimeoutError
+                        hang()
                     if step == "fail":
                         raise ConnectionError
                     clock.advance(3.0 if step == "slow" else 0.0)
@@ -217,6 +239,10 @@ class TestAnySchedule:
                 if chunk is not END:
                     read.append(chunk)
         stream.close()
+        at_the_end()
         del stream
+        ends = time.monotonic() + 5.0
+        while (stack.admission.bulkhead.in_use or server.running) and time.monotonic() < ends:
+            time.sleep(0.001)
 
-        check(stack, ledger, server, read, [event for event in events if event])
+        check(stack, ledger, server, read, events)
