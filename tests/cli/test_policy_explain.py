@@ -91,6 +91,7 @@ class TestPolicyExplain:
             "opens_after_silence": 3.5,
             "rate": 2.0,
             "cache_bytes": 2 * 1024 * 1024,
+            "held_back": False,
         } == targets["shop.pay"]["bounds"]
         assert targets["shop.look"]["bounds"]["worst_latency"] is None
 

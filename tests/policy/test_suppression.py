@@ -192,8 +192,8 @@ class TestComments:
         """
         assert [
             f"policy.yaml:3:40: {MESSAGE}",
-            "policy.yaml:3:47: warning: the ignore comment: there is no rule PL110 [PL903]",
-        ] == check(tmp_path, f"{BROKEN}  # pixel-llm: ignore PL110 -- lifted in staging")
+            "policy.yaml:3:47: warning: the ignore comment: there is no rule PL199 [PL903]",
+        ] == check(tmp_path, f"{BROKEN}  # pixel-llm: ignore PL199 -- lifted in staging")
 
     @pytest.mark.parametrize("comment", ["#pixel-llm:ignore PL101 -- x", "#  pixel-llm:  ignore  PL101  --  x"])
     def test_spaces_do_not_matter(self, comment, tmp_path):
