@@ -359,10 +359,15 @@ def _is_held_back(config: PolicyConfig, target: str, latency: float | None, rate
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Outage:
-    """What each attempt meets: after *attempt* seconds (None: never, by itself) it fails of one of *codes*."""
+    """
+    What each attempt meets: after *attempt* seconds (None: never, by itself) it fails of one of *codes*.
+
+    It may be sooner, but not before *earliest*; None if it is always *attempt*.
+    """
 
     attempt: float | None
     codes: tuple[ErrorCode, ...]
+    earliest: float | None = None
 
 
 def _refusals(config: PolicyConfig, target: str) -> _Outage | None:
@@ -390,28 +395,34 @@ def _outage_inside(config: PolicyConfig, outage: _Outage | None) -> _Outage | No
     What an attempt of generate() meets in an *outage* of LM Studio: the chat's last error, once it has given up.
 
     None where the chat's own breaker or fallback stands between: what generate() then sees counts as no failure.
+    None as well where a retry budget may end the chat at any attempt.
     """
     chat, own = _chat_inside(config), config.targets.get(GENERATE, _NOTHING).timeout
-    if outage is None or _refusing(chat) is not None or chat.fallback is not None:
+    if outage is None or _refusing(chat) is not None or chat.fallback is not None or _has_budget(chat):
         return None
     timeout = own.attempt if own is not None else None
-    last = _failures(dataclasses.replace(chat, deadline=_shorter(chat.deadline, timeout)), outage)[-1]
+    chat = dataclasses.replace(chat, deadline=_shorter(chat.deadline, timeout))
+    last = _failures(chat, outage)[-1]
     # If it is the timeout of generate() that ends it, either of the two may be the first to say so.
     codes = (*last.codes, ErrorCode.ERR_TIMEOUT_REQUEST) if last.at == timeout else last.codes
-    return _Outage(None if last.at == math.inf else last.at, codes)
+    if last.at == math.inf:
+        return _Outage(None, codes)
+    ends = last.at if outage.attempt is None else last.at + _longest_round(chat, outage.attempt) - outage.attempt
+    return _Outage(_shorter(ends, chat.deadline), codes, last.earliest)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Failure:
     """
-    A failed attempt: *at* so many seconds after the call began, of one of *codes*.
+    A failed attempt: between *earliest* and *at* seconds after the call began, of one of *codes*.
 
-    It *lasts* so many seconds; it is *fair* if it may be counted.
+    It *lasts* so many seconds, at least; it is *fair* if it is there for certain, and may be counted.
     """
 
     at: float
     codes: tuple[ErrorCode, ...]
     lasts: float
+    earliest: float
     fair: bool = True
 
 
@@ -435,32 +446,48 @@ def _opens_after(policy: TargetPolicy, outage: _Outage | None, rate: float) -> f
         return None
     limit = breaker.slow_call_duration
     slow = limit is not None and all(failure.lasts > limit for failure in counted)
-    return opens_after(breaker, [failure.at for failure in counted], rate, slow=slow)
+    return opens_after(breaker, [(failure.earliest, failure.at) for failure in counted], rate, slow=slow)
 
 
 def _failures(policy: TargetPolicy, outage: _Outage) -> list[_Failure]:
     """
-    The failed attempts of a call in an *outage*; the last one ends it.
+    The failed attempts of a call in an *outage* whose waits are the longest; the last one ends it.
+
+    With shorter waits there are as many or more, each as soon or sooner. If the deadline leaves room for more, the
+    call then ends at the deadline at the latest: the last failure says so, as one that nobody counts.
 
     An attempt that the deadline cuts is fairly judged only if it is the first one. Others haven't had their
     full timeout, were it by the moment that goes by between two attempts.
     """
     retry = policy.retry if _retries(policy, outage.codes) else None
     deadline = math.inf if policy.deadline is None else policy.deadline
+    at_deadline = (ErrorCode.ERR_TIMEOUT_DEADLINE,)
+    longest = math.inf if outage.attempt is None else outage.attempt
+    shortest = longest if outage.earliest is None else outage.earliest
+    between = longest if outage.attempt is None else _longest_round(policy, outage.attempt)
     failures: list[_Failure] = []
-    begins = 0.0
+    begins = earliest = 0.0
     for number in range(1 if retry is None else retry.max_attempts):
-        ends = math.inf if outage.attempt is None else begins + outage.attempt
-        if ends >= deadline - _GRAIN:
-            return [
-                *failures,
-                _Failure(deadline, (ErrorCode.ERR_TIMEOUT_DEADLINE,), deadline - begins, fair=not failures),
-            ]
-        failures.append(_Failure(ends, outage.codes, ends - begins))
-        begins = ends + (retry.ceiling(number) if retry is not None else 0.0)
+        certain = not failures or not _has_budget(policy)
+        if begins + longest >= deadline - _GRAIN:
+            soonest = min(deadline, earliest + shortest)
+            codes = at_deadline if soonest >= deadline - _GRAIN else (*at_deadline, *outage.codes)
+            lasts = min(deadline - begins, shortest)
+            return [*failures, _Failure(deadline, codes, lasts, soonest, fair=not failures)]
+        failures.append(_Failure(begins + longest, outage.codes, shortest, earliest + shortest, fair=certain))
+        begins += between + (retry.ceiling(number) if retry is not None else 0.0)
+        earliest += shortest + (retry.floor(number) if retry is not None else 0.0)
         if begins >= deadline - _GRAIN:
+            if retry is not None and number + 1 < retry.max_attempts and earliest < deadline - _GRAIN:
+                codes = (*at_deadline, *outage.codes)
+                failures.append(_Failure(deadline, codes, 0.0, failures[-1].earliest, fair=False))
             break
     return failures
+
+
+def _has_budget(policy: TargetPolicy) -> bool:
+    """True if a retry budget may end the retries sooner."""
+    return policy.retry is not None and policy.retry.budget is not None
 
 
 def _retries(policy: TargetPolicy, codes: tuple[ErrorCode, ...]) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 import heapq
 import itertools
-from collections import deque
 from collections.abc import Iterator, Sequence
 
 from pixel_llm.policy.sections.circuit_breaker import WINDOW_STEPS, CircuitBreakerConfig
@@ -13,21 +12,25 @@ from pixel_llm.policy.sections.circuit_breaker import WINDOW_STEPS, CircuitBreak
 #: Two moments this close, in seconds, may fall into either of two steps of a window.
 _GRAIN = 1e-9
 
+#: The earliest and the latest moment of what happens for certain, in seconds: with jitter they differ.
+Span = tuple[float, float]
+
 
 def opens_after(
-    breaker: CircuitBreakerConfig, moments: Sequence[float], rate: float, *, slow: bool = False
+    breaker: CircuitBreakerConfig, spans: Sequence[Span], rate: float, *, slow: bool = False
 ) -> float | None:
     """
     Seconds from the start of an outage until *breaker*, which measures, is open at the latest.
 
-    Calls begin at 1/rate, 2/rate, … seconds, and each brings a failure that counts at every one of *moments*
-    after its beginning; *slow* if all of these are slow calls. What there was before the outage is unknown.
-    None if the breaker need not open.
+    Calls begin at 1/rate, 2/rate, … seconds, and each brings a failure that counts within every one of *spans*
+    after its beginning; *slow* if all of these are slow calls. What there was before the outage is unknown, and
+    there may be further failures. None if the breaker need not open.
     """
+    moments = [latest for _, latest in spans]
     times: list[float | None] = [nth(moments, rate, needed) for needed in failures_needed(breaker, slow=slow)]
     period = breaker.measured_over.period
     if period is not None and (breaker.failure_rate is not None or (slow and breaker.slow_call_rate is not None)):
-        times.append(_fills_window(moments, rate, period, breaker.minimum_calls))
+        times.append(_fills_window(spans, rate, period, breaker.minimum_calls))
     return min((time for time in times if time is not None), default=None)
 
 
@@ -54,19 +57,11 @@ def share_of(calls: int, share: float) -> int:
 
 def nth(moments: Sequence[float], rate: float, number: int) -> float:
     """When the failure of this number comes, counted from 1."""
-    return next(itertools.islice(_failures(moments, rate), number - 1, None))
+    merged = heapq.merge(*(_shifted(moment, rate) for moment in moments))
+    return next(itertools.islice(merged, number - 1, None))[0]
 
 
-def _failures(moments: Sequence[float], rate: float) -> Iterator[float]:
-    """The moments of all failures in order, without end."""
-    return heapq.merge(*(_shifted(moment, rate) for moment in moments))
-
-
-def _shifted(moment: float, rate: float) -> Iterator[float]:
-    return (call / rate + moment for call in itertools.count(1))
-
-
-def _fills_window(moments: Sequence[float], rate: float, period: float, minimum: int) -> float | None:
+def _fills_window(spans: Sequence[Span], rate: float, period: float, minimum: int) -> float | None:
     """
     When a window of the last *period* seconds at the latest holds *minimum* failures, and nothing else.
 
@@ -75,29 +70,43 @@ def _fills_window(moments: Sequence[float], rate: float, period: float, minimum:
     """
     latest = 0.0
     last: float | None = None
-    for time in _filling(moments, rate, period, minimum):
-        if time >= period:
+    for earliest, time in _filling(spans, rate, period, minimum):
+        if earliest == last:
+            continue
+        if earliest >= period:
             # The outage may begin at any moment between two calls: at worst the last success is forgotten right after
             # the failure before this one.
             latest = max(latest, time if last is None or last < period else period + time - last)
             if last is not None and last >= period + 1 / rate:
                 return latest
-        last = time
+        last = earliest
     return None
 
 
-def _filling(moments: Sequence[float], rate: float, period: float, minimum: int) -> Iterator[float]:
-    """The moments of the failures that are, for certain, at least the *minimum*-th in the window; none if none is."""
+def _filling(spans: Sequence[Span], rate: float, period: float, minimum: int) -> Iterator[Span]:
+    """
+    Spans within which some failure is, for certain, at least the *minimum*-th in the window; none if none is.
+
+    Both ends never go back.
+    """
     kept = period * (1 - 1 / WINDOW_STEPS) - _GRAIN  # a failure is kept for a period less one step at least
-    regular = max(moments) + 2 / rate  # from here on, every 1/rate seconds are like any other
-    latest: deque[float] = deque(maxlen=minimum)
+    regular = max(latest for _, latest in spans) + 2 / rate + kept  # from here on, every 1/rate seconds are alike
+    window: list[float] = []  # a heap: since when failures may be in it that are in it for certain
+    newest = 0.0
     found = False
-    for time in _failures(moments, rate):
-        latest.append(time)
-        if len(latest) < minimum:
-            continue
-        if time - latest[0] <= kept:
+    calls = (_shifted(latest, rate, latest - earliest) for earliest, latest in spans)
+    for time, uncertain in heapq.merge(*calls):
+        heapq.heappush(window, time - uncertain)
+        newest = max(newest, time - uncertain)
+        while window and window[0] < time - kept:
+            heapq.heappop(window)
+        if len(window) >= minimum:
             found = True
-            yield time
-        elif not found and latest[0] > regular:
+            yield newest, time
+        elif not found and time > regular:
             return
+
+
+def _shifted(moment: float, rate: float, uncertain: float = 0.0) -> Iterator[Span]:
+    """In each call, the *moment* after its beginning, and *uncertain* as it is."""
+    return ((call / rate + moment, uncertain) for call in itertools.count(1))

@@ -37,9 +37,11 @@ from pixel_llm.policy import (
     CircuitBreakerConfig,
     FallbackStep,
     FallbackStrategy,
+    HedgeConfig,
     Jitter,
     LMStudioConfig,
     PolicyConfig,
+    RetryBudgetConfig,
     RetryConfig,
     RetryStrategy,
     TargetPolicy,
@@ -260,6 +262,30 @@ class TestOutage:
         assert (1.0, 3.25) == (bounds_of(policy).opens_after, bounds_of(policy).opens_after_silence)
         assert (3.25, 3.25) == opening(Outage(1.0, True), policy)
 
+    def test_a_retry_budget(self):
+        """It may be empty, so only first attempts are there to be counted."""
+        retry = RetryConfig(strategy=RetryStrategy.IMMEDIATE, budget=RetryBudgetConfig(min_retries=0))
+        policy = TargetPolicy(retry=retry, circuit_breaker=CircuitBreakerConfig(failure_threshold=3))
+        without = dataclasses.replace(policy, retry=dataclasses.replace(retry, budget=None))
+        bound, opened = opening(Outage(1.0, False), policy)
+
+        assert (3.0, 1.0) == (bound, bounds_of(without).opens_after)
+        assert opened <= 3.0
+
+    def test_hedges_hold_up_the_next_attempt(self):
+        """In silence a round lasts as long as the last attempt in it."""
+        retry = RetryConfig(strategy=RetryStrategy.IMMEDIATE, max_attempts=2)
+        policy = TargetPolicy(
+            retry=retry,
+            hedge=HedgeConfig(delay=1.0, max_hedges=1),
+            circuit_breaker=CircuitBreakerConfig(failure_threshold=50, count=ErrorMatcher.of("ERR_TIMEOUT_REQUEST")),
+            timeout=TimeoutConfig(attempt=2.0),
+            idempotent=True,
+        )
+        bound, opened = bounds_of(policy, 8.0).opens_after_silence, Outage(8.0, True).opens_after(60, alone(policy))
+
+        assert opened <= bound
+
     def test_what_the_deadline_cuts(self):
         """It counts only as a first attempt, so later attempts that it cuts don't bring the opening nearer."""
         retry = RetryConfig(strategy=RetryStrategy.IMMEDIATE)
@@ -340,6 +366,18 @@ class TestOutageByRate:
         policy = TargetPolicy(circuit_breaker=breaker)
 
         assert (11.0, 10.984375) == self.play(Outage(1.0, False, phase=63 / 64), policy, 500)
+
+    @pytest.mark.parametrize("jitter", [0.0, 0.5, 1.0])
+    def test_of_a_time_window_with_jitter(self, jitter):
+        """A shorter wait may bring a failure while successes are still remembered, so that it opens nothing."""
+        retry = RetryConfig(initial_delay=0.25, max_delay=0.25, jitter=Jitter.FULL, max_attempts=4)
+        breaker = CircuitBreakerConfig(failure_rate=1.0, window=WindowConfig(period=5.0), minimum_calls=1)
+        policy = TargetPolicy(retry=retry, circuit_breaker=breaker)
+        phases = [(phase + 1) / 64 for phase in range(64)]
+        played = [self.play(Outage(1.0, False, phase=phase, jitter=jitter), policy, 1) for phase in phases]
+
+        assert {6.0} == {bound for bound, _ in played}
+        assert max(opened for _, opened in played) <= 6.0
 
     def test_of_calls_that_come_too_slowly(self):
         """Where the window never holds the minimum of calls there is no bound, and the breaker stays closed."""
@@ -479,6 +517,26 @@ class TestGenerate:
         assert opened is not None
         assert opened - bound < 1e-6
         assert opened >= bound or (silent and generate.timeout.attempt < 5.0)
+
+    @pytest.mark.parametrize("jitter", [0.0, 0.25, 1.0])
+    @pytest.mark.parametrize("silent", [False, True])
+    def test_breaker_of_generate_with_jitter_in_the_chat(self, silent, jitter):
+        """A shorter wait leaves room for another attempt, which the deadline cuts: the chat ends later for it."""
+        retry = RetryConfig(strategy=RetryStrategy.FIXED_DELAY, initial_delay=3.0, jitter=Jitter.FULL, max_attempts=4)
+        chat = TargetPolicy(deadline=10.0, timeout=TimeoutConfig(attempt=4.0), retry=retry)
+        generate = TargetPolicy(circuit_breaker=CircuitBreakerConfig(failure_threshold=2))
+        config = config_of(chat=chat, generate=generate)
+        bounds = compute_bounds(config, GENERATE)
+        opened = Outage(1.0, silent, jitter=jitter).opens_after(6, nested(config))
+
+        assert opened <= (bounds.opens_after_silence if silent else bounds.opens_after)
+
+    def test_breaker_of_generate_and_a_budget_of_the_chat(self):
+        """Nobody can say with which attempt the chat ends."""
+        chat = dataclasses.replace(target(5.0, 3), retry=RetryConfig(budget=RetryBudgetConfig()))
+        config = config_of(chat=chat, generate=TargetPolicy(circuit_breaker=CircuitBreakerConfig()))
+
+        assert compute_bounds(config, GENERATE).opens_after is None
 
     @pytest.mark.parametrize(
         "between",
