@@ -9,8 +9,8 @@ from typing import Any
 from pixel_llm.errors import AttemptRecord, ErrorCategory, PixelLMError, classify_error
 from pixel_llm.events import AttemptFailed, HedgeSent, HedgeSkipped, HedgeWon
 from pixel_llm.resilience.call import Call
+from pixel_llm.resilience.error_words import code_of, refused_by, text_of
 from pixel_llm.resilience.hedging import Hedging
-from pixel_llm.resilience.recovery import _code, _refused_by, _text
 from pixel_llm.resilience.stack import Stack
 
 
@@ -76,7 +76,7 @@ class Race:
         try:
             permit = self._enter(self._call)
         except PixelLMError as refusal:
-            self._stack.report(HedgeSkipped, _refused_by(refusal)[0], refusal.error_code)
+            self._stack.report(HedgeSkipped, refused_by(refusal)[0], refusal.error_code)
             return None
         if permit is None:
             self._stack.report(HedgeSkipped, "queue", None)
@@ -115,6 +115,6 @@ class Race:
     def _note(self, failures: list[tuple[Contender, Exception, float]]) -> None:
         """Report failures that are not the round's."""
         for contender, error, elapsed in failures:
-            code, text = _code(error), _text(error)
+            code, text = code_of(error), text_of(error)
             self._call.failed_beside.append(AttemptRecord(contender.number, text, code, elapsed))
             self._stack.report(AttemptFailed, contender.number, code, text, elapsed)

@@ -12,10 +12,8 @@ from pixel_llm.errors import (
     AttemptRecord,
     CircuitBreakerOpen,
     ErrorCode,
-    LimitExceeded,
     PixelLMError,
     RetryExhausted,
-    classify_error,
     retry_after,
 )
 from pixel_llm.events import (
@@ -30,6 +28,7 @@ from pixel_llm.events import (
 )
 from pixel_llm.resilience.budget import BudgetShare
 from pixel_llm.resilience.call import Call
+from pixel_llm.resilience.error_words import code_of, refused_by, text_of
 from pixel_llm.resilience.fallback import FallbackRun
 from pixel_llm.resilience.read_through import tell_followers
 from pixel_llm.resilience.retry import RetryState
@@ -67,13 +66,13 @@ class Recovery:
         Returns:
             Seconds to wait before the call asks again, or None if it has failed for good.
         """
-        layer, self._reason = _refused_by(error)
+        layer, self._reason = refused_by(error)
         wait = self._wait_for_breaker(error)
         if wait is not None:
-            self._stack.report(RetryScheduled, self._call.attempts, wait, _code(error))
+            self._stack.report(RetryScheduled, self._call.attempts, wait, code_of(error))
             return wait
         error.__cause__ = self._last_error  # what the attempts before the refusal failed of
-        self._stack.report(CallRefused, layer, _code(error), retry_after(error))
+        self._stack.report(CallRefused, layer, code_of(error), retry_after(error))
         return None
 
     def after_failure(self, error: Exception) -> float | None:
@@ -89,7 +88,7 @@ class Recovery:
         wait = self._decide(error)
         self._note(error, wait or 0.0)
         if wait is not None:
-            self._stack.report(RetryScheduled, self._call.attempts, wait, _code(error))
+            self._stack.report(RetryScheduled, self._call.attempts, wait, code_of(error))
         return wait
 
     def recovered(self, elapsed: float | None = None) -> None:
@@ -101,7 +100,7 @@ class Recovery:
 
     def broken(self, error: Exception, arrived: Arrived) -> None:
         """End a stream that broke when it had delivered content, so that nothing can serve in its place."""
-        attempt, code, text, elapsed = self._call.attempts, _code(error), _text(error), self._elapsed()
+        attempt, code, text, elapsed = self._call.attempts, code_of(error), text_of(error), self._elapsed()
         self._reason = "content had been delivered"
         self._last_error = None
         self._history.append(
@@ -141,7 +140,7 @@ class Recovery:
             error, self._instead = self._instead, None
         self._last_error = None  # its traceback leads back here: a cycle
         self._mark(error)
-        stack.report(CallFailed, call.attempts, _code(error), _text(error), self._elapsed(), self._reason)
+        stack.report(CallFailed, call.attempts, code_of(error), text_of(error), self._elapsed(), self._reason)
         tell_followers(call, error, stack.clock.monotonic())
         if stack.fallback is not None:
             return stack.fallback.begin(error, call.key)
@@ -160,7 +159,7 @@ class Recovery:
                 raise error
             finally:
                 del error, run
-        stack.report(FallbackServed, served.by, _code(error), served.age)
+        stack.report(FallbackServed, served.by, code_of(error), served.age)
         call.served_by, call.error, call.skipped = served.by, error, tuple(run.skipped)
         return served.value
 
@@ -210,7 +209,7 @@ class Recovery:
         return too_late
 
     def _note(self, error: Exception, waited: float) -> None:
-        attempt, code, text = self._call.attempts, _code(error), _text(error)
+        attempt, code, text = self._call.attempts, code_of(error), text_of(error)
         elapsed = self._stack.clock.monotonic() - self._call.attempt_started
         self._history += self._call.failed_beside
         self._call.failed_beside = []
@@ -251,38 +250,14 @@ def refuse(stack: Stack, started: float, error: PixelLMError) -> None:
     stack.counters.count(CallRefused.name)
     stack.counters.count(CallFailed.name)
     if stack.listener is not None:
-        layer, reason = _refused_by(error)
+        layer, reason = refused_by(error)
         elapsed = stack.clock.monotonic() - started
         stack.listener(CallRefused(stack.target, layer, error.error_code, error.retry_after))
-        stack.listener(CallFailed(stack.target, 0, error.error_code, _text(error), elapsed, reason))
-
-
-def _refused_by(error: Exception) -> tuple[str, str]:
-    """The layer that refused a call with *error*, and that as the reason why it failed."""
-    if isinstance(error, CircuitBreakerOpen):
-        return "circuit_breaker", "the circuit breaker refused"
-    if isinstance(error, LimitExceeded) and error.details.get("refused_by") == "timeout":
-        return "timeout", "too many threads run on after their time"
-    if isinstance(error, LimitExceeded):
-        is_rate = error.error_code is ErrorCode.ERR_LIMIT_RATE
-        return ("rate_limit", "the rate limit refused") if is_rate else ("bulkhead", "the bulkhead refused")
-    return "deadline", "the deadline has passed"
+        stack.listener(CallFailed(stack.target, 0, error.error_code, text_of(error), elapsed, reason))
 
 
 def _budget_is_empty(share: BudgetShare, last: Exception) -> RetryExhausted:
-    text = f"the retry budget is empty ({share.budget.in_words()}); last: {_text(last)}"
+    text = f"the retry budget is empty ({share.budget.in_words()}); last: {text_of(last)}"
     error = RetryExhausted(text, error_code=ErrorCode.ERR_RETRY_BUDGET, retry_after=retry_after(last))
     error.__cause__ = last
     return error
-
-
-def _code(error: Exception) -> ErrorCode | None:
-    return classify_error(error).error_code
-
-
-def _text(error: Exception) -> str:
-    try:
-        text = error.message if isinstance(error, PixelLMError) else f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001 - somebody else's __str__ may fail; the error is raised all the same
-        text = f"{type(error).__name__}: <its text failed>"
-    return text if len(text) <= 500 else f"{text[:499]}…"
