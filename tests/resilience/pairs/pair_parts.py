@@ -83,10 +83,10 @@ def delays(seconds: float, rate: float = 1.0, **more: Any) -> ChaosConfig:
     return ChaosConfig(delay=ChaosDelay(rate=rate, duration=seconds), **more)
 
 
-def seed_that(*fail: bool) -> int:
+def seed_that(*fail: bool, target: str = "shop.pay") -> int:
     """A seed with which, of attempts that fail at a rate of a half, the first ones fail as told."""
     for seed in range(1000):
-        chaos = Chaos("shop.pay", injects(LOST, 0.5, seed=seed), clock=VirtualClock())
+        chaos = Chaos(target, injects(LOST, 0.5, seed=seed), clock=VirtualClock())
         if [chaos.draw().error_code is not None for _ in fail] == list(fail):
             return seed
     raise AssertionError("there is none")

@@ -16,6 +16,7 @@ from pixel_llm.events import Event
 from pixel_llm.policy import TargetPolicy
 from pixel_llm.resilience import Stack, current_limits, guard, threads
 from soak.clock import START, SoakClock
+from soak.playing import is_engine
 from soak.primitives import replaced, stepped_by
 from soak.stepper import Stepper
 
@@ -107,6 +108,9 @@ class Play:
     Args:
         world: ``sync`` or ``async``.
         steps: The script.
+        seed: In the sync world, which thread goes on where several could.
+        lines: In the sync world, the lines of the engine that threads run between two switches, on average; with 0
+            they change only where they wait or lock.
         plain: In the sync world, the callable doesn't read its limits: nothing can end it.
         options: Further options of the guard.
         find_function: Finds the functions that the policy names.
@@ -117,6 +121,8 @@ class Play:
         self,
         world: str,
         *steps: Step,
+        seed: int = 0,
+        lines: int = 0,
         plain: bool = False,
         options: dict[str, Any] | None = None,
         functions: dict[str, Callable[..., Any]] | None = None,
@@ -124,7 +130,7 @@ class Play:
     ) -> None:
         self.world = world
         self.clock: Any = LoopClock(START) if world == "async" else SoakClock()
-        self.stepper = Stepper(self.clock, Random(len(steps)))
+        self.stepper = Stepper(self.clock, Random(seed), lines=lines, stepped=is_engine)
         self.events: list[Event] = []
         self.attempts: list[Attempt] = []
         self._steps = steps
@@ -309,11 +315,11 @@ class Play:
 
 
 @contextlib.contextmanager
-def playing(world: str) -> Iterator[Callable[..., Play]]:
+def playing(world: str, *, seed: int, lines: int) -> Iterator[Callable[..., Play]]:
     """Makes plays of *world*. The threads of the sync world are stepped, one at a time, in virtual time."""
 
     def make(*steps: Step, **layers: Any) -> Play:
-        return Play(world, *steps, **layers)
+        return Play(world, *steps, seed=seed, lines=lines, **layers)
 
     if world == "async":
         yield make

@@ -14,6 +14,12 @@ from pixel_llm.policy import TargetPolicy
 #: What a target can say of itself that is no layer.
 NOT_LAYERS = frozenset({"idempotent"})
 
+#: A callable that gives its result piece by piece: no layer, but it means something for each of them.
+STREAM = "stream"
+
+#: The fixtures that run a test in both worlds.
+BOTH_WORLDS = frozenset({"play", "streams"})
+
 
 def pair(outer: str, inner: str) -> Callable[[Any], Any]:
     """Marks a test that says what *outer* means for *inner*, and the other way round."""
@@ -31,8 +37,8 @@ def layers() -> list[str]:
 
 
 def pairs() -> list[tuple[str, str]]:
-    """Every two layers, the outer one first."""
-    return list(itertools.combinations(layers(), 2))
+    """Every two layers, the outer one first; and every layer with streams, which pass them all."""
+    return [*itertools.combinations(layers(), 2), *((layer, STREAM) for layer in layers())]
 
 
 def held_by() -> dict[tuple[str, str], list[Any]]:

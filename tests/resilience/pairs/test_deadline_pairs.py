@@ -164,7 +164,7 @@ def test_the_queue_is_part_of_the_deadline(play):
     """
     case = play(gives("paid", 3.5), deadline=4.0, bulkhead=ONE_SLOT_AND_A_QUEUE)
     case.call()
-    late, next_one = case.call(within=2.0), case.call(at=1.0)
+    late, next_one = case.call(at=0.5, within=1.5), case.call(at=1.0)
     case.go()
 
     assert (DEADLINE, 2.0, 0) == (late.code, late.ended, late.error.attempts)
