@@ -13,6 +13,7 @@ from math import inf
 from types import ModuleType
 from typing import Any
 
+from pixel_llm.resilience.threads import WORKERS
 from soak.stepper import Stepper
 
 #: Modules whose threading is replaced: these, and all below them.
@@ -297,9 +298,11 @@ def replaced() -> Iterator[None]:
             for cached in _with_a_lock(value, name):
                 undo.append((cached, "lock", cached.lock))
                 cached.lock = RLock()
+    idle, WORKERS._idle = WORKERS._idle, []  # real threads that wait for work can't be stepped
     try:
         yield
     finally:
+        WORKERS._idle = idle
         for holder, key, value in undo:
             setattr(holder, key, value)
 

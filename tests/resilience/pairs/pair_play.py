@@ -14,7 +14,7 @@ from virtual_time import LoopClock, run_virtual
 from pixel_llm.errors import ErrorCode, TimeoutError
 from pixel_llm.events import Event
 from pixel_llm.policy import TargetPolicy
-from pixel_llm.resilience import Stack, current_limits, guard, threads
+from pixel_llm.resilience import Stack, current_limits, guard
 from soak.clock import START, SoakClock
 from soak.playing import is_engine
 from soak.primitives import replaced, stepped_by
@@ -324,9 +324,5 @@ def playing(world: str, *, seed: int, lines: int) -> Iterator[Callable[..., Play
     if world == "async":
         yield make
         return
-    idle, threads.WORKERS._idle = threads.WORKERS._idle, []  # those of other tests can't be stepped
-    try:
-        with replaced():
-            yield make
-    finally:
-        threads.WORKERS._idle = idle
+    with replaced():
+        yield make
