@@ -8,7 +8,9 @@ import gc
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from unittest import mock
 
+from pixel_llm.resilience.threads import WORKERS
 from soak.calm import calm
 from soak.invariants import violations
 from soak.loop import Stuck
@@ -24,7 +26,8 @@ def ready() -> Iterator[None]:
     was_on = gc.isenabled()
     gc.disable()
     try:
-        with replaced(), breakers_watched():
+        # The threads that wait for work are real ones; those of a schedule are not for anybody else either.
+        with replaced(), breakers_watched(), mock.patch.object(WORKERS, "_idle", []):
             yield
     finally:
         if was_on:
@@ -40,6 +43,7 @@ def judged(schedule: Schedule) -> tuple[list[str], Play]:
     """The same, with what was played."""
     for forget in _caches():
         forget()
+    WORKERS.forget()
     play, trials, found = Play(schedule), Trials(), []
     try:
         with trials.watching(), play.set_up():

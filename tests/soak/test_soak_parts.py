@@ -12,6 +12,7 @@ import pytest
 import pixel_llm.resilience.threads as threads_module
 from pixel_llm.policy import TargetPolicy, TimeoutConfig
 from pixel_llm.resilience import CircuitBreaker
+from pixel_llm.resilience.threads import WORKERS
 from soak import __main__ as command
 from soak import primitives, running
 from soak.clock import START, SoakClock
@@ -536,3 +537,18 @@ class TestJudge:
             found = [judge(schedule_of(1, number, "sync")) for number in itertools.islice(numbers, 40)]
 
         assert any("hangs on something that is not stepped" in text for texts in found for text in texts)
+
+    def test_threads_that_wait_for_work(self):
+        """
+        Real threads that other tests have left waiting are not used, and wait on afterwards.
+        """
+        worked = threading.Event()
+        WORKERS.run(lambda: worked.set, "before")
+        assert worked.wait(10)
+        idle = list(WORKERS._idle)
+        plan = CallPlan((Act("ok", takes=1.0),))
+        schedule = Schedule(TargetPolicy(timeout=TimeoutConfig(attempt=2.0)), (Caller("sync", (plan,), False),))
+        with ready():
+            assert [] == judge(schedule)
+
+        assert idle == WORKERS._idle != []
