@@ -44,6 +44,24 @@ def test_an_open_breaker_uses_no_start(play):
 
 
 @pair("circuit_breaker", "rate_limit")
+@pair("circuit_breaker", "bulkhead")
+@pytest.mark.parametrize("queue", [{"rate_limit": rate(1, 60.0, 60.0)}, {"bulkhead": ONE_SLOT_AND_A_QUEUE}])
+def test_an_open_breaker_refuses_before_anything_queues(play, queue):
+    """
+    At once, though there is neither a turn nor a slot to be had.
+    """
+    case = play(fails(lost), gives("paid"), circuit_breaker=opens_after(1, 30.0), **queue)
+    case.call()
+    if "bulkhead" in queue:
+        case.at(1.0, lambda: case.stack.admission.bulkhead.enter())
+        case.at(9.0, lambda: case.stack.admission.bulkhead.leave())
+    refused = case.call(at=2.0)
+    case.go()
+
+    assert (REFUSED, 0.0) == (refused.code, refused.took)
+
+
+@pair("circuit_breaker", "rate_limit")
 def test_the_rate_limit_s_refusal_is_neutral(play):
     """
     It is no failure; while the breaker is half open it takes no permit, so that a later call is the trial.
