@@ -9,7 +9,7 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from outages import Outage, alone, nested
 from schedules import (
@@ -55,7 +55,7 @@ from pixel_llm.policy.openings import share_of
 from pixel_llm.policy.sections.matching import ErrorMatcher
 from pixel_llm.resilience.cache import ResultCache
 
-EXAMPLES = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+EXAMPLES = settings(max_examples=400)
 
 
 def bounds_of(policy: TargetPolicy, rate: float = 1.0) -> Bounds:

@@ -117,23 +117,21 @@ class TestWorkerThreads:
         """
         A thread that is out of patience while a task is on its way to it waits on, and does it.
         """
-        work = Work(WorkerThreads(idle_seconds=0.001))
-        refused, taken = threading.Event(), []
-        thread, _ = work()
+        ended, woken = threading.Event(), []
 
-        def take(worker):
-            taken.extend([worker] if worker in work.threads._idle else [])
-            work.threads._idle.clear()
-            refused.set()
-            return WorkerThreads.unpark(work.threads, worker)
+        class Late(WorkerThreads):
+            def unpark(self, worker):
+                if woken:
+                    return super().unpark(worker)
+                self._idle.remove(worker)  # as run() does it
+                ends = super().unpark(worker)
+                worker.take(lambda: woken.append(threading.current_thread()) or ended.set, "pixel-llm late")
+                return ends
 
-        work.threads.unpark = take
-        refused.wait(10)
-        ended = threading.Event()
-        taken[0].take(lambda: ended.set, "pixel-llm late")
+        thread, _ = Work(Late(idle_seconds=0.001))()
 
         assert ended.wait(10)
-        assert taken[0].thread is thread
+        assert [thread] == woken
 
     def test_holds_on_to_nothing(self, work):
         """
