@@ -8,6 +8,7 @@ What an attempt passes before it begins, where calls may have to queue.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 from math import inf
 from typing import Any, Protocol
@@ -62,6 +63,21 @@ class Admission:
         self._clock = clock
         self.rate_limit = rate_limit
         self.bulkhead = bulkhead
+
+    def go_on_from(self, before: Admission) -> None:
+        """Take over what has started and what is under way, where no more than the queue's own limits have changed."""
+        new, old = self.rate_limit, before.rate_limit
+        if new is not None and old is not None and replace(old.config, max_wait=new.config.max_wait) == new.config:
+            self.rate_limit, old.config = old, new.config
+        self._keep_slots(before.bulkhead)
+
+    def _keep_slots(self, old: Bulkhead | None) -> None:
+        new = self.bulkhead
+        if new is None or old is None:
+            return
+        config = new.config
+        if replace(old.config, max_waiting=config.max_waiting, max_wait=config.max_wait) == config:
+            self.bulkhead, old.config = old, config
 
     def enter_now(self, gate: Gate = NO_BREAKER) -> int | None:
         """

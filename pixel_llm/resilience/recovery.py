@@ -218,7 +218,11 @@ class Recovery:
 
     def _mark(self, error: Exception) -> None:
         """Write into *error* what the call went through, unless an inner target has already."""
-        if getattr(error, "attempts", None) is not None:
+        try:
+            marked = getattr(error, "attempts", None) is not None
+        except Exception:  # noqa: BLE001 - somebody else's __getattr__ may fail
+            marked = False
+        if marked:
             return
         attempts = self._call.attempts
         if isinstance(error, PixelLMError):

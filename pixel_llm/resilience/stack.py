@@ -176,10 +176,7 @@ class Stack:
         if new.hedge == old.hedge:
             self.hedging = before.hedging
         if self.admission is not None and before.admission is not None:
-            if new.rate_limit == old.rate_limit:
-                self.admission.rate_limit = before.admission.rate_limit
-            if new.bulkhead == old.bulkhead:
-                self.admission.bulkhead = before.admission.bulkhead
+            self.admission.go_on_from(before.admission)
         if new.timeout == old.timeout and "abandoned_threads" in vars(before):
             vars(self)["abandoned_threads"] = before.abandoned_threads
         if self.fallback is not None and before.fallback is not None and new.fallback == old.fallback:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -20,37 +21,54 @@ R = TypeVar("R")
 
 _lock = threading.RLock()
 _active: Policies | None = None
+#: Those that were loaded because a guard was called and there were none: they make room for any others.
+_stopgap: Policies | None = None
+#: Those that were loaded and are not closed, in that order. Only the active ones are kept alive.
+_loaded: list[weakref.ref[Policies]] = []
 
 
-def activate(policies: Policies, *, unless_others_are: bool = False) -> None:
-    """Make *policies* the active ones."""
+def loaded(policies: Policies) -> None:
+    """Note that *policies* were loaded: they are the active ones if no others are."""
     global _active
     with _lock:
-        if _active is None or not unless_others_are:
+        _loaded.append(weakref.ref(policies))
+        if _active is None or _active is _stopgap:
             _active = policies
 
 
-def deactivate(policies: Policies) -> None:
-    """Have no active policies, if *policies* are."""
+def activate(policies: Policies) -> None:
+    """Make *policies* the active ones."""
     global _active
     with _lock:
+        _active = policies
+
+
+def closed(policies: Policies) -> None:
+    """Note that *policies* were closed: if they were the active ones, the first that are still there are."""
+    global _active
+    with _lock:
+        _loaded[:] = [known for known in _loaded if known() not in (None, policies)]
         if _active is policies:
-            _active = None
+            _active = _loaded[0]() if _loaded else None
 
 
 def active_policies() -> Policies:
     """
     The active policies: those that were activated, else the first that were loaded and are not closed.
 
-    Where there are none, they are loaded, as ``load_policies()`` does without arguments.
+    Where there are none, ``load_policies()`` loads some, until the program loads its own.
 
     Raises:
         PolicyError: If they have to be loaded and can't be.
     """
+    global _stopgap
     from pixel_llm.runtime.policies import load_policies
 
     with _lock:
-        return _active if _active is not None else load_policies()
+        if _active is None:
+            _stopgap = load_policies()
+            return _stopgap
+        return _active
 
 
 def guard(

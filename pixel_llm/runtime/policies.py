@@ -17,7 +17,7 @@ from pixel_llm.resilience import SYSTEM_CLOCK, CircuitBreaker, Clock, Guarded, L
 from pixel_llm.resilience.breaker_keys import BreakerKey
 from pixel_llm.resilience.options import Alternative
 from pixel_llm.resilience.registry import finder
-from pixel_llm.runtime.active import activate, deactivate
+from pixel_llm.runtime import active
 from pixel_llm.runtime.compiled import Compiled
 from pixel_llm.runtime.reloaded import Reloaded, compare
 
@@ -65,7 +65,7 @@ def load_policies(
         return load_policy(folder, profile, overlays=overlays, overrides=overrides, variables=variables)
 
     policies = Policies(load, clock=clock, listeners=listeners, functions=functions)
-    activate(policies, unless_others_are=True)
+    active.loaded(policies)
     return policies
 
 
@@ -262,7 +262,7 @@ class Policies:
 
     def activate(self) -> None:
         """Make these the policies that ``@pixel_llm.guard`` binds to."""
-        activate(self)
+        active.activate(self)
 
     def add_listener(self, listener: Listener) -> None:
         """Tell *listener* about every event from now on."""
@@ -274,7 +274,7 @@ class Policies:
 
     def close(self) -> None:
         """Close the log, and be the active policies no longer. Calls through the stacks still work."""
-        deactivate(self)
+        active.closed(self)
         self._log.close()
 
     def __enter__(self) -> Policies:

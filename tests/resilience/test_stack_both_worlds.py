@@ -267,6 +267,21 @@ class TestRetries:
         assert error is caught.value
         assert not hasattr(error, "attempts")
 
+    def test_an_error_whose_attributes_fail_is_served_for_all_the_same(self, both_worlds):
+        """
+        Whatever looking at somebody else's exception raises, it does not take the exception's place.
+        """
+
+        class Odd(Exception):
+            def __getattr__(self, name):
+                raise KeyError(name)
+
+        sorry = (FallbackStep(FallbackStrategy.DEFAULT_VALUE, value="sorry"),)
+
+        assert "sorry" == both_worlds(Odd(), fallback=sorry)()
+        with pytest.raises(Odd):
+            both_worlds(Odd())()
+
     def test_an_error_with_slots_is_raised_all_the_same(self, both_worlds):
         """
         Nor does a read-only attribute of the same name get in the way.

@@ -165,7 +165,8 @@ class TestReload:
         thread = threading.Thread(target=policies.wrap("shop.ask", slow))
         thread.start()
         inside.wait(10)
-        edit(file, "{max_concurrent: 1}, ", "{max_concurrent: 1}, deadline: 5s, ")
+        edit(file, "{max_concurrent: 1}, ", "{max_concurrent: 1, max_wait: 1s}, deadline: 5s, ")
+        edit(file, "period: 1m", "period: 1m, max_wait: 1s")
         policies.reload()
         ask = policies.wrap("shop.ask", lambda: "answer")
         with pytest.raises(LimitExceeded, match="bulkhead"):
@@ -254,6 +255,13 @@ class TestReload:
         assert "shop.shelf" in policies.reload().targets
 
 
+@pytest.fixture
+def nobody(monkeypatch):
+    """No policies are loaded so far."""
+    for name, value in (("_active", None), ("_stopgap", None), ("_loaded", [])):
+        monkeypatch.setattr(f"pixel_llm.runtime.active.{name}", value)
+
+
 class TestModuleLevelGuard:
     def test_binds_with_the_first_call(self, file):
         """
@@ -289,11 +297,10 @@ class TestModuleLevelGuard:
                 with pytest.raises(PolicyError, match=r"did you mean .shop\.pay"):
                     asyncio.run(pay())
 
-    def test_the_first_that_were_loaded_are_active(self, file, monkeypatch):
+    def test_the_first_that_were_loaded_are_active(self, file, nobody):
         """
-        Loading other policies later does not take over; closing those that are not active changes nothing.
+        Loading other policies later does not take over; closing the active ones makes the first of the others active.
         """
-        monkeypatch.setattr("pixel_llm.runtime.active._active", None)
         with (
             load_policies(file.parent, "shop", variables={}) as first,
             load_policies(file.parent, "shop", variables={}) as second,
@@ -301,14 +308,13 @@ class TestModuleLevelGuard:
             assert pixel_llm.active_policies() is first
             second.activate()
             assert pixel_llm.active_policies() is second
-            first.close()
-            assert pixel_llm.active_policies() is second
+            second.close()
+            assert pixel_llm.active_policies() is first
 
-    def test_without_any_the_environment_says_which(self, file, monkeypatch):
+    def test_without_any_the_environment_says_which(self, file, monkeypatch, nobody):
         """
         Where nothing was loaded, the first call loads what the environment names.
         """
-        monkeypatch.setattr("pixel_llm.runtime.active._active", None)
         monkeypatch.setenv("PIXEL_LLM_POLICIES", str(file.parent))
         monkeypatch.setenv("PIXEL_LLM_PROFILE", "shop")
 
@@ -318,6 +324,22 @@ class TestModuleLevelGuard:
 
         assert "FIRST" == pay()
         pixel_llm.active_policies().close()
+
+    def test_a_stopgap_makes_room(self, file, nobody):
+        """
+        Policies that were only loaded because a guard was called too early give way to the program's own.
+        """
+
+        @pixel_llm.guard("shop.pay")
+        def pay():
+            raise ConnectionError("gone")
+
+        with pytest.raises(PolicyError, match=r"shop\.pay"):
+            pay()
+        stopgap = pixel_llm.active_policies()
+        with load_policies(file.parent, "shop", variables={}):
+            assert "FIRST" == pay()
+        stopgap.close()
 
     def test_needs_a_name(self):
         """
