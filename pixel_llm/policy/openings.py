@@ -94,8 +94,9 @@ def _filling(spans: Sequence[Span], rate: float, period: float, minimum: int) ->
     window: list[float] = []  # a heap: since when failures may be in it that are in it for certain
     newest = 0.0
     found = False
-    calls = (_shifted(latest, rate, latest - earliest) for earliest, latest in spans)
-    for time, uncertain in heapq.merge(*calls):
+    failures = heapq.merge(*(_shifted(latest, rate, latest - earliest) for earliest, latest in spans))
+    while True:  # they have no end
+        time, uncertain = next(failures)
         heapq.heappush(window, time - uncertain)
         newest = max(newest, time - uncertain)
         while window and window[0] < time - kept:
