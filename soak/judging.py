@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from unittest import mock
 
-from pixel_llm.resilience.threads import WORKERS
+from pixel_llm.resilience.threads.pool import WORKERS
 from soak.calm import calm
 from soak.invariants import violations
 from soak.loop import Stuck

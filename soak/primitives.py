@@ -13,7 +13,7 @@ from math import inf
 from types import ModuleType
 from typing import Any
 
-from pixel_llm.resilience.threads import WORKERS
+from pixel_llm.resilience.threads.pool import WORKERS
 from soak.stepper import Stepper
 
 #: Modules whose threading is replaced: these, and all below them.

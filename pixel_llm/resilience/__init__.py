@@ -18,13 +18,10 @@ from pixel_llm.policy import (
     TokenLimitConfig,
     WindowConfig,
 )
-from pixel_llm.resilience.admission import Admission
-from pixel_llm.resilience.async_stream import AsyncStream
-from pixel_llm.resilience.breaker import CircuitBreaker
-from pixel_llm.resilience.budget import RetryBudget
-from pixel_llm.resilience.bulkhead import Bulkhead
-from pixel_llm.resilience.cache import CachedResult, ResultCache
-from pixel_llm.resilience.circuit_state import CircuitState
+from pixel_llm.resilience.breaker.circuit_breaker import CircuitBreaker
+from pixel_llm.resilience.breaker.keyed import KeyedBreakers
+from pixel_llm.resilience.breaker.state import CircuitState
+from pixel_llm.resilience.caching.cache import CachedResult, ResultCache
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock, SystemClock
 from pixel_llm.resilience.counters import Histogram, StackStats
 from pixel_llm.resilience.decorators import (
@@ -34,16 +31,19 @@ from pixel_llm.resilience.decorators import (
     with_circuit_breaker,
     with_fallback,
 )
-from pixel_llm.resilience.guard import Guarded, guard
-from pixel_llm.resilience.keyed_breakers import KeyedBreakers
 from pixel_llm.resilience.limits import Limits, current_limits
 from pixel_llm.resilience.managers import FallbackConfig, FallbackManager, FallbackStats, RetryManager, RetryStats
 from pixel_llm.resilience.outcome import Outcome, SkippedStep
-from pixel_llm.resilience.rate_limit import RateLimit
+from pixel_llm.resilience.queues.admission import Admission
+from pixel_llm.resilience.queues.bulkhead import Bulkhead
+from pixel_llm.resilience.queues.rate_limit import RateLimit
 from pixel_llm.resilience.registry import find_function, register_function
-from pixel_llm.resilience.retry import RetryState
+from pixel_llm.resilience.retrying.budget import RetryBudget
+from pixel_llm.resilience.retrying.retry import RetryState
+from pixel_llm.resilience.roads.guard import Guarded, guard
 from pixel_llm.resilience.stack import Layer, Stack
-from pixel_llm.resilience.sync_stream import SyncStream
+from pixel_llm.resilience.streams.async_stream import AsyncStream
+from pixel_llm.resilience.streams.sync_stream import SyncStream
 
 __all__ = [
     "SYSTEM_CLOCK",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from pixel_llm.errors import AttemptRecord
-from pixel_llm.resilience.admission import Held
-from pixel_llm.resilience.breaker import CircuitBreaker
+from pixel_llm.resilience.breaker.circuit_breaker import CircuitBreaker
+from pixel_llm.resilience.breaker.no_breaker import NO_BREAKER, NoBreaker
+from pixel_llm.resilience.caching.single_flight import Ticket
 from pixel_llm.resilience.limits import Terms
-from pixel_llm.resilience.no_breaker import NO_BREAKER, NoBreaker
 from pixel_llm.resilience.outcome import SERVED_BY_CALL, Outcome, SkippedStep
-from pixel_llm.resilience.single_flight import Ticket
+from pixel_llm.resilience.queues.admission import Held
 
 
 class Call:

@@ -13,9 +13,9 @@ from pixel_llm.errors import ErrorCode, ErrorFamily, ValidationError
 from pixel_llm.events import Listener
 from pixel_llm.policy import CircuitBreakerConfig, FallbackStep, RetryConfig, TargetPolicy
 from pixel_llm.policy.sections.matching import NEVER_RETRIED, ErrorMatcher
-from pixel_llm.resilience.breaker import CircuitBreaker
+from pixel_llm.resilience.breaker.circuit_breaker import CircuitBreaker
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
-from pixel_llm.resilience.guard import Guarded, guard
+from pixel_llm.resilience.roads.guard import Guarded, guard
 from pixel_llm.resilience.stack import Stack
 
 P = ParamSpec("P")

@@ -11,12 +11,12 @@ from typing import Any, ParamSpec, TypeVar
 from pixel_llm.errors import ErrorCode, ValidationError
 from pixel_llm.events import CallFailed, Event, RetryScheduled
 from pixel_llm.policy import FallbackStep, RetryConfig, TargetPolicy
-from pixel_llm.resilience.cache import CachedResult, ResultCache
+from pixel_llm.resilience.caching.cache import CachedResult, ResultCache
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
-from pixel_llm.resilience.fallback import HOLDS_NOTHING
-from pixel_llm.resilience.guard import Guarded, guard
+from pixel_llm.resilience.fallbacks.chain import HOLDS_NOTHING
 from pixel_llm.resilience.registry import finder
-from pixel_llm.resilience.retry import Retry, RetryState
+from pixel_llm.resilience.retrying.retry import Retry, RetryState
+from pixel_llm.resilience.roads.guard import Guarded, guard
 from pixel_llm.resilience.stack import Stack
 
 P = ParamSpec("P")

@@ -26,12 +26,12 @@ from pixel_llm.events import (
     RetryScheduled,
     StreamBroken,
 )
-from pixel_llm.resilience.budget import BudgetShare
+from pixel_llm.resilience.caching.read_through import tell_followers
 from pixel_llm.resilience.call import Call
 from pixel_llm.resilience.error_words import code_of, refused_by, text_of
-from pixel_llm.resilience.fallback import FallbackRun
-from pixel_llm.resilience.read_through import tell_followers
-from pixel_llm.resilience.retry import RetryState
+from pixel_llm.resilience.fallbacks.chain import FallbackRun
+from pixel_llm.resilience.retrying.budget import BudgetShare
+from pixel_llm.resilience.retrying.retry import RetryState
 from pixel_llm.resilience.stack import Stack
 
 #: While trial calls of others are under way, a call that waits for the breaker asks again after so many seconds.

@@ -4,8 +4,8 @@ A target's compiled layers, outermost first::
     deadline → fallback → cache → retry → circuit_breaker → rate_limit → bulkhead → timeout → call
 
 A :class:`Stack` holds what the layers know (the breaker's state, the cache, the counters) and decides
-what both worlds share; :mod:`pixel_llm.resilience.sync_guard` and
-:mod:`pixel_llm.resilience.async_guard` run callables through it.
+what both worlds share; :mod:`pixel_llm.resilience.roads.sync_guard` and
+:mod:`pixel_llm.resilience.roads.async_guard` run callables through it.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ from pixel_llm.policy import (
 )
 from pixel_llm.policy.sections.circuit_breaker import PER_TARGET
 from pixel_llm.policy.sections.matching import SERVED_BY_DEFAULT, ErrorMatcher
-from pixel_llm.resilience.abandoned import AbandonedThreads
-from pixel_llm.resilience.adaptive import is_drop
-from pixel_llm.resilience.admission import Admission
-from pixel_llm.resilience.breaker import CircuitBreaker
-from pixel_llm.resilience.breaker_words import breaker_label
-from pixel_llm.resilience.budget import BudgetShare, RetryBudget
-from pixel_llm.resilience.bulkhead import Bulkhead
-from pixel_llm.resilience.cache import ResultCache
+from pixel_llm.resilience.breaker.circuit_breaker import CircuitBreaker
+from pixel_llm.resilience.breaker.keyed import KeyedBreakers
+from pixel_llm.resilience.breaker.no_breaker import NO_BREAKER, NO_KEY_YET, NoBreaker
+from pixel_llm.resilience.breaker.state import CircuitState
+from pixel_llm.resilience.breaker.words import breaker_label
+from pixel_llm.resilience.caching.cache import ResultCache
+from pixel_llm.resilience.caching.read_through import ReadThrough
 from pixel_llm.resilience.call import Call
 from pixel_llm.resilience.chaos import Chaos
-from pixel_llm.resilience.circuit_state import CircuitState
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock, EndableClock
 from pixel_llm.resilience.counters import Counters, StackStats
-from pixel_llm.resilience.fallback import FallbackChain
-from pixel_llm.resilience.hedging import Hedging
-from pixel_llm.resilience.keyed_breakers import KeyedBreakers
+from pixel_llm.resilience.fallbacks.chain import FallbackChain
+from pixel_llm.resilience.fallbacks.wrapped import WrappedTargets
+from pixel_llm.resilience.hedging.delays import Hedging
 from pixel_llm.resilience.limits import Published, Terms, get_published
-from pixel_llm.resilience.no_breaker import NO_BREAKER, NO_KEY_YET, NoBreaker
-from pixel_llm.resilience.rate_limit import RateLimit
-from pixel_llm.resilience.read_through import ReadThrough
+from pixel_llm.resilience.queues.adaptive import is_drop
+from pixel_llm.resilience.queues.admission import Admission
+from pixel_llm.resilience.queues.bulkhead import Bulkhead
+from pixel_llm.resilience.queues.rate_limit import RateLimit
+from pixel_llm.resilience.queues.token_bucket import count_tokens
 from pixel_llm.resilience.registry import FindFunction, find_function
-from pixel_llm.resilience.rejection import checked
-from pixel_llm.resilience.retry import Retry
-from pixel_llm.resilience.stepping import within
-from pixel_llm.resilience.token_bucket import count_tokens
-from pixel_llm.resilience.wrapped import WrappedTargets
+from pixel_llm.resilience.retrying.budget import BudgetShare, RetryBudget
+from pixel_llm.resilience.retrying.rejection import checked
+from pixel_llm.resilience.retrying.retry import Retry
+from pixel_llm.resilience.roads.stepping import within
+from pixel_llm.resilience.threads.abandoned import AbandonedThreads
 
 #: The layers that a call which a fallback makes elsewhere does not have: they are those of the whole call.
 _NOT_OF_ALTERNATIVES = ("deadline", "fallback", "cache", "retry", "hedge")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from pixel_llm.errors import ValidationError
 from pixel_llm.resilience import Guarded, Stack
-from pixel_llm.resilience.breaker_keys import BreakerKey
-from pixel_llm.resilience.guard import guard_later
-from pixel_llm.resilience.options import Alternative
+from pixel_llm.resilience.breaker.keys import BreakerKey
+from pixel_llm.resilience.roads.guard import guard_later
+from pixel_llm.resilience.roads.options import Alternative
 
 if TYPE_CHECKING:
     from pixel_llm.runtime.policies import Policies

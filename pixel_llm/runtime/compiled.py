@@ -13,9 +13,9 @@ from pixel_llm.policy import SYSTEM_TARGETS, LoadedPolicy, TargetPolicy
 from pixel_llm.policy.sections.target import is_pattern, is_system_name, is_target_name, patterns_for
 from pixel_llm.policy.suggestions import one_of, suggestion
 from pixel_llm.resilience import Clock, RetryBudget, Stack
-from pixel_llm.resilience.binding import Binding, Road
+from pixel_llm.resilience.fallbacks.wrapped import WrappedTargets, fallback_targets
 from pixel_llm.resilience.registry import FindFunction, check_functions
-from pixel_llm.resilience.wrapped import WrappedTargets, fallback_targets
+from pixel_llm.resilience.roads.binding import Binding, Road
 
 
 class Compiled:

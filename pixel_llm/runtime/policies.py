@@ -14,9 +14,9 @@ from pixel_llm.events import Listener, Listeners, PolicyReloaded, PolicyReloadFa
 from pixel_llm.monitoring import EventLog
 from pixel_llm.policy import LoadedPolicy, PolicyConfig, load_policy
 from pixel_llm.resilience import SYSTEM_CLOCK, CircuitBreaker, Clock, Guarded, Layer, Stack, StackStats, guard
-from pixel_llm.resilience.breaker_keys import BreakerKey
-from pixel_llm.resilience.options import Alternative
+from pixel_llm.resilience.breaker.keys import BreakerKey
 from pixel_llm.resilience.registry import finder
+from pixel_llm.resilience.roads.options import Alternative
 from pixel_llm.runtime import active
 from pixel_llm.runtime.compiled import Compiled
 from pixel_llm.runtime.reloaded import Reloaded, compare

@@ -1,6 +1,6 @@
 """For tests, yours too: LM Studio on a real socket that fails as told, and a clock that moves as told."""
 
-from pixel_llm.resilience.binding import switched_off as disabled
+from pixel_llm.resilience.roads.binding import switched_off as disabled
 from pixel_llm.testing.clock import VirtualClock
 from pixel_llm.testing.server import ScriptedLMStudio
 from pixel_llm.testing.steps import (

@@ -20,7 +20,7 @@ from pixel_llm.policy import (
 )
 from pixel_llm.policy.bounds import CHAT, GENERATE, compute_bounds
 from pixel_llm.resilience import Stack, current_limits, guard
-from pixel_llm.resilience.wrapped import WrappedTargets
+from pixel_llm.resilience.fallbacks.wrapped import WrappedTargets
 from pixel_llm.testing import VirtualClock
 
 CUSTOM, TARGET = FallbackStrategy.CUSTOM_FUNCTION, FallbackStrategy.TARGET

@@ -13,7 +13,7 @@ from virtual_time import LoopClock, run_virtual
 from pixel_llm.errors import APIError, CircuitBreakerOpen, ErrorCode, LimitExceeded, TimeoutError
 from pixel_llm.policy import AdaptiveConfig, BulkheadConfig
 from pixel_llm.resilience import Bulkhead
-from pixel_llm.resilience.adaptive import AdaptiveLimit, is_drop
+from pixel_llm.resilience.queues.adaptive import AdaptiveLimit, is_drop
 
 
 def sample(limit: AdaptiveLimit, ok: bool | None, *, now: float = 10.0, elapsed: float | None = 1.0) -> int:

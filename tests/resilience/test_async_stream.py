@@ -21,9 +21,9 @@ from pixel_llm.policy import (
     TimeoutConfig,
 )
 from pixel_llm.resilience import AsyncStream, Stack, current_limits, guard
-from pixel_llm.resilience.async_source import in_context
-from pixel_llm.resilience.binding import switched_off
-from pixel_llm.resilience.wrapped import WrappedTargets
+from pixel_llm.resilience.fallbacks.wrapped import WrappedTargets
+from pixel_llm.resilience.roads.binding import switched_off
+from pixel_llm.resilience.streams.async_source import in_context
 
 ONE_SLOT = BulkheadConfig(max_concurrent=1, max_waiting=0)
 END = "the end"

@@ -7,8 +7,8 @@ import pytest
 from pixel_llm.errors import ConnectionError, ValidationError
 from pixel_llm.policy import CacheConfig, FallbackStep, FallbackStrategy, Jitter, RetryConfig, RetryStrategy
 from pixel_llm.resilience import guard
-from pixel_llm.resilience.binding import switched_off
-from pixel_llm.resilience.guard import guard_later
+from pixel_llm.resilience.roads.binding import switched_off
+from pixel_llm.resilience.roads.guard import guard_later
 
 TWICE = RetryConfig(strategy=RetryStrategy.IMMEDIATE, max_attempts=2, jitter=Jitter.NONE)
 SORRY = (FallbackStep(FallbackStrategy.DEFAULT_VALUE, value="sorry"),)

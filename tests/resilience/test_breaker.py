@@ -17,7 +17,7 @@ import pixel_llm
 from pixel_llm.errors import APIError, CircuitBreakerOpen, ConnectionError, ErrorCode
 from pixel_llm.policy import BreakerMode, CircuitBreakerConfig, WindowConfig
 from pixel_llm.resilience import CircuitBreaker, CircuitState, KeyedBreakers
-from pixel_llm.resilience.no_breaker import NO_BREAKER
+from pixel_llm.resilience.breaker.no_breaker import NO_BREAKER
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 
@@ -1329,7 +1329,7 @@ class TestEngine:
         A change of pybreaker's is a change in one place of ours.
         """
 
-        assert ["resilience/breaker.py"] == importers_of("pybreaker")
+        assert ["resilience/breaker/circuit_breaker.py"] == importers_of("pybreaker")
 
 
 def importers_of(name):

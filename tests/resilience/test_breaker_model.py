@@ -14,7 +14,7 @@ from pixel_llm.errors import CircuitBreakerOpen, ErrorCode
 from pixel_llm.policy import CircuitBreakerConfig
 from pixel_llm.policy.sections.circuit_breaker import BreakerMode, WindowConfig
 from pixel_llm.resilience import CircuitBreaker, CircuitState
-from pixel_llm.resilience.keyed_breakers import KeyedBreakers
+from pixel_llm.resilience.breaker.keyed import KeyedBreakers
 from pixel_llm.testing import VirtualClock
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN

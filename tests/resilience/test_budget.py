@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 
 from pixel_llm.policy import RetryBudgetConfig
-from pixel_llm.resilience.budget import SLOTS, RetryBudget
+from pixel_llm.resilience.retrying.budget import SLOTS, RetryBudget
 from pixel_llm.testing import VirtualClock
 
 

@@ -20,8 +20,8 @@ from virtual_time import LoopClock, run_virtual
 from pixel_llm.errors import ErrorCode, LimitExceeded, TimeoutError
 from pixel_llm.policy import AdaptiveConfig, BulkheadConfig
 from pixel_llm.resilience import Bulkhead
-from pixel_llm.resilience.fair_queue import FairQueue, TaskWaiter, ThreadWaiter, Waiter
-from pixel_llm.resilience.memory import memory_size
+from pixel_llm.resilience.caching.memory import memory_size
+from pixel_llm.resilience.queues.fair_queue import FairQueue, TaskWaiter, ThreadWaiter, Waiter
 from pixel_llm.testing import VirtualClock
 
 

@@ -20,7 +20,7 @@ from pixel_llm.policy import (
     RetryStrategy,
 )
 from pixel_llm.resilience import SkippedStep, guard
-from pixel_llm.resilience.fallback import FallbackChain
+from pixel_llm.resilience.fallbacks.chain import FallbackChain
 
 RAISE, NONE = FallbackStep(FallbackStrategy.RAISE), FallbackStep(FallbackStrategy.NONE)
 LOST = ErrorCode.ERR_CONN_LOST

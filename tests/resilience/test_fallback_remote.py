@@ -18,7 +18,7 @@ from pixel_llm.policy import (
     TimeoutConfig,
 )
 from pixel_llm.resilience import Limits, SkippedStep, Stack, current_limits, guard
-from pixel_llm.resilience.wrapped import WrappedTargets
+from pixel_llm.resilience.fallbacks.wrapped import WrappedTargets
 
 LOST = ErrorCode.ERR_CONN_LOST
 SORRY = FallbackStep(FallbackStrategy.DEFAULT_VALUE, value="sorry")

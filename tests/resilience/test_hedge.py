@@ -51,11 +51,11 @@ from pixel_llm.policy.bounds import compute_bounds
 from pixel_llm.policy.sections.matching import ErrorMatcher
 from pixel_llm.resilience import CircuitState, Stack, current_limits, guard
 from pixel_llm.resilience.clock import EndableClock
-from pixel_llm.resilience.hedged_async import HedgedAsyncRoad
-from pixel_llm.resilience.hedging import Hedging
-from pixel_llm.resilience.job import Job
-from pixel_llm.resilience.options import GuardOptions
-from pixel_llm.resilience.race import Race
+from pixel_llm.resilience.hedging.delays import Hedging
+from pixel_llm.resilience.hedging.hedged_async import HedgedAsyncRoad
+from pixel_llm.resilience.hedging.race import Race
+from pixel_llm.resilience.roads.options import GuardOptions
+from pixel_llm.resilience.threads.job import Job
 from pixel_llm.testing import Answer, Hang, ScriptedLMStudio, VirtualClock
 
 GONE = ConnectionError("gone", error_code=ErrorCode.ERR_CONN_REFUSED)

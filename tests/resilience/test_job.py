@@ -8,10 +8,10 @@ import pytest
 
 from pixel_llm.errors import ConnectionError, ErrorCode, LimitExceeded
 from pixel_llm.events import AbandonedThreadEnded, ThreadAbandoned
-from pixel_llm.resilience import forking
-from pixel_llm.resilience.abandoned import AbandonedThreads
-from pixel_llm.resilience.job import WaitingJob
-from pixel_llm.resilience.threads import WorkerThreads
+from pixel_llm.resilience.threads import forking
+from pixel_llm.resilience.threads.abandoned import AbandonedThreads
+from pixel_llm.resilience.threads.job import WaitingJob
+from pixel_llm.resilience.threads.pool import WorkerThreads
 from pixel_llm.testing import VirtualClock
 
 SOON = 10.0

@@ -2,7 +2,7 @@
 
 import threading
 
-from pixel_llm.resilience.later import LATER, Later
+from pixel_llm.resilience.streams.later import LATER, Later
 
 
 class TestLater:
@@ -33,7 +33,7 @@ class TestLater:
                     raise RuntimeError("can't start new thread")
                 task()
 
-        monkeypatch.setattr("pixel_llm.resilience.later._AGAIN", 0.01)
+        monkeypatch.setattr("pixel_llm.resilience.streams.later._AGAIN", 0.01)
         Later(Workers()).after(0.0, done.set)
 
         assert done.wait(5)

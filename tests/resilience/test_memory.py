@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pixel_llm.policy import CacheConfig
 from pixel_llm.resilience import ResultCache
-from pixel_llm.resilience.memory import memory_size
+from pixel_llm.resilience.caching.memory import memory_size
 from pixel_llm.testing import VirtualClock
 
 

@@ -21,9 +21,9 @@ from pixel_llm.errors import ErrorCode, LimitExceeded, TimeoutError
 from pixel_llm.lm_studio.replies import ChatReply
 from pixel_llm.policy import RateLimitConfig, TokenLimitConfig
 from pixel_llm.resilience import RateLimit
-from pixel_llm.resilience.fair_queue import ThreadWaiter
-from pixel_llm.resilience.memory import memory_size
-from pixel_llm.resilience.token_bucket import TokenBucket, count_tokens
+from pixel_llm.resilience.caching.memory import memory_size
+from pixel_llm.resilience.queues.fair_queue import ThreadWaiter
+from pixel_llm.resilience.queues.token_bucket import TokenBucket, count_tokens
 from pixel_llm.testing import VirtualClock
 
 

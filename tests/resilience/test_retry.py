@@ -16,7 +16,7 @@ from pixel_llm.errors import APIError, ConnectionError, ErrorCode, TimeoutError,
 from pixel_llm.policy import Jitter, RetryConfig, RetryStrategy
 from pixel_llm.policy.sections.matching import ErrorMatcher
 from pixel_llm.resilience.clock import SYSTEM_CLOCK
-from pixel_llm.resilience.retry import NOTHING_SENT, Retry, _engine
+from pixel_llm.resilience.retrying.retry import NOTHING_SENT, Retry, _engine
 from pixel_llm.testing import VirtualClock
 
 EXPONENTIAL, LINEAR = RetryStrategy.EXPONENTIAL_BACKOFF, RetryStrategy.LINEAR_BACKOFF
@@ -422,4 +422,4 @@ class TestSequence:
             or (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tenacity"))
         }
 
-        assert {"resilience/retry.py"} == found
+        assert {"resilience/retrying/retry.py"} == found

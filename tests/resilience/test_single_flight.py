@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pixel_llm.resilience.single_flight import FlightState, SingleFlight
+from pixel_llm.resilience.caching.single_flight import FlightState, SingleFlight
 from pixel_llm.testing import VirtualClock
 
 WAITING, LEADING, LANDED, FAILED, LEFT = FlightState

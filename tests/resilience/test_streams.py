@@ -41,7 +41,7 @@ from pixel_llm.policy import (
     TokenLimitConfig,
 )
 from pixel_llm.resilience import CircuitState, Stack, current_limits, guard
-from pixel_llm.resilience.arrival import MAX_CHUNKS
+from pixel_llm.resilience.streams.arrival import MAX_CHUNKS
 
 LOST = ErrorCode.ERR_CONN_LOST
 

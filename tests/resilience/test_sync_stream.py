@@ -20,9 +20,9 @@ from pixel_llm.policy import (
     TimeoutConfig,
 )
 from pixel_llm.resilience import Stack, SyncStream, current_limits, guard
-from pixel_llm.resilience.binding import switched_off
-from pixel_llm.resilience.delivery import END
-from pixel_llm.resilience.sync_source import Steps, ThreadSource
+from pixel_llm.resilience.roads.binding import switched_off
+from pixel_llm.resilience.streams.delivery import END
+from pixel_llm.resilience.streams.sync_source import Steps, ThreadSource
 from pixel_llm.testing import VirtualClock
 
 ONE_SLOT = BulkheadConfig(max_concurrent=1, max_waiting=0)
@@ -287,7 +287,7 @@ class TestOwnThread:
         def none(*task):
             raise RuntimeError("can't start new thread")
 
-        monkeypatch.setattr("pixel_llm.resilience.sync_source.WORKERS.run", none)
+        monkeypatch.setattr("pixel_llm.resilience.streams.sync_source.WORKERS.run", none)
         stack = make_stack(timeout=TimeoutConfig(idle=5.0), bulkhead=ONE_SLOT)
         with pytest.raises(RuntimeError, match="can't start"):
             next(guard(stack, counting)())

@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from pixel_llm.resilience.threads import WORKERS, WorkerThreads
+from pixel_llm.resilience.threads.pool import WORKERS, WorkerThreads
 
 
 @pytest.fixture
@@ -197,7 +197,7 @@ class TestWorkerThreads:
         """
         code = (
             "import threading\n"
-            "from pixel_llm.resilience.threads import WORKERS\n"
+            "from pixel_llm.resilience.threads.pool import WORKERS\n"
             "begun, ended = threading.Event(), threading.Event()\n"
             "WORKERS.run(lambda: ended.set, 'idle')\n"
             "ended.wait(10)\n"

@@ -11,7 +11,7 @@ import pytest
 from pixel_llm.errors import TimeoutError
 from pixel_llm.policy import FallbackStep, FallbackStrategy, TargetPolicy, TimeoutConfig
 from pixel_llm.resilience import Stack, current_limits, guard
-from pixel_llm.resilience.watchdog import _watchdog_of
+from pixel_llm.resilience.roads.watchdog import _watchdog_of
 
 
 def within(seconds, function, **layers):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pixel_llm.policy.sections.circuit_breaker import WindowConfig
-from pixel_llm.resilience.windows import CountWindow, TimeWindow, make_window
+from pixel_llm.resilience.breaker.windows import CountWindow, TimeWindow, make_window
 
 OUTCOMES = st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60)
 

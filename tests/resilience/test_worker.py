@@ -19,9 +19,9 @@ from pixel_llm.policy import (
     TimeoutConfig,
 )
 from pixel_llm.resilience import CircuitState, Stack, current_limits, guard
-from pixel_llm.resilience.job import WaitingJob
 from pixel_llm.resilience.limits import reset_published, set_published
-from pixel_llm.resilience.worker import InWorker
+from pixel_llm.resilience.threads.job import WaitingJob
+from pixel_llm.resilience.threads.worker import InWorker
 from pixel_llm.testing import VirtualClock
 
 

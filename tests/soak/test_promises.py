@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import pixel_llm.resilience.async_guard as async_guard_module
+import pixel_llm.resilience.roads.async_guard as async_guard_module
 from pixel_llm.resilience import CircuitBreaker, Stack
-from pixel_llm.resilience.cache import ResultCache
+from pixel_llm.resilience.caching.cache import ResultCache
 from pixel_llm.resilience.counters import Counters
 from soak import playing
 from soak.__main__ import describe

@@ -9,10 +9,10 @@ from random import Random
 
 import pytest
 
-import pixel_llm.resilience.threads as threads_module
+import pixel_llm.resilience.threads.pool as threads_module
 from pixel_llm.policy import TargetPolicy, TimeoutConfig
 from pixel_llm.resilience import CircuitBreaker
-from pixel_llm.resilience.threads import WORKERS
+from pixel_llm.resilience.threads.pool import WORKERS
 from soak import __main__ as command
 from soak import primitives, running
 from soak.clock import START, SoakClock

@@ -1,0 +1,1 @@
+"""What serves when a call has failed for good."""

@@ -1,0 +1,1 @@
+"""Another attempt beside one that takes long."""

@@ -1,0 +1,1 @@
+"""What attempts wait for before they begin: rate limit and bulkhead."""

@@ -1,0 +1,1 @@
+"""Trying again, on tenacity: when, how often, and within which budget."""

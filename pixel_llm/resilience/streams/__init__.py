@@ -1,0 +1,1 @@
+"""Iterators, sync and async, through a stack."""

@@ -1,0 +1,1 @@
+"""Worker threads for plain functions that must end in time."""
