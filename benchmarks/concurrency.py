@@ -53,4 +53,5 @@ def tasks(calls: int = 1_000) -> dict[str, float]:
 
         return lambda: asyncio.run(run())
 
-    return in_turn({"the coroutine function itself": on_a_loop(_wait_async), OURS: on_a_loop(ours(_wait_async))})
+    candidates = {"the coroutine function itself": on_a_loop(_wait_async), OURS: on_a_loop(ours(_wait_async))}
+    return in_turn(candidates, rounds=31)  # three milliseconds make the difference between met and missed

@@ -18,7 +18,6 @@ from pixel_llm.policy.fallback_targets import find_target
 from pixel_llm.policy.openings import opens_after
 from pixel_llm.policy.sections.circuit_breaker import BreakerMode, CircuitBreakerConfig
 from pixel_llm.policy.sections.document import PolicyConfig
-from pixel_llm.policy.sections.fallback import FallbackStrategy
 from pixel_llm.policy.sections.lm_studio import Vision
 from pixel_llm.policy.sections.matching import NOTHING_SENT, ErrorMatcher
 from pixel_llm.policy.sections.retry import RetryConfig
@@ -106,11 +105,6 @@ def compute_bounds(config: PolicyConfig, target: str, *, rate: float = DEFAULT_R
 def all_bounds(config: PolicyConfig, *, rate: float = DEFAULT_RATE) -> dict[str, Bounds]:
     """The bounds of every target of *config*."""
     return {target: compute_bounds(config, target, rate=rate) for target in config.targets}
-
-
-def has_step(policy: TargetPolicy, *strategies: FallbackStrategy) -> bool:
-    """True if the fallback of *policy* has a step of one of *strategies*."""
-    return any(step.strategy in strategies for step in policy.fallback or ())
 
 
 # Latency and attempts
