@@ -83,6 +83,16 @@ class Section(Kind):
             if getattr(value, name) is not None
         }
 
+    def complain(self, value: Any) -> str:
+        if not isinstance(value, self.model):
+            return f"must be a {self.model.__name__} (got {value!r})"
+        complaints = (
+            (name, field.metadata["setting"].kind.complain(getattr(value, name)))
+            for name, field in self.fields().items()
+            if not (getattr(value, name) is None and field.default is None)
+        )
+        return "; ".join(f"{name} {complaint}" for name, complaint in complaints if complaint)
+
     def child(self, key: str) -> Kind:
         settings = self.settings()
         return settings[key].kind if key in settings else ANYTHING

@@ -14,6 +14,7 @@ from pixel_llm.events import Listener
 from pixel_llm.policy import CircuitBreakerConfig, FallbackStep, RetryConfig, TargetPolicy
 from pixel_llm.policy.sections.matching import NEVER_RETRIED, ErrorMatcher
 from pixel_llm.resilience.breaker.circuit_breaker import CircuitBreaker
+from pixel_llm.resilience.checked import checked, checked_steps
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
 from pixel_llm.resilience.roads.guard import Guarded, guard
 from pixel_llm.resilience.stack import Stack
@@ -47,7 +48,7 @@ def retry(
     """
     if callable(config):
         return retry()(config)
-    policy = TargetPolicy(retry=_config(RetryConfig, config, settings), idempotent=True)
+    policy = TargetPolicy(retry=checked(RetryConfig, config, settings), idempotent=True)
     return _decorator(policy, clock, listener)
 
 
@@ -81,7 +82,7 @@ def with_circuit_breaker(
         settings: Those of :class:`CircuitBreakerConfig`, in place of *breaker*; durations are float seconds.
     """
     if not isinstance(breaker, CircuitBreaker):
-        config = _config(CircuitBreakerConfig, breaker, settings)
+        config = checked(CircuitBreakerConfig, breaker, settings)
         return _decorator(TargetPolicy(circuit_breaker=config), clock, listener)
     if settings:
         raise ValidationError("with_circuit_breaker takes a breaker or settings, not both")
@@ -111,9 +112,7 @@ def with_fallback(
         clock: Where time comes from.
         listener: Takes the events.
     """
-    if not steps:
-        raise ValidationError("with_fallback needs at least one step")
-    return _decorator(TargetPolicy(fallback=steps), clock, listener, key)
+    return _decorator(TargetPolicy(fallback=checked_steps(steps)), clock, listener, key)
 
 
 def _decorator(
@@ -123,17 +122,6 @@ def _decorator(
         return guard(Stack(_name(function), policy, clock=clock, emit=listener), function, key=key)
 
     return decorate
-
-
-def _config(kind: type[Any], config: Any, settings: dict[str, Any]) -> Any:
-    if config is not None and settings:
-        raise ValidationError(f"give a {kind.__name__} or its settings, not both")
-    if config is not None and not isinstance(config, kind):
-        raise ValidationError(f"must be a {kind.__name__} (got {config!r})")
-    try:
-        return config or kind(**settings)
-    except TypeError as error:
-        raise ValidationError(f"{kind.__name__}: {error}") from error
 
 
 def _family(family: ErrorFamily) -> ErrorMatcher:

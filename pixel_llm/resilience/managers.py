@@ -12,6 +12,7 @@ from pixel_llm.errors import ErrorCode, ValidationError
 from pixel_llm.events import CallFailed, Event, RetryScheduled
 from pixel_llm.policy import FallbackStep, RetryConfig, TargetPolicy
 from pixel_llm.resilience.caching.cache import CachedResult, ResultCache
+from pixel_llm.resilience.checked import checked, checked_steps
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
 from pixel_llm.resilience.fallbacks.chain import HOLDS_NOTHING
 from pixel_llm.resilience.registry import finder
@@ -54,7 +55,7 @@ class RetryManager:
     def __init__(
         self, config: RetryConfig | None = None, *, name: str = "retry_manager", clock: Clock = SYSTEM_CLOCK
     ) -> None:
-        self.config = config or RetryConfig()
+        self.config = checked(RetryConfig, config)
         self._clock = clock
         self._stack = Stack(name, TargetPolicy(retry=self.config, idempotent=True), clock=clock, emit=self._take_note)
         self._lock = threading.Lock()
@@ -147,10 +148,12 @@ class FallbackManager:
         functions: Mapping[str, Callable[..., Any]] | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        if not isinstance(config, FallbackConfig):
+            raise ValidationError(f"must be a FallbackConfig (got {config!r})")
         self.config = config
         self._stack = Stack(
             name,
-            TargetPolicy(fallback=config.steps),
+            TargetPolicy(fallback=checked_steps(config.steps)),
             clock=clock,
             emit=self._take_note,
             find_function=finder(functions),

@@ -11,6 +11,7 @@ what both worlds share; :mod:`pixel_llm.resilience.roads.sync_guard` and
 from __future__ import annotations
 
 import builtins
+import inspect
 from collections.abc import Callable, Coroutine, Hashable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property, partial
@@ -417,6 +418,10 @@ class Stack:
         if policy.rate_limit is not None:
             tokens = policy.rate_limit.tokens
             usage = count_tokens if tokens is None or tokens.usage is None else self.find_function(tokens.usage)
+            if inspect.iscoroutinefunction(usage):
+                raise ValidationError(
+                    "rate_limit.tokens.usage must name a plain function, not an async one", target=target
+                )
             rate_limit = RateLimit(target, policy.rate_limit, clock=clock, usage=usage)
         bulkhead = Bulkhead(target, policy.bulkhead, clock=clock) if policy.bulkhead is not None else None
         return Admission(target, clock=clock, rate_limit=rate_limit, bulkhead=bulkhead)

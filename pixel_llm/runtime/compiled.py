@@ -67,6 +67,8 @@ class Compiled:
         Raises:
             PolicyError: If the policy has no such target.
         """
+        if not isinstance(target, str):
+            raise ValidationError(f'a target is named by a text such as "billing.charge" (got {target!r})')
         stack = self._stacks.get(target)
         if stack is None and (patterns := self._patterns_for(target)):
             with self._lock:  # a name that only the program knows: compiled when it is first wrapped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -94,7 +95,7 @@ class Policies:
         self._clock = clock
         self._find_function = finder(functions)
         loaded = load()
-        self._listeners = Listeners(listeners)
+        self._listeners = Listeners(map(_checked_listener, listeners))
         self._compiled = self._compile(loaded)
         self._log = EventLog(loaded.config.logging, profile=loaded.profile)
         self._listeners.add(self._log, first=True)
@@ -265,8 +266,13 @@ class Policies:
         active.activate(self)
 
     def add_listener(self, listener: Listener) -> None:
-        """Tell *listener* about every event from now on."""
-        self._listeners.add(listener)
+        """
+        Tell *listener* about every event from now on.
+
+        Raises:
+            ValidationError: If it can't be called, or is async: nobody would await it.
+        """
+        self._listeners.add(_checked_listener(listener))
 
     def log_content(self, target: str, **content: str) -> None:
         """Write down what was asked and answered, if the policy says ``log_content: full``; else nothing."""
@@ -292,3 +298,9 @@ class Policies:
         return Compiled(
             loaded, clock=self._clock, emit=self._listeners, find_function=self._find_function, before=before
         )
+
+
+def _checked_listener(listener: Listener) -> Listener:
+    if not callable(listener) or inspect.iscoroutinefunction(listener):
+        raise ValidationError(f"a listener must be a plain function that takes an event (got {listener!r})")
+    return listener

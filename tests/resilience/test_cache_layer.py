@@ -643,3 +643,43 @@ async def play(steps):
     if len(stack.cache.flights):
         wrong.append("a flight is left")
     return wrong
+
+
+class TestRings:
+    def test_calls_that_make_each_other_s(self):
+        """
+        Two calls, each of which needs what the other one brings, don't wait for each other: each makes its own.
+        """
+        made = []
+
+        async def body(key, depth=0):
+            made.append(key)
+            await asyncio.sleep(0)
+            return key if depth else await ask("ab".replace(key, ""), 1)
+
+        ask = guard(Stack("shop.ask", TargetPolicy(cache=MINUTE)), body, key=lambda key, depth=0: key)
+
+        async def main():
+            return await asyncio.wait_for(asyncio.gather(ask("a"), ask("b")), 10)
+
+        assert ["b", "a"] == asyncio.run(main())
+        assert ["a", "b", "b", "a"] == made
+
+    def test_a_sync_call_in_the_thread_of_the_leader_s_loop(self):
+        """
+        Waiting for a task of the loop that it blocks would never end, so such a call is made.
+        """
+        stack = Stack("shop.ask", TargetPolicy(cache=MINUTE))
+
+        async def slow():
+            await asyncio.sleep(0.01)
+            return "leader"
+
+        ask_async, ask = guard(stack, slow, key=lambda: 1), guard(stack, lambda: "own", key=lambda: 1)
+
+        async def main():
+            leader = asyncio.create_task(ask_async())
+            await asyncio.sleep(0)
+            return ask(), await leader
+
+        assert ("own", "leader") == asyncio.run(main())

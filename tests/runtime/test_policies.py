@@ -57,6 +57,39 @@ def gone():
     raise ConnectionError("gone")
 
 
+async def listen_async(event):
+    pass
+
+
+class TestWhatIsNotTaken:
+    @pytest.mark.parametrize("listener", [3, listen_async], ids=["not callable", "async"])
+    def test_listeners(self, load, listener):
+        """
+        What can't be told about events is refused when it is given, not when something goes wrong.
+        """
+        with pytest.raises(ValidationError, match="must be a plain function"):
+            load(listeners=[listener])
+        with pytest.raises(ValidationError, match="must be a plain function"):
+            load().add_listener(listener)
+
+    def test_targets(self, load):
+        """
+        A target is named by a text.
+        """
+        with pytest.raises(ValidationError, match="named by a text"):
+            load().wrap(3, gone)
+
+    def test_functions_that_count_tokens(self, folder, load):
+        """
+        Tokens are counted in the middle of a call, where nothing is awaited.
+        """
+        (folder / "ask.yaml").write_text(
+            "version: 1\ntargets: {shop.ask: {rate_limit: {tokens: {max_tokens: 5, usage: count}}}}"
+        )
+        with pytest.raises(ValidationError, match="must name a plain function"):
+            load("ask", functions={"count": listen_async})
+
+
 class TestLoadPolicies:
     def test_from_a_folder_by_name(self, load, folder):
         """

@@ -81,6 +81,10 @@ class Kind:
         """Turn a model value into what a policy file would say."""
         return value
 
+    def complain(self, value: Any) -> str:
+        """What is wrong with *value* as a model value that a program has made; empty if nothing is."""
+        return ""
+
     def child(self, key: str) -> Kind:
         """The kind of what stands under *key*."""
         return ANYTHING

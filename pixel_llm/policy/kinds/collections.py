@@ -101,6 +101,9 @@ class TextOr(Kind):
     def thaw(self, value: Any) -> Any:
         return self.long.thaw(value)
 
+    def complain(self, value: Any) -> str:
+        return self.long.complain(value)
+
     def child(self, key: str) -> Kind:
         return self.long.child(key)
 
@@ -127,6 +130,9 @@ class NameOr(TextOr):
 
     def thaw(self, value: Any) -> Any:
         return self.text.thaw(value) if isinstance(value, str) else self.long.thaw(value)
+
+    def complain(self, value: Any) -> str:
+        return "" if isinstance(value, str) else self.long.complain(value)
 
 
 @dataclasses.dataclass(frozen=True)

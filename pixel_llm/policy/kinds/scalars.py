@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from enum import StrEnum
 from typing import Any
@@ -28,6 +29,9 @@ class Text(Kind):
         if not self.may_be_empty:
             schema["minLength"] = 1
         return build.scalar(schema)
+
+    def complain(self, value: Any) -> str:
+        return "" if isinstance(value, str) else f"must be {self.must_be} (got {value!r})"
 
 
 #: The name under which a program registers a function. No colon, no import path: a policy never names code.
@@ -98,6 +102,10 @@ class Integer(Kind):
     def freeze(self, value: float) -> int:
         return int(value)  # JSON Schema takes 3.0 for an integer
 
+    def complain(self, value: Any) -> str:
+        fits = isinstance(value, int) and not isinstance(value, bool) and self.minimum <= value <= self.maximum
+        return "" if fits else f"must be a whole number from {self.minimum} to {self.maximum} (got {value!r})"
+
 
 @dataclasses.dataclass(frozen=True)
 class Number(Kind):
@@ -117,6 +125,10 @@ class Number(Kind):
     def freeze(self, value: float) -> float:
         return float(value)
 
+    def complain(self, value: Any) -> str:
+        fits = _is_number(value) and self.minimum <= value <= self.maximum
+        return "" if fits else f"must be a number from {self.minimum:g} to {self.maximum:g} (got {value!r})"
+
 
 @dataclasses.dataclass(frozen=True)
 class Flag(Kind):
@@ -129,6 +141,9 @@ class Flag(Kind):
         if text not in ("true", "false"):
             raise ValueError(f"must be true or false (got {text!r})")
         return text == "true"
+
+    def complain(self, value: Any) -> str:
+        return "" if isinstance(value, bool) else f"must be True or False (got {value!r})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +160,10 @@ class Choice(Kind):
 
     def thaw(self, value: Any) -> Any:
         return value.value
+
+    def complain(self, value: Any) -> str:
+        names = ", ".join(f"{self.options.__name__}.{option.name}" for option in self.options)
+        return "" if isinstance(value, self.options) else f"must be one of {names} (got {value!r})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +188,11 @@ class Duration(Kind):
     def thaw(self, value: float) -> str:
         return format_duration(value)
 
+    def complain(self, value: Any) -> str:
+        fits = _is_number(value) and 0 <= value < math.inf and (self.may_be_zero or value > 0)
+        least = "0 or more" if self.may_be_zero else "more than 0"
+        return "" if fits else f"must be {least} seconds, as a number (got {value!r})"
+
 
 @dataclasses.dataclass(frozen=True)
 class Size(Kind):
@@ -187,3 +211,11 @@ class Size(Kind):
 
     def thaw(self, value: int) -> str:
         return format_size(value)
+
+    def complain(self, value: Any) -> str:
+        fits = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        return "" if fits else f"must be a number of bytes (got {value!r})"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)

@@ -97,6 +97,11 @@ class ErrorNames(ListOf):
         """The matcher of the names."""
         return ErrorMatcher.of(*value)
 
+    def complain(self, value: Any) -> str:
+        """What is wrong with *value*, which must be a matcher."""
+        wanted = 'must be an ErrorMatcher, such as ErrorMatcher.of("TRANSIENT", 503)'
+        return "" if isinstance(value, ErrorMatcher) else f"{wanted} (got {value!r})"
+
     def thaw(self, value: Any) -> list[Any]:
         """The names of the matcher."""
         return list(value.names())

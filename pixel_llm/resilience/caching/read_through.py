@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+from asyncio import _get_running_loop
 from typing import TYPE_CHECKING, Any
 
 from pixel_llm.policy import CacheConfig
@@ -103,7 +104,8 @@ def run(road: SyncRoad, layer: ReadThrough, call: Call) -> Any:
     found = layer.find(call)
     if found is not None:
         return found[0]
-    ticket = layer.flights.join(call.key)
+    # Whoever waits in the thread of an event loop stops it, and with it the leader, should that be a task of it.
+    ticket = layer.flights.join(call.key, may_wait=_get_running_loop() is None)
     try:
         follows = not ticket.leads
         if follows:

@@ -7,6 +7,9 @@ is all the same to a flight.
 
 A leader that gives up for reasons of its own, because it was cancelled or its own deadline has
 passed, takes nobody down: the follower that has waited longest leads on.
+
+Nobody waits who is waited for: a call that is made inside of a leader's never follows, but makes its own
+attempt. So no ring of calls can wait for each other, however they call each other.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ class FlightState(Enum):
     LEFT = auto()
 
 
-#: The flights whose calls this thread or task is inside of: to wait for one of them would be to wait for itself.
+#: The flights whose calls this thread or task is inside of: whoever waits for them must not wait for others.
 _inside: ContextVar[tuple[object, ...]] = ContextVar("pixel_llm_flights", default=())
 
 
@@ -93,7 +96,7 @@ class Ticket:
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
-        """While this lasts, what is equal to the leader's call, and inside of it, does not wait for it."""
+        """While this lasts, what the leader's call calls does not follow anybody."""
         token = _inside.set((*_inside.get(), self._flight))
         try:
             yield
@@ -142,9 +145,9 @@ class SingleFlight:
         self._lock = threading.Lock()
         self._under_way = {}
 
-    def join(self, key: Any) -> Ticket:
+    def join(self, key: Any, *, may_wait: bool = True) -> Ticket:
         """
-        Take part in the call of *key*, which must be hashable.
+        Take part in the call of *key*, which must be hashable, or make another one if it may not wait.
 
         Returns:
             A ticket: lead, if it says so, else wait. In any case leave it in the end.
@@ -152,7 +155,7 @@ class SingleFlight:
         ticket = Ticket(self)
         with self._lock:
             flight = self._under_way.get(key)
-            if flight is not None and flight not in _inside.get():
+            if flight is not None and may_wait and not _inside.get():
                 ticket._flight = flight
                 flight.waiting.append(ticket)
                 return ticket
@@ -160,7 +163,7 @@ class SingleFlight:
             ticket._flight = _Flight(key)
             if flight is None:
                 self._under_way[key] = ticket._flight
-            # Else this caller is inside of that very call: it makes its own, and nobody follows it.
+            # Else this caller must not wait: it makes a call of its own, and nobody follows it.
         return ticket
 
     def watch(self, ticket: Ticket, wake: Callable[[], object]) -> None:
