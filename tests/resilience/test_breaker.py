@@ -699,7 +699,7 @@ class TestCounting:
         def broken(*_):
             raise RuntimeError("engine fault")
 
-        monkeypatch.setattr(type(breaker._engine.state), "on_failure", broken)
+        monkeypatch.setattr(type(breaker._machine._engine.state), "on_failure", broken)
         with pytest.raises(RuntimeError, match="engine fault"):
             fail(breaker)
 
@@ -1209,7 +1209,7 @@ class TestLaziness:
         breaker.release(breaker.acquire())
         breaker.reset()
 
-        assert (None, None, False) == (breaker._engine, breaker._rates, breaker.eventful)
+        assert (None, None, False) == (breaker._machine, breaker._rates, breaker.eventful)
 
     def test_is_small(self):
         """
@@ -1329,7 +1329,7 @@ class TestEngine:
         A change of pybreaker's is a change in one place of ours.
         """
 
-        assert ["resilience/breaker/circuit_breaker.py"] == importers_of("pybreaker")
+        assert ["resilience/breaker/machine.py"] == importers_of("pybreaker")
 
 
 def importers_of(name):

@@ -1,12 +1,9 @@
 """
-The circuit breaker: pybreaker's state machine, driven from outside.
+The circuit breaker: who is let through, and what its verdict changes.
 
-The only module that knows pybreaker. Its states, storage and listeners are used, its
-``call`` is not: that one holds a lock while the guarded function runs, counts
-cancellation as failure, takes neutral errors for successes and measures the cooldown by
-wall clock. Here a caller asks for admission, runs without any lock, and settles with one
-of three verdicts: success, failure, or neither. The rates that pybreaker lacks are taken of
-a window beside it (:mod:`pixel_llm.resilience.breaker.windows`), which drives its ``open``.
+A caller asks for admission, runs without any lock, and settles with one of three verdicts: success, failure, or
+neither. The states are those of pybreaker (:mod:`pixel_llm.resilience.breaker.machine`). The rates that it lacks are
+taken of a window beside it (:mod:`pixel_llm.resilience.breaker.windows`), which drives its ``open``.
 """
 
 from __future__ import annotations
@@ -16,25 +13,19 @@ import threading
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
-import pybreaker
-
 from pixel_llm.errors import CircuitBreakerOpen, ErrorCode, classify_error
 from pixel_llm.errors.exceptions import refuse_call
 from pixel_llm.policy import CircuitBreakerConfig
 from pixel_llm.policy.durations import format_duration
 from pixel_llm.policy.sections.circuit_breaker import BreakerMode
 from pixel_llm.resilience.breaker import words
+from pixel_llm.resilience.breaker.machine import Machine
 from pixel_llm.resilience.breaker.rates import Rates
 from pixel_llm.resilience.breaker.state import Changes, CircuitState, OnChange
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
 from pixel_llm.resilience.threads.forking import forget_after_fork
 
 _CLOSED, _OPEN, _HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
-_STATES = {
-    pybreaker.STATE_CLOSED: _CLOSED,
-    pybreaker.STATE_OPEN: _OPEN,
-    pybreaker.STATE_HALF_OPEN: _HALF_OPEN,
-}
 
 #: Called for each call that a shadow breaker would have refused, with the code and ``retry_after`` of the refusal.
 OnShadowRefusal = Callable[[ErrorCode, float | None], None]
@@ -46,8 +37,6 @@ _FORCED_OPEN: Mapping[str, Any] = {"state": "open", "last_error_code": None}
 
 #: The permit of a call that runs only because the breaker is a shadow. It settles nothing.
 _WOULD_BE_REFUSED = -2
-
-_NEVER = 2**63  # more failures in a row than there will ever be
 
 
 class CircuitBreaker:
@@ -77,12 +66,12 @@ class CircuitBreaker:
         "_cause",
         "_changes",
         "_clock",
-        "_engine",
         "_facts",
         "_full_since",
         "_given_back",
         "_last_code",
         "_lock",
+        "_machine",
         "_on_change",
         "_on_shadow_refusal",
         "_open_until",
@@ -91,7 +80,6 @@ class CircuitBreaker:
         "_rates",
         "_refuses_until",
         "_state",
-        "_storage",
         "_trials",
         "_why",
         "closed_period",
@@ -118,8 +106,7 @@ class CircuitBreaker:
         self._on_change = on_change
         self._on_shadow_refusal = on_shadow_refusal
         self._lock = threading.Lock()
-        self._engine: pybreaker.CircuitBreaker | None = None
-        self._storage: Any = None  # the engine's memory: failures and successes in a row
+        self._machine: Machine | None = None
         self._rates: Rates | None = None
         # A permit is the number of the period between two changes in which it was given, so
         # that a call admitted before a change can't settle anything after it.
@@ -154,7 +141,7 @@ class CircuitBreaker:
     @property
     def failures(self) -> int:
         """Failures in a row, counted so far."""
-        return int(self._storage.counter) if self._storage is not None else 0
+        return self._machine.failures if self._machine is not None else 0
 
     def retry_after(self) -> float:
         """Seconds until an open breaker lets a trial through; 0 if calls are not refused by it, inf if forced open."""
@@ -253,11 +240,11 @@ class CircuitBreaker:
         if not self.config.measures:
             return
         with self._lock:
-            if self._storage is not None:
-                self._storage.reset_counter()
+            if self._machine is not None:
+                self._machine.forget_failures()
             self._rates = None
             if self._state is not _CLOSED:
-                self._made_engine().close()
+                self._made_machine().close()
             self.eventful = self.config.has_rate
         if self._changes is not None:
             self._changes.tell()
@@ -309,7 +296,7 @@ class CircuitBreaker:
     def _admit(self) -> int:
         """Take a permit; in an open breaker the first of the trials."""
         if self._state is _OPEN:
-            self._made_engine().half_open()
+            self._made_machine().half_open()
         if self._state is _HALF_OPEN:
             self._trials += 1
             if self._trials >= self.config.half_open_max_calls:
@@ -330,26 +317,18 @@ class CircuitBreaker:
             self._return_permit(self._given_back.pop())
 
     def _succeed(self, slow: bool) -> None:
-        if self._storage is not None:
-            self._storage.reset_counter()
+        if self._machine is not None:
+            self._machine.forget_failures()
         if self._state is _HALF_OPEN:
-            self._made_engine().state.on_success()
+            self._made_machine().pass_trial()
         elif self.config.has_rate:
             self._measure(failed=False, slow=slow)
         else:
             self.eventful = False
 
     def _fail(self, slow: bool) -> None:
-        engine = self._made_engine()
         self.eventful = True
-        self._storage.increment_counter()
-        failed = _Failed()
-        try:
-            engine.state.on_failure(failed)
-        except _Failed:  # pybreaker raises what it was given when the breaker opens
-            failed.__traceback__ = failed.__context__ = None  # it leads to the frame that holds it: a cycle
-            return
-        if self.config.has_rate:
+        if not self._made_machine().fail() and self.config.has_rate:
             self._measure(failed=True, slow=slow)
 
     def _is_slow(self, elapsed: float) -> bool:
@@ -366,25 +345,16 @@ class CircuitBreaker:
 
     def _open(self, cause: str) -> None:
         self._cause = cause
-        self._made_engine().open()
+        self._made_machine().open()
 
-    def _made_engine(self) -> pybreaker.CircuitBreaker:
-        """The engine of pybreaker's, made when it is first needed."""
-        if self._engine is None:
-            config = self.config
-            self._storage = pybreaker.CircuitMemoryStorage(pybreaker.STATE_CLOSED)
-            self._engine = pybreaker.CircuitBreaker(
-                fail_max=_NEVER if config.failure_threshold is None else config.failure_threshold,
-                success_threshold=config.success_threshold,
-                state_storage=self._storage,
-                listeners=[_Listener(self)],
-                throw_new_error_on_trip=False,
-                name=self.name,
-            )
-        return self._engine
+    def _made_machine(self) -> Machine:
+        """The machine, made when it is first needed."""
+        if self._machine is None:
+            self._machine = Machine(self.name, self.config, self._changed)
+        return self._machine
 
     def _changed(self, old: CircuitState, new: CircuitState) -> None:
-        """Pybreaker's word that the state has changed."""
+        """The machine's word that the state has changed."""
         self._period += 1
         self._trials = 0
         self._given_back.clear()
@@ -419,15 +389,3 @@ class CircuitBreaker:
         why = f"{half_open}: {words.trial_calls(self._trials)} {verb} under way"
         facts = {"state": "half_open", "last_error_code": self._last_code}
         return refuse_call(why, facts, ErrorCode.ERR_CB_HALF_OPEN, self.name, None)
-
-
-class _Failed(Exception):
-    """What pybreaker is told of every failure, so that it can't write into the traceback of the real one."""
-
-
-class _Listener(pybreaker.CircuitBreakerListener):
-    def __init__(self, breaker: CircuitBreaker) -> None:
-        self._breaker = breaker
-
-    def state_change(self, cb: object, old_state: object, new_state: object) -> None:
-        self._breaker._changed(_STATES[getattr(old_state, "name", "")], _STATES[getattr(new_state, "name", "")])
