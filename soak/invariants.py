@@ -88,10 +88,12 @@ def _no_attempt_outlives_it(play: Play, call: Call, bounds: Bounds) -> Iterator[
 def _what_is_not_retried(play: Play, call: Call, bounds: Bounds) -> Iterator[str]:
     policy = play.schedule.policy
     timeout = policy.timeout.attempt if policy.timeout is not None else None
+    chaos = policy.chaos.delay if policy.chaos is not None else None
+    delayed = chaos.duration if chaos is not None else 0.0  # before the callable is called, and within the timeout
     for number, attempt in enumerate(call.attempts[:-1]):
         if policy.retry is None or policy.hedge is not None or attempt.raised is None or attempt.ends is None:
             continue
-        if timeout is not None and attempt.ends - attempt.begins >= timeout - play.blocked:
+        if timeout is not None and attempt.ends - attempt.begins >= timeout - play.blocked - delayed:
             continue  # perhaps it had been given up before
         classification = classify_error(attempt.raised)
         retried = policy.retry.retry_on.retries(classification, http_status(attempt.raised))
@@ -246,7 +248,11 @@ def _rate(play: Play) -> Iterator[str]:
 
 
 def _budget(play: Play) -> Iterator[str]:
-    """However calls are spread, there are never more retries in a window than all calls so far allow."""
+    """
+    However calls are spread, there are never more retries in a window than all calls so far allow.
+
+    A retry is reported after it has been granted; where threads change between the two, others may block meanwhile.
+    """
     retry = play.schedule.policy.retry
     if retry is None or not isinstance(retry.budget, RetryBudgetConfig):
         return
@@ -259,7 +265,7 @@ def _budget(play: Play) -> Iterator[str]:
         and event.error_code not in _REFUSALS  # to wait for the breaker is no retry
     ]
     for index, moment in enumerate(moments):
-        within = sum(moment - earlier < budget.window - GRAIN for earlier in moments[: index + 1])
+        within = sum(moment - earlier < budget.window - play.blocked - GRAIN for earlier in moments[: index + 1])
         if within > most:
             yield f"{within} retries within {budget.window:g} s, though {most:g} is the most"
             return

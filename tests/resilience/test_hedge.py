@@ -312,7 +312,7 @@ class TestAsync:
 
     def test_cancelled_before_the_first_step(self):
         """
-        An attempt that is cancelled before it has begun gives its permit back.
+        An attempt that is cancelled before it has begun gives its permit back, and is not counted.
         """
         play = Play(1.0, circuit_breaker=CircuitBreakerConfig(failure_threshold=1, success_threshold=1))
         breaker, road = play.stack.breaker, HedgedAsyncRoad(play.stack, play.server, GuardOptions(), play.stack.hedging)
@@ -322,12 +322,31 @@ class TestAsync:
             await asyncio.sleep(60.0)
             call = play.stack.begin((), {}, None, play.clock.monotonic())
             race, running = Race(play.stack, call, play.stack.hedging, play.stack.enter_beside), {}
-            road._begin(race.primary(play.stack.enter(call)), running)
+            road._begin(race, race.primary(play.stack.enter(call)), running)
             await road._end(running)
-            return await play.guarded()
+            return call.attempts, await play.guarded()
 
-        assert 1 == play.run(main)
+        assert (0, 1) == play.run(main)
         assert (1, CircuitState.CLOSED) == (play.server.calls, breaker.state)
+
+    def test_sent_in_the_moment_in_which_the_first_ends(self):
+        """
+        Another attempt whose task never took its first step was not sent, whatever had admitted it.
+        """
+        play = Play(1.0, bulkhead=BulkheadConfig(max_concurrent=2))
+        road = HedgedAsyncRoad(play.stack, play.server, GuardOptions(), play.stack.hedging)
+
+        async def main():
+            call = play.stack.begin((), {}, None, play.clock.monotonic())
+            race, running = Race(play.stack, call, play.stack.hedging, play.stack.enter_beside), {}
+            road._begin(race, race.primary(play.stack.enter(call)), running)
+            await asyncio.sleep(1.0)
+            road._begin(race, race.send_another(), running)
+            await road._end(running)
+            return call.attempts, play.stack.admission.bulkhead.in_use
+
+        assert (1, 0) == play.run(main)
+        assert (1, []) == (play.server.calls, of(play.events, HedgeSent))
 
     def test_losers_are_waited_for(self):
         """

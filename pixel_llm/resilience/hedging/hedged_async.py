@@ -34,17 +34,17 @@ class HedgedAsyncRoad(AsyncRoad):
 
     async def _round(self, call: Call, permit: int) -> Any:
         race = Race(self.stack, call, self._hedging, self.stack.enter_beside)
-        running: dict[asyncio.Task[Any], _Entered] = {}
-        self._begin(race.primary(permit), running)
+        running: dict[asyncio.Task[Any], Contender] = {}
+        self._begin(race, race.primary(permit), running)
         done: set[asyncio.Task[Any]] = set()
         task = None
         try:
             while running:
                 done = await self._first_of(running, race.next_moment())
                 if not done and (another := race.send_another()) is not None:
-                    self._begin(another, running)
+                    self._begin(race, another, running)
                 for task in sorted(done, key=_has_failed):
-                    contender = running.pop(task).contender
+                    contender = running.pop(task)
                     try:
                         value = task.result()
                     except Exception as error:
@@ -64,16 +64,14 @@ class HedgedAsyncRoad(AsyncRoad):
         done, _ = await asyncio.wait(running, timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
         return done
 
-    def _begin(self, contender: Contender, running: dict[asyncio.Task[Any], _Entered]) -> None:
-        entered = _Entered(contender)
-        running[asyncio.ensure_future(self._run(entered))] = entered
+    def _begin(self, race: Race, contender: Contender, running: dict[asyncio.Task[Any], Contender]) -> None:
+        running[asyncio.ensure_future(self._run(race, contender))] = contender
 
-    async def _run(self, entered: _Entered) -> Any:
-        entered.has_begun = True
-        contender = entered.contender
+    async def _run(self, race: Race, contender: Contender) -> Any:
+        race.begin(contender)
         return await super()._round(contender.call, contender.permit)
 
-    async def _end(self, running: dict[asyncio.Task[Any], _Entered]) -> None:
+    async def _end(self, running: dict[asyncio.Task[Any], Contender]) -> None:
         """Cancel those that still run, and wait until they have ended."""
         cancelled: asyncio.CancelledError | None = None
         while waiting := [task for task in running if not task.done()]:
@@ -83,23 +81,13 @@ class HedgedAsyncRoad(AsyncRoad):
                 await asyncio.wait(waiting)
             except asyncio.CancelledError as error:  # the caller's: they are cancelled again
                 cancelled = error
-        for task, entered in running.items():
-            if not entered.has_begun:  # cancelled before its first step, in which nothing can be given back
-                self.stack.never_began(entered.contender.call, entered.contender.permit)
+        for task, contender in running.items():
+            if not contender.number:  # cancelled before its first step: what it was admitted with is still there
+                self.stack.never_began(contender.call, contender.permit)
             if not task.cancelled():
                 task.exception()  # has been looked at: nobody needs to hear of it
         if cancelled is not None:
             raise cancelled
-
-
-class _Entered:
-    """A contender that has been admitted, and whether its task has taken its first step."""
-
-    __slots__ = ("contender", "has_begun")
-
-    def __init__(self, contender: Contender) -> None:
-        self.contender = contender
-        self.has_begun = False
 
 
 def _has_failed(task: asyncio.Task[Any]) -> bool:

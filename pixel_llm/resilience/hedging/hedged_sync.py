@@ -127,6 +127,7 @@ class HedgedSyncRoad(SyncRoad):
         on_end = runner.held.done if runner.held is not None else None
         runner.job = Job(self._perform, (runner,), {}, tell=partial(ended.put, runner), on_end=on_end)
         running.add(runner)
+        race.begin(contender)
         try:
             runner.job.start(self._name)
         except RuntimeError as error:  # the system has no further thread

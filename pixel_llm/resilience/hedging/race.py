@@ -19,15 +19,15 @@ class Contender:
     One attempt of a race.
 
     Attributes:
-        number: Which attempt of its call it is, counted from 1.
+        number: Which attempt of its call it is, counted from 1; 0 until it begins.
         call: The call as this attempt sees it.
         permit: What admission gave it.
     """
 
     __slots__ = ("call", "number", "permit")
 
-    def __init__(self, number: int, call: Call, permit: int) -> None:
-        self.number = number
+    def __init__(self, call: Call, permit: int) -> None:
+        self.number = 0
         self.call = call
         self.permit = permit
 
@@ -56,12 +56,13 @@ class Race:
         delay, timeout = hedging.delay(), stack.attempt_timeout
         self._delay = delay if timeout is None or delay < timeout else inf
         self._last_sent = call.attempt_started
-        self._first = call.attempts + 1
+        self._primary: Contender | None = None
         self._failures: list[tuple[Contender, Exception, float]] = []
 
     def primary(self, permit: int) -> Contender:
         """The first attempt, which has been admitted."""
-        return self._contender(permit, self._call.attempt_started)
+        self._primary = Contender(self._call.beside(self._call.attempt_started), permit)
+        return self._primary
 
     def next_moment(self) -> float:
         """The moment at which another attempt is to be sent; inf if none is, as when the deadline leaves no room."""
@@ -81,16 +82,26 @@ class Race:
         if permit is None:
             self._stack.report(HedgeSkipped, "queue", None)
             return None
-        contender = self._contender(permit, now)
-        self._stack.report(HedgeSent, contender.number, now - self._call.attempt_started)
-        return contender
+        return Contender(self._call.beside(now), permit)
+
+    def begin(self, contender: Contender) -> None:
+        """
+        Count *contender*, whose callable is called next.
+
+        Not before: a task that is cancelled ahead of its first step never calls anything.
+        """
+        self._call.attempts += 1
+        contender.number = self._call.attempts
+        if contender is not self._primary:
+            after = contender.call.attempt_started - self._call.attempt_started
+            self._stack.report(HedgeSent, contender.number, after)
 
     def won(self, contender: Contender, value: Any) -> Any:
         """*contender* has succeeded with *value*, which is the round's."""
         elapsed = self._stack.clock.monotonic() - self._call.attempt_started
         self._hedging.record(elapsed)
         self._note(self._failures)
-        if contender.number != self._first:
+        if contender is not self._primary:
             self._stack.report(HedgeWon, contender.number, elapsed)
         return value
 
@@ -106,11 +117,6 @@ class Race:
         self._note(others)
         self._call.attempt_started = contender.call.attempt_started
         return error
-
-    def _contender(self, permit: int, started: float) -> Contender:
-        call = self._call.beside(started)
-        self._call.attempts += 1
-        return Contender(self._call.attempts, call, permit)
 
     def _note(self, failures: list[tuple[Contender, Exception, float]]) -> None:
         """Report failures that are not the round's."""
