@@ -31,6 +31,7 @@ from pixel_llm.resilience.decorators import (
     with_circuit_breaker,
     with_fallback,
 )
+from pixel_llm.resilience.description import Layer
 from pixel_llm.resilience.limits import Limits, current_limits
 from pixel_llm.resilience.managers import FallbackConfig, FallbackManager, FallbackStats, RetryManager, RetryStats
 from pixel_llm.resilience.outcome import Outcome, SkippedStep
@@ -41,7 +42,7 @@ from pixel_llm.resilience.registry import find_function, register_function
 from pixel_llm.resilience.retrying.budget import RetryBudget
 from pixel_llm.resilience.retrying.retry import RetryState
 from pixel_llm.resilience.roads.guard import Guarded, guard
-from pixel_llm.resilience.stack import Layer, Stack
+from pixel_llm.resilience.stack import Stack
 from pixel_llm.resilience.streams.async_stream import AsyncStream
 from pixel_llm.resilience.streams.sync_stream import SyncStream
 

@@ -90,9 +90,7 @@ def with_circuit_breaker(
 
     def decorate(function: Callable[P, R]) -> Guarded[P, R]:
         policy = TargetPolicy(circuit_breaker=shared.config)
-        stack = Stack(_name(function), policy, clock=clock, emit=listener)
-        stack.breaker, stack.breakers, stack.gate = shared, None, shared
-        return guard(stack, function)
+        return guard(Stack(_name(function), policy, clock=clock, emit=listener, breaker=shared), function)
 
     return decorate
 

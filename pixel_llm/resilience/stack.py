@@ -10,64 +10,43 @@ what both worlds share; :mod:`pixel_llm.resilience.roads.sync_guard` and
 
 from __future__ import annotations
 
-import builtins
-import inspect
-from collections.abc import Callable, Coroutine, Hashable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property, partial
-from math import inf
 from types import MappingProxyType
 from typing import Any
 
-from pixel_llm.errors import ErrorCode, TimeoutError, ValidationError, classify_error, http_status
-from pixel_llm.events import CallQueued, CallWouldBeRefused, CircuitStateChanged, Event, Listener
-from pixel_llm.policy import (
-    BreakerMode,
-    CircuitBreakerConfig,
-    FallbackStep,
-    RetryBudgetConfig,
-    TargetPolicy,
-    TimeoutConfig,
-)
+from pixel_llm.errors import classify_error, http_status
+from pixel_llm.events import CallQueued, Event, Listener
+from pixel_llm.policy import BreakerMode, TargetPolicy, TimeoutConfig
 from pixel_llm.policy.sections.circuit_breaker import PER_TARGET
-from pixel_llm.policy.sections.matching import SERVED_BY_DEFAULT, ErrorMatcher
 from pixel_llm.resilience.breaker.circuit_breaker import CircuitBreaker
 from pixel_llm.resilience.breaker.keyed import KeyedBreakers
 from pixel_llm.resilience.breaker.no_breaker import NO_BREAKER, NO_KEY_YET, NoBreaker
-from pixel_llm.resilience.breaker.state import CircuitState
-from pixel_llm.resilience.breaker.words import breaker_label
+from pixel_llm.resilience.breaker.reporting import reporting_breaker
 from pixel_llm.resilience.caching.cache import ResultCache
 from pixel_llm.resilience.caching.read_through import ReadThrough
 from pixel_llm.resilience.call import Call
 from pixel_llm.resilience.chaos import Chaos
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock, EndableClock
 from pixel_llm.resilience.counters import Counters, StackStats
+from pixel_llm.resilience.description import Layer, describe
 from pixel_llm.resilience.fallbacks.chain import FallbackChain
 from pixel_llm.resilience.fallbacks.wrapped import WrappedTargets
 from pixel_llm.resilience.hedging.delays import Hedging
-from pixel_llm.resilience.limits import Published, Terms, get_published
+from pixel_llm.resilience.limits import get_published
 from pixel_llm.resilience.queues.adaptive import is_drop
-from pixel_llm.resilience.queues.admission import Admission
-from pixel_llm.resilience.queues.bulkhead import Bulkhead
-from pixel_llm.resilience.queues.rate_limit import RateLimit
-from pixel_llm.resilience.queues.token_bucket import count_tokens
+from pixel_llm.resilience.queues.admission import make_admission
 from pixel_llm.resilience.registry import FindFunction, find_function
-from pixel_llm.resilience.retrying.budget import BudgetShare, RetryBudget
+from pixel_llm.resilience.retrying.budget import BudgetShare, RetryBudget, share_budget
 from pixel_llm.resilience.retrying.rejection import checked
 from pixel_llm.resilience.retrying.retry import Retry
 from pixel_llm.resilience.roads.stepping import within
 from pixel_llm.resilience.threads.abandoned import AbandonedThreads
+from pixel_llm.resilience.timing import Timing
 
 #: The layers that a call which a fallback makes elsewhere does not have: they are those of the whole call.
 _NOT_OF_ALTERNATIVES = ("deadline", "fallback", "cache", "retry", "hedge")
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One layer of a stack: its name, and its settings as the model has them: durations in seconds, errors by name."""
-
-    name: str
-    settings: dict[str, Any]
 
 
 class Stack:
@@ -83,6 +62,7 @@ class Stack:
         find_function: Finds the functions that the policy names.
         wrapped: What the program has wrapped for the targets that fallbacks name.
         budgets: The retry budgets that the policy names.
+        breaker: A breaker that others share with it, in place of one of its own; made from the same section.
         before: The target's stack until now: its counters go on, and the state of layers whose section is the same.
     """
 
@@ -96,6 +76,7 @@ class Stack:
         find_function: FindFunction = find_function,
         wrapped: WrappedTargets | None = None,
         budgets: Mapping[str, RetryBudget] = MappingProxyType({}),
+        breaker: CircuitBreaker | None = None,
         before: Stack | None = None,
     ) -> None:
         self.target = target
@@ -106,19 +87,19 @@ class Stack:
         self.wrapped = wrapped
         self.retry: Retry | None = None
         self.budget: BudgetShare | None = None
-        #: The one breaker, or the breakers of its keys.
-        self.breaker: CircuitBreaker | None = None
-        self.breakers: KeyedBreakers | None = None
-        self.fallback: FallbackChain | None = None
         if policy.retry is not None and policy.retry.does_something:
             self.retry = Retry(policy.retry, idempotent=policy.idempotent is not False)
-            self.budget = self._share(policy.retry.budget, budgets)
-        if policy.circuit_breaker is not None:
+            self.budget = share_budget(target, policy.retry.budget, budgets, clock, self.counters.succeeded_at_once)
+        #: The one breaker, or the breakers of its keys.
+        self.breaker = breaker
+        self.breakers: KeyedBreakers | None = None
+        if policy.circuit_breaker is not None and breaker is None:
+            make = partial(reporting_breaker, target, policy.circuit_breaker, clock=clock, report=self.report)
             if policy.circuit_breaker.per == PER_TARGET:
-                self.breaker = self._make_breaker(policy.circuit_breaker)
+                self.breaker = make()
             else:
-                make = partial(self._make_breaker, policy.circuit_breaker)
-                self.breakers = KeyedBreakers(make, policy.circuit_breaker.max_keys)
+                self.breakers = KeyedBreakers(lambda key: make(key=key), policy.circuit_breaker.max_keys)
+        self.fallback: FallbackChain | None = None
         if policy.fallback is not None:
             self.fallback = FallbackChain(policy.fallback, clock=clock)
         #: The read-through cache.
@@ -135,7 +116,7 @@ class Stack:
         self.gate: CircuitBreaker | NoBreaker = NO_BREAKER
         if policy.circuit_breaker is not None:
             self.gate = self.breaker or NO_KEY_YET
-        self.admission = self._make_admission()
+        self.admission = make_admission(target, policy, clock, find_function)
         #: Whether a refused call waits for the breaker.
         self.waits_for_breaker = (
             policy.circuit_breaker is not None
@@ -146,14 +127,10 @@ class Stack:
         #: Whether a refused call has failed: nothing serves in its place, nobody waits for what it brings, nor it for
         #: the breaker.
         self.refusal_is_final = self.fallback is None and self.cache is None and not self.waits_for_breaker
-        self.attempt_timeout = policy.timeout.attempt if policy.timeout else None
-        #: Seconds that are kept of the deadline for the fallback.
-        self.reserve = self.fallback.reserve if self.fallback is not None else 0.0
-        #: Seconds until attempts must be over; inf without a deadline.
-        self.deadline = inf if policy.deadline is None else policy.deadline - self.reserve
-        connect = policy.timeout.connect if policy.timeout else None
-        #: The limits of a call on its own time, and on its caller's.
-        self.terms, self._inherited_terms = Terms(clock, connect), Terms(clock, connect, inherited=True)
+        #: How long calls and their attempts may take.
+        self.timing = Timing(
+            target, policy, clock=clock, reserve=self.fallback.reserve if self.fallback is not None else 0.0
+        )
         #: Takes the events, if anybody does.
         self.listener = emit
         if before is not None:
@@ -187,25 +164,7 @@ class Stack:
 
     def describe(self) -> tuple[Layer, ...]:
         """The layers that are there, outermost first, the call itself last."""
-        policy = self.policy
-        layers: list[Layer] = []
-        if policy.deadline is not None:
-            layers.append(Layer("deadline", {"deadline": policy.deadline}))
-        if self.fallback is not None:
-            layers.append(Layer("fallback", {"steps": [_describe_step(step) for step in self.fallback.steps]}))
-        for name, present, section in (
-            ("cache", self.cache, policy.cache),
-            ("retry", self.retry, policy.retry),
-            ("hedge", self.hedging, policy.hedge),
-            ("circuit_breaker", policy.circuit_breaker, policy.circuit_breaker),
-            ("rate_limit", policy.rate_limit, policy.rate_limit),
-            ("bulkhead", policy.bulkhead, policy.bulkhead),
-            ("timeout", policy.timeout, policy.timeout),
-            ("chaos", self.chaos, policy.chaos),
-        ):
-            if present is not None and section is not None:
-                layers.append(Layer(name, _settings(section)))
-        return (*layers, Layer("call", {}))
+        return describe(self.policy)
 
     @property
     def caches(self) -> bool:
@@ -240,19 +199,8 @@ class Stack:
 
     def begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], key: Any, started: float) -> Call:
         """A call that begins at the moment *started*: it has its own deadline, or what is left to its caller."""
-        published = get_published()
-        callers, own = published[0] - self.reserve, started + self.deadline
-        deadline, terms = (callers, self._inherited_terms) if callers < own else (own, self.terms)
-        if type(published[2].clock) is EndableClock:  # it ends what its caller's attempt calls, too
-            terms = replace(terms, clock=published[2].clock)
+        deadline, terms = self.timing.of_call(started)
         return Call(args, dict(kwargs), key, started, deadline, terms, self.gate)
-
-    def limits_of(self, call: Call) -> Published:
-        """The limits of the attempt that *call* begins now."""
-        ends = call.deadline
-        if self.attempt_timeout is not None:
-            ends = min(ends, call.attempt_started + self.attempt_timeout)
-        return [ends, call.deadline, call.terms, get_published()[3] + 1]
 
     def enter(self, call: Call) -> int:
         """
@@ -267,7 +215,7 @@ class Stack:
             LimitExceeded: If the rate limit or the bulkhead does.
         """
         if call.deadline <= self.clock.monotonic():
-            raise self.out_of_time(call.terms)
+            raise self.timing.out_of_time(call.terms)
         admission = self.admission
         if admission is None:
             return call.gate.acquire()
@@ -278,11 +226,10 @@ class Stack:
         return permit
 
     def enter_at_once(self, call: Call) -> int | None:
-        """Like :meth:`enter`, but None if the attempt must wait, as it does by :meth:`queue_async`."""
+        """Like :meth:`enter`, but None if the attempt would have to wait, as it can by :meth:`queue_async`."""
         if call.deadline <= self.clock.monotonic():
-            raise self.out_of_time(call.terms)
-        assert self.admission is not None  # noqa: S101 - see the guards
-        return self.admission.enter_now(call.gate)
+            raise self.timing.out_of_time(call.terms)
+        return call.gate.acquire() if self.admission is None else self.admission.enter_now(call.gate)
 
     async def queue_async(self, call: Call) -> int:
         """Let an attempt begin that must wait for it; the calling task does. Like :meth:`enter`."""
@@ -300,20 +247,16 @@ class Stack:
         """
         if not call.terms.inherited:
             return await waiting
-        return await within([call.deadline, call.deadline, call.terms, get_published()[3] + 1], waiting, self.cut)
+        return await within(
+            [call.deadline, call.deadline, call.terms, get_published()[3] + 1], waiting, self.timing.cut
+        )
 
     def says_of_load(self, call: Call, error: BaseException) -> bool | None:
         """False if *error*, in which an attempt ended, is a sign that its target has too much to do; else None."""
         bulkhead = self.policy.bulkhead
         if bulkhead is None or bulkhead.adaptive is None:
             return None
-        return False if is_drop(error) and self._had_its_time(call, error) else None
-
-    def enter_beside(self, call: Call) -> int | None:
-        """Like :meth:`enter`, for an attempt beside another one of *call*; None if it would have to wait."""
-        if call.deadline <= self.clock.monotonic():
-            raise self.out_of_time(call.terms)
-        return call.gate.acquire() if self.admission is None else self.admission.enter_now(call.gate)
+        return False if is_drop(error) and self.timing.was_enough(call, error) else None
 
     def never_began(self, call: Call, permit: int) -> None:
         """End an attempt that had entered, and never began."""
@@ -350,31 +293,6 @@ class Stack:
         made = Stack(target, policy, clock=self.clock, emit=self.listener, find_function=self.find_function)
         return self.fallback.stacks.setdefault(index, made)
 
-    def out_of_time(self, terms: Terms) -> TimeoutError:
-        """The error of a call whose deadline has passed."""
-        own = None if terms.inherited else self.policy.deadline
-        kept = f", less the {self.reserve:g} s kept for the fallback," if self.reserve else ""
-        deadline = f"the deadline of {own:g} s" if own is not None else "the caller's deadline"
-        text = f"{deadline}{kept} has passed"
-        return TimeoutError(text, error_code=ErrorCode.ERR_TIMEOUT_DEADLINE, target=self.target)
-
-    def cut(self, limits: Published) -> TimeoutError:
-        """The error of an attempt that was cut short: by its timeout if that was nearer, else by the deadline."""
-        ends, deadline, terms, *_ = limits
-        if ends == deadline:
-            return self.out_of_time(terms)
-        text = f"the attempt took longer than its timeout of {self.attempt_timeout:g} s"
-        return TimeoutError(text, error_code=ErrorCode.ERR_TIMEOUT_REQUEST, target=self.target)
-
-    def _share(self, budget: RetryBudgetConfig | str | None, budgets: Mapping[str, RetryBudget]) -> BudgetShare | None:
-        if budget is None:
-            return None
-        if isinstance(budget, RetryBudgetConfig):
-            return RetryBudget(budget, clock=self.clock).share(self.counters.succeeded_at_once)
-        if budget not in budgets:
-            raise ValidationError(f"there is no retry budget {budget!r}: give it with budgets=", target=self.target)
-        return budgets[budget].share(self.counters.succeeded_at_once)
-
     def _counts(self, call: Call, error: Exception) -> bool:
         section = self.policy.circuit_breaker
         if section is None or not section.count.matches(classify_error(error), http_status(error)):
@@ -382,93 +300,10 @@ class Stack:
         clock = call.terms.clock
         if isinstance(clock, EndableClock) and clock.ended:
             return False  # nobody waited for it any longer: it ended for that
-        return self._had_its_time(call, error)
-
-    def _had_its_time(self, call: Call, error: BaseException) -> bool:
-        """False if *error* came only of a deadline that left the attempt too little time."""
-        now = self.clock.monotonic()
-        if not isinstance(error, builtins.TimeoutError) or now < call.deadline:
-            return True
-        # Cut by the deadline. It says something of the target only if the attempt had a fair
-        # share of time: its full timeout, or the target's own deadline from the first attempt on.
-        if self.attempt_timeout is not None and now >= call.attempt_started + self.attempt_timeout:
-            return True
-        return call.attempts == 1 and not call.queued and not call.terms.inherited
-
-    def _make_breaker(self, config: CircuitBreakerConfig, key: Hashable = None) -> CircuitBreaker:
-        changed, would_refuse = self._breaker_changed, self._would_be_refused
-        name = self.target
-        if key is None:
-            return CircuitBreaker(name, config, clock=self.clock, on_change=changed, on_shadow_refusal=would_refuse)
-        label = breaker_label(key)
-        return CircuitBreaker(
-            name,
-            config,
-            key=key,
-            clock=self.clock,
-            on_change=partial(changed, breaker=label),
-            on_shadow_refusal=partial(would_refuse, breaker=label),
-        )
-
-    def _make_admission(self) -> Admission | None:
-        policy, target, clock = self.policy, self.target, self.clock
-        if policy.rate_limit is None and policy.bulkhead is None:
-            return None
-        rate_limit = None
-        if policy.rate_limit is not None:
-            tokens = policy.rate_limit.tokens
-            usage = count_tokens if tokens is None or tokens.usage is None else self.find_function(tokens.usage)
-            if inspect.iscoroutinefunction(usage):
-                raise ValidationError(
-                    "rate_limit.tokens.usage must name a plain function, not an async one", target=target
-                )
-            rate_limit = RateLimit(target, policy.rate_limit, clock=clock, usage=usage)
-        bulkhead = Bulkhead(target, policy.bulkhead, clock=clock) if policy.bulkhead is not None else None
-        return Admission(target, clock=clock, rate_limit=rate_limit, bulkhead=bulkhead)
+        return self.timing.was_enough(call, error)
 
     def _has_queued(self, call: Call) -> None:
         """Note that an attempt had to wait: its time begins now."""
         now = self.clock.monotonic()
         waited, call.attempt_started, call.queued = now - call.attempt_started, now, True
         self.report(CallQueued, waited)
-
-    def _breaker_changed(
-        self,
-        old: CircuitState,
-        new: CircuitState,
-        failures: int,
-        error_code: ErrorCode | None,
-        breaker: str | None = None,
-    ) -> None:
-        section = self.policy.circuit_breaker
-        shadow = section is not None and section.mode is BreakerMode.SHADOW
-        self.report(CircuitStateChanged, old.value, new.value, failures, error_code, shadow, breaker)
-
-    def _would_be_refused(self, error_code: ErrorCode, retry_after: float | None, breaker: str | None = None) -> None:
-        self.report(CallWouldBeRefused, "circuit_breaker", error_code, retry_after, breaker)
-
-
-def _settings(section: Any) -> dict[str, Any]:
-    return {field.name: _plain(getattr(section, field.name)) for field in fields(section)}
-
-
-def _plain(value: Any) -> Any:
-    """A setting's value in plain types: errors by name, a section within the section as a map."""
-    if isinstance(value, ErrorMatcher):
-        return value.names()
-    return _settings(value) if is_dataclass(value) else value
-
-
-def _describe_step(step: FallbackStep) -> dict[str, Any]:
-    settings: dict[str, Any] = {"strategy": step.strategy.value}
-    if step.cache is not None:
-        settings |= _settings(step.cache)
-    elif step.takes_time:
-        settings[step.strategy.value] = step.value
-    elif step.value is not None:
-        settings["value"] = step.value
-    if step.reserve is not None:
-        settings["reserve"] = step.reserve
-    if step.when != SERVED_BY_DEFAULT:
-        settings["when"] = step.when.names()
-    return settings

@@ -321,7 +321,7 @@ class TestAsync:
             breaker.record_failure(breaker.acquire(), GONE)
             await asyncio.sleep(60.0)
             call = play.stack.begin((), {}, None, play.clock.monotonic())
-            race, running = Race(play.stack, call, play.stack.hedging, play.stack.enter_beside), {}
+            race, running = Race(play.stack, call, play.stack.hedging, play.stack.enter_at_once), {}
             road._begin(race, race.primary(play.stack.enter(call)), running)
             await road._end(running)
             return call.attempts, await play.guarded()
@@ -338,7 +338,7 @@ class TestAsync:
 
         async def main():
             call = play.stack.begin((), {}, None, play.clock.monotonic())
-            race, running = Race(play.stack, call, play.stack.hedging, play.stack.enter_beside), {}
+            race, running = Race(play.stack, call, play.stack.hedging, play.stack.enter_at_once), {}
             road._begin(race, race.primary(play.stack.enter(call)), running)
             await asyncio.sleep(1.0)
             road._begin(race, race.send_another(), running)

@@ -958,13 +958,13 @@ class TestAsync:
         """
         inner_stack = Stack("shop.pay", TargetPolicy(deadline=60.0, circuit_breaker=breaker()))
         outer_stack = Stack("shop.order", TargetPolicy(deadline=5.0))
-        token = set_published(outer_stack.limits_of(outer_stack.begin((), {}, None, 0.0)))
+        token = set_published(outer_stack.timing.limits_of(outer_stack.begin((), {}, None, 0.0)))
         try:
-            inner = inner_stack.limits_of(inner_stack.begin((), {}, None, 0.0))
+            inner = inner_stack.timing.limits_of(inner_stack.begin((), {}, None, 0.0))
         finally:
             reset_published(token)
 
-        assert "shop.pay: the caller's deadline has passed" == str(inner_stack.cut(inner))
+        assert "shop.pay: the caller's deadline has passed" == str(inner_stack.timing.cut(inner))
 
     def test_a_timeout_of_the_callable_s_own_is_passed_on(self, make_stack):
         """

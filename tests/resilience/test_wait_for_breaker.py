@@ -162,8 +162,8 @@ class TestRefusedCall:
         A call whose deadline has passed has nothing to wait for, breaker or not.
         """
         call = both_worlds("paid", retry=waiting(), circuit_breaker=breaker(), deadline=10.0)
-        refusal = call.stack.out_of_time(call.stack.terms)
-        call.stack.enter = lambda call: (_ for _ in ()).throw(refusal)
+        refusal = call.stack.timing.out_of_time(call.stack.timing.terms)
+        call.stack.enter = call.stack.enter_at_once = lambda call: (_ for _ in ()).throw(refusal)
         with pytest.raises(TimeoutError):
             call.outcome()
 
@@ -173,7 +173,7 @@ class TestRefusedCall:
         """
         call = both_worlds("paid", retry=waiting(), circuit_breaker=breaker(), deadline=10.0)
         refusal = CircuitBreakerOpen("forced open", target=TARGET)
-        call.stack.enter = lambda call: (_ for _ in ()).throw(refusal)
+        call.stack.enter = call.stack.enter_at_once = lambda call: (_ for _ in ()).throw(refusal)
         with pytest.raises(CircuitBreakerOpen, match="forced open"):
             call.outcome()
 

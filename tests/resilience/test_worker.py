@@ -347,7 +347,7 @@ class TestAbandonedThreads:
             release.wait(10)
 
         worker = InWorker(stack, hang)
-        token = set_published(stack.limits_of(stack.begin((), {}, None, clock.monotonic())))
+        token = set_published(stack.timing.limits_of(stack.begin((), {}, None, clock.monotonic())))
         try:
             with pytest.raises(TimeoutError):
                 worker.run((), {}, on_end=told.append)

@@ -155,4 +155,4 @@ def _why(stack: Any, call: Call, ticket: Ticket) -> tuple[Exception, str]:
     """What a follower that got no value has failed of, and that in words."""
     if ticket.error is not None:
         return ticket.error, "the equal call that it waited for has failed"
-    return stack.out_of_time(call.terms), "the deadline has passed"
+    return stack.timing.out_of_time(call.terms), "the deadline has passed"

@@ -33,7 +33,7 @@ class HedgedAsyncRoad(AsyncRoad):
         self.gate = NO_SHORT_ROAD
 
     async def _round(self, call: Call, permit: int) -> Any:
-        race = Race(self.stack, call, self._hedging, self.stack.enter_beside)
+        race = Race(self.stack, call, self._hedging, self.stack.enter_at_once)
         running: dict[asyncio.Task[Any], Contender] = {}
         self._begin(race, race.primary(permit), running)
         done: set[asyncio.Task[Any]] = set()

@@ -116,11 +116,11 @@ class HedgedSyncRoad(SyncRoad):
     def _enter_beside(self, call: Call) -> int | None:
         if self._threads is not None:
             self._threads.check()
-        permit: int | None = self.stack.enter_beside(call)
+        permit: int | None = self.stack.enter_at_once(call)
         return permit
 
     def _begin(self, contender: Contender, race: Race, running: set[_Runner], ended: _Ended) -> None:
-        limits, clock = self.stack.limits_of(contender.call), EndableClock(self.stack.clock)
+        limits, clock = self.stack.timing.limits_of(contender.call), EndableClock(self.stack.clock)
         runner = _Runner(contender, limits, clock, inf if self._cooperative else limits[0])
         if self.stack.admission is not None:
             runner.held = Held(self.stack.admission, contender.call.attempt_started, 2)
@@ -180,7 +180,7 @@ class HedgedSyncRoad(SyncRoad):
         for runner in [runner for runner in running if runner.ends <= now]:
             if self._abandon(runner):  # else it has ended, and is on its way
                 running.remove(runner)
-                self._failed(runner, race, self.stack.cut(runner.limits))
+                self._failed(runner, race, self.stack.timing.cut(runner.limits))
 
     def _leave(self, running: set[_Runner]) -> None:
         """Leave those that still run: the losers, or all of them if the caller was interrupted."""

@@ -53,7 +53,7 @@ class Race:
         self._enter = enter
         self._left = hedging.config.max_hedges
         # One that would be sent when the one before has run out of time has nothing to stand beside.
-        delay, timeout = hedging.delay(), stack.attempt_timeout
+        delay, timeout = hedging.delay(), stack.timing.attempt_timeout
         self._delay = delay if timeout is None or delay < timeout else inf
         self._last_sent = call.attempt_started
         self._primary: Contender | None = None

@@ -8,16 +8,20 @@ What an attempt passes before it begins, where calls may have to queue.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from itertools import count
 from math import inf
 from typing import Any, Protocol
 
-from pixel_llm.errors import ErrorCode, TimeoutError
+from pixel_llm.errors import ErrorCode, TimeoutError, ValidationError
+from pixel_llm.policy import TargetPolicy
 from pixel_llm.resilience.breaker.no_breaker import NO_BREAKER
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
 from pixel_llm.resilience.queues.bulkhead import Bulkhead
 from pixel_llm.resilience.queues.rate_limit import RateLimit
+from pixel_llm.resilience.queues.token_bucket import count_tokens
+from pixel_llm.resilience.registry import FindFunction
 
 
 class Gate(Protocol):
@@ -241,3 +245,23 @@ class Held:
         """One of them is done."""
         if next(self._done) == 0:
             self._admission.leave_after(self._began, self.ok)
+
+
+def make_admission(target: str, policy: TargetPolicy, clock: Clock, find_function: FindFunction) -> Admission | None:
+    """
+    The admission of *target*, or None if nothing queues there.
+
+    Raises:
+        ValidationError: If the policy names a function that can't be called here.
+    """
+    if policy.rate_limit is None and policy.bulkhead is None:
+        return None
+    rate_limit = None
+    if policy.rate_limit is not None:
+        tokens = policy.rate_limit.tokens
+        usage = count_tokens if tokens is None or tokens.usage is None else find_function(tokens.usage)
+        if inspect.iscoroutinefunction(usage):
+            raise ValidationError("rate_limit.tokens.usage must name a plain function, not an async one", target=target)
+        rate_limit = RateLimit(target, policy.rate_limit, clock=clock, usage=usage)
+    bulkhead = Bulkhead(target, policy.bulkhead, clock=clock) if policy.bulkhead is not None else None
+    return Admission(target, clock=clock, rate_limit=rate_limit, bulkhead=bulkhead)

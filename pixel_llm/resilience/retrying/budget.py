@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from pixel_llm.errors import ValidationError
 from pixel_llm.policy import RetryBudgetConfig
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
 
@@ -151,3 +152,25 @@ class RetryBudget:
         for number in range(max(last, slot - SLOTS), slot + 1) if rate else ():
             begins, ends = max(since, number * self._width), min(now, (number + 1) * self._width)
             self._calls[number % (SLOTS + 1)] += rate * max(0.0, ends - begins)
+
+
+def share_budget(
+    target: str,
+    budget: RetryBudgetConfig | str | None,
+    budgets: Mapping[str, RetryBudget],
+    clock: Clock,
+    read: Callable[[], int],
+) -> BudgetShare | None:
+    """
+    What *target* has to do with the *budget* of its policy: one of its own, or the name of one of *budgets*.
+
+    Raises:
+        ValidationError: If there is none of that name.
+    """
+    if budget is None:
+        return None
+    if isinstance(budget, RetryBudgetConfig):
+        return RetryBudget(budget, clock=clock).share(read)
+    if budget not in budgets:
+        raise ValidationError(f"there is no retry budget {budget!r}: give it with budgets=", target=target)
+    return budgets[budget].share(read)

@@ -48,13 +48,8 @@ class AsyncRoad(Road):
         self._find_breaker = options.breaker_finder(stack, function)
         called = stack.around(function, is_async=True)
         self.function = _coroutine_function(called)
-        # What the short road needs.
-        self.monotonic = stack.clock.monotonic
-        plain = self._make_key is self._find_breaker is None and called is function
-        self.gate = stack.gate if plain and stack.admission is None else NO_SHORT_ROAD
-        self.latencies, self.terms = stack.counters.latencies, stack.terms
-        self.deadline, timeout = stack.deadline, stack.attempt_timeout
-        self.ends_after = stack.deadline if timeout is None else min(stack.deadline, timeout)
+        if self._make_key is self._find_breaker is None and called is function and stack.admission is None:
+            self.gate = stack.gate
 
     async def go(self, args: tuple[Any, ...], kwargs: dict[str, Any], started: float) -> Any:
         """Carry a call that began at the moment *started* to its end."""
@@ -91,7 +86,7 @@ class AsyncRoad(Road):
             while True:
                 if failure is None:
                     try:
-                        permit = stack.enter(call) if stack.admission is None else stack.enter_at_once(call)
+                        permit = stack.enter_at_once(call)
                         if permit is None:
                             permit = await stack.queue_async(call)
                     except PixelLMError as refusal:
@@ -159,7 +154,7 @@ class AsyncRoad(Road):
         """Call the function once, and settle with the breaker."""
         stack = self.stack
         call.attempts += 1
-        limits = stack.limits_of(call)
+        limits = stack.timing.limits_of(call)
         token = set_published(limits)
         box: list[Any] = []
         try:
@@ -277,7 +272,7 @@ def guard_async(function: Callable[..., Awaitable[Any]], binding: Binding) -> Ca
 
 def _wait(stack: Stack, step: Step, suspended: Any, limits: Published) -> Any:
     """What to await to go on with a step that has suspended, within *limits*."""
-    return rest(step, suspended) if limits[0] == inf else rest_within(step, suspended, limits, stack.cut)
+    return rest(step, suspended) if limits[0] == inf else rest_within(step, suspended, limits, stack.timing.cut)
 
 
 def _coroutine_function(function: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:

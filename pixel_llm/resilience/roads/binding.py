@@ -24,8 +24,8 @@ class Road:
     """
     The way of a callable to its end; those of the async world give awaitables.
 
-    This one has no stack, so it gives the short road in the body of a guard nothing to go by: its gate sends every
-    call to :meth:`go`.
+    Here its gate sends every call to :attr:`go`. A road that calls may take in the body of their guard, the short
+    road, has the gate of its stack.
 
     Attributes:
         monotonic: Gives the moment that it is.
@@ -40,28 +40,26 @@ class Road:
 
     __slots__ = ("deadline", "ends_after", "function", "gate", "latencies", "monotonic", "stack", "terms")
 
+    #: Carries a call that began at a certain moment to its end, from its arguments and that moment.
+    go: Callable[[tuple[Any, ...], dict[str, Any], float], Any]
+    #: The same, giving its :class:`Outcome`.
+    outcome: Callable[[tuple[Any, ...], dict[str, Any], float], Any]
+    #: Goes on with a call whose first attempt ended in a failure, with a permit, on the short road; where there is one.
+    after: Callable[[Exception, int, tuple[Any, ...], dict[str, Any], float], Any]
+
     def __init__(self, function: Callable[..., Any], stack: Stack | None = None) -> None:
         self.function = function
         self.stack: Any = stack
-        self.monotonic: Callable[[], float] = time.monotonic
         self.gate: CircuitBreaker | NoBreaker = NO_SHORT_ROAD
-        self.latencies: list[Any] = []
-        self.ends_after = self.deadline = inf
-        self.terms = NO_TERMS
-
-    def go(self, args: tuple[Any, ...], kwargs: dict[str, Any], started: float) -> Any:
-        """Carry a call that began at the moment *started* to its end."""
-        raise NotImplementedError
-
-    def outcome(self, args: tuple[Any, ...], kwargs: dict[str, Any], started: float) -> Any:
-        """The same, giving its :class:`Outcome`."""
-        raise NotImplementedError
-
-    def after(
-        self, failure: Exception, permit: int, args: tuple[Any, ...], kwargs: dict[str, Any], started: float
-    ) -> Any:
-        """Go on with a call whose first attempt ended in *failure* on the short road."""
-        raise NotImplementedError
+        if stack is None:
+            self.monotonic: Callable[[], float] = time.monotonic
+            self.latencies: list[Any] = []
+            self.ends_after = self.deadline = inf
+            self.terms = NO_TERMS
+        else:
+            self.monotonic, self.latencies = stack.clock.monotonic, stack.counters.latencies
+            self.ends_after, self.deadline = stack.timing.ends_after, stack.timing.deadline
+            self.terms = stack.timing.terms
 
 
 class Binding:

@@ -59,18 +59,13 @@ class SyncRoad(Road):
         self._find_breaker = options.breaker_finder(stack, function)
         called = stack.around(function, is_async=False)
         self._threads: AbandonedThreads | None = None
-        if stack.attempt_timeout is not None and not options.cooperative:
+        if stack.timing.attempt_timeout is not None and not options.cooperative:
             # A plain function can't be interrupted: a timeout buys it a thread, a deadline alone is
             # checked between attempts.
             called, self._threads = InWorker(stack, called), stack.abandoned_threads
         self.function = called
-        # What the short road needs.
-        self.monotonic = stack.clock.monotonic
-        plain = self._make_key is self._find_breaker is None and called is function
-        self.gate = stack.gate if plain and stack.admission is None else NO_SHORT_ROAD
-        self.latencies, self.terms = stack.counters.latencies, stack.terms
-        self.deadline, timeout = stack.deadline, stack.attempt_timeout
-        self.ends_after = stack.deadline if timeout is None else min(stack.deadline, timeout)
+        if self._make_key is self._find_breaker is None and called is function and stack.admission is None:
+            self.gate = stack.gate
 
     def go(self, args: tuple[Any, ...], kwargs: dict[str, Any], started: float) -> Any:
         """Carry a call that began at the moment *started* to its end."""
@@ -176,7 +171,7 @@ class SyncRoad(Road):
         """Call the function once, and settle with the breaker."""
         stack = self.stack
         call.attempts += 1
-        limits = stack.limits_of(call)
+        limits = stack.timing.limits_of(call)
         token = set_published(limits)
         try:
             value = self.function(*call.args, **call.kwargs) if call.held is None else self._run_held(call)

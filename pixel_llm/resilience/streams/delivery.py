@@ -47,7 +47,7 @@ _CALLERS = Terms(inherited=True)
 
 def opening_limits(stack: Stack, call: Call) -> Published:
     """The limits of an attempt of a stream, up to its first content."""
-    limits = stack.limits_of(call)
+    limits = stack.timing.limits_of(call)
     first = (stack.policy.timeout or _NO_TIMEOUT).to_first_content
     limits[0] = call.deadline if first is None else min(call.deadline, call.attempt_started + first)
     return limits
@@ -57,7 +57,7 @@ def cut_opening(stack: Stack, limits: Published) -> TimeoutError:
     """The error of an attempt without content when its limits have passed."""
     first = (stack.policy.timeout or _NO_TIMEOUT).first_token
     if first is None or limits[0] == limits[1]:
-        return stack.cut(limits)
+        return stack.timing.cut(limits)
     text = f"there was no content within {first:g} s"
     return TimeoutError(text, error_code=ErrorCode.ERR_TIMEOUT_RESPONSE, target=stack.target)
 
@@ -177,7 +177,7 @@ class Delivery:
         """The error when the *limits* of a step have ended."""
         ends, deadline, terms, *_ = limits
         if ends == deadline:
-            return self.stack.out_of_time(terms if deadline == self.call.deadline else _CALLERS)
+            return self.stack.timing.out_of_time(terms if deadline == self.call.deadline else _CALLERS)
         chunks = self.arrival.chunks
         text = f"nothing came for {self.timeout.idle:g} s after {chunks} chunk{'s' if chunks > 1 else ''}"
         return TimeoutError(text, error_code=ErrorCode.ERR_TIMEOUT_IDLE, target=self.stack.target)

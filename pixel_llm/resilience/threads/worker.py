@@ -51,6 +51,6 @@ class InWorker:
             raise
         if not in_time:
             if job.abandon(stack.abandoned_threads, elapsed=clock.monotonic() - begun):
-                raise stack.cut(limits)
+                raise stack.timing.cut(limits)
             job.wait_to_the_end()  # it has ended, and its result is on the way
         return job.result()
