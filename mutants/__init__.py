@@ -12,5 +12,9 @@ runs when a module is imported is reached by every test that enters the module.
 
 ``python -m mutants --sample 600 --seed 1`` draws its sample by the seed from all mutants there are, goes on where it
 was interrupted (``.mutants/``), and fails if fewer than 95 % are killed or if ``mutants/survivors.md`` does not give
-the reason of each survivor. A mutant that runs far longer than its tests do is killed as well: they would not end.
+the reason of each survivor. Once the checkout has changed it starts again; with ``--keep-kills`` only what survived
+is run again.
+
+A mutant is killed by a test that fails twice, the second time right after the first, and that passes where nothing is
+changed. One that runs far longer than its tests do is listed with the survivors: what ends it is no test.
 """

@@ -13,6 +13,7 @@ from pathlib import Path
 from mutants.making import Mutant, sample
 from mutants.mapping import Mapping, load
 from mutants.running import Copy, Result, control, preload, run
+from mutants.state import forget_other_states
 from mutants.survivors import Survivors
 
 #: The share of mutants that must be killed.
@@ -30,13 +31,13 @@ def main() -> int:
     )
     parser.add_argument("--only", help="only mutants of files whose name holds this")
     parser.add_argument("--folder", type=Path, default=Path(".mutants"), help="where results are kept (%(default)s)")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results, and which tests reach what")
+    parser.add_argument(
+        "--keep-kills", action="store_true", help="after a change of the checkout, do not run again what was killed"
+    )
     chosen = parser.parse_args()
     root, folder = Path.cwd(), chosen.folder.resolve()
     folder.mkdir(exist_ok=True)
-    if chosen.fresh:
-        for file in folder.glob("*.json*"):
-            file.unlink()
+    forget_other_states(root, folder, keep_kills=chosen.keep_kills)
     preload()
     mapping = load(root, folder)
     control_of(mapping, root, folder)
@@ -58,7 +59,8 @@ def main() -> int:
             results.add(result)
             if result.verdict != "killed" or done % 25 == 0 or done == len(left):
                 print(f"{done}/{len(left)} {_line(result)}", flush=True)
-    return report([results[mutant.name] for mutant, _ in drawn if mutant.name in results], len(drawn), root)
+    known = [results[mutant.name] for mutant, _ in drawn if mutant.name in results]
+    return report(known, len(drawn), root, seed=chosen.seed)
 
 
 def control_of(mapping: Mapping, root: Path, folder: Path) -> None:
@@ -72,22 +74,21 @@ def control_of(mapping: Mapping, root: Path, folder: Path) -> None:
     mapping.leave_out(json.loads(file.read_text("utf-8")))
 
 
-def report(results: list[Result], planned: int, root: Path) -> int:
+def report(results: list[Result], planned: int, root: Path, *, seed: int) -> int:
     """Print what came of it."""
-    if not results:
-        return 1
     counts = {verdict: sum(result.verdict == verdict for result in results) for verdict in _VERDICTS}
-    share = (counts["killed"] + counts["timeout"]) / len(results)
     survivors = Survivors.read(root / "mutants/survivors.md")
-    alive = [result for result in results if result.verdict in ("survived", "unreached")]
+    alive = [result for result in results if result.verdict != "killed"]
     for result in sorted(alive, key=lambda result: (result.mutant.file, result.mutant.line)):
         reason = survivors.reason(result.mutant)
         print(f"\n{_line(result)}\n  - {result.mutant.before}\n  + {result.mutant.after}")
         print(f"  {reason}" if reason else f"  no reason is given: {survivors.row(result.mutant)}")
     unexplained = sum(survivors.reason(result.mutant) is None for result in alive)
+    score = counts["killed"] / len(results) if results else 0.0
     told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in _VERDICTS)
-    print(f"\n{len(results)} of {planned} mutants: {told}; {share:.1%} killed, {unexplained} survive without a reason")
-    return 0 if share >= BAR and not unexplained and len(results) == planned else 1
+    print(f"\nseed {seed}, {len(results)} of {planned} mutants: {told}; score {score:.1%}", end="")
+    print(f" (at least {BAR:.0%} are asked for); {unexplained} survive without a reason")
+    return 0 if score >= BAR and not unexplained and len(results) == planned else 1
 
 
 _VERDICTS = ("killed", "timeout", "survived", "unreached")

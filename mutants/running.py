@@ -15,9 +15,14 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mutants.making import Mutant
 from mutants.mapping import Mapping, tests_of
+from mutants.state import listed
+
+if TYPE_CHECKING:
+    import pytest
 
 #: Seconds of the processor that a mutant's tests get beside what they take by themselves, and how many times that.
 _GRACE = 20.0
@@ -53,14 +58,9 @@ class Copy:
     def __init__(self, root: Path, place: Path) -> None:
         self.place = place
         shutil.rmtree(place, ignore_errors=True)
-        listed = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-            cwd=root, capture_output=True, check=True,
-        )  # fmt: skip
-        for name in filter(None, listed.stdout.decode().split("\0")):
-            if (root / name).is_file():
-                (place / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(root / name, place / name)
+        for name in listed(root):
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(root / name, place / name)
 
     def warm_up(self) -> None:
         """Compile everything once, so that each run only compiles what is changed."""
@@ -208,7 +208,7 @@ def _run_tests(place: Path, tests: list[str], limit: float, *, until_one_fails: 
         os.chdir(place)
         sys.path = [str(place), *filter(_is_no_checkout, sys.path)]
         os.environ |= {"PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-        pytest = importlib.import_module("pytest")
+        run = importlib.import_module("pytest").main
         # As an object: under its name pytest would complain that it can't rewrite what is imported already.
         hypothesis = importlib.import_module("_hypothesis_pytestplugin")
         files = sorted({test.partition("::")[0] for test in tests})
@@ -223,7 +223,7 @@ def _run_tests(place: Path, tests: list[str], limit: float, *, until_one_fails: 
             "no:pytest_cov",
             "--tb=no",
         ]
-        status = int(pytest.main([*options, "--rootdir", str(place), *files], plugins=[_Only(tests), hypothesis]))
+        status = int(run([*options, "--rootdir", str(place), *files], plugins=[_Only(tests), hypothesis]))
         if status == 5:  # nothing was collected: the mutant has taken the tests away
             status = 1
     except BaseException:  # noqa: BLE001 - this process ends here
@@ -238,12 +238,28 @@ def _is_no_checkout(entry: str) -> bool:
 
 
 class _Only:
-    """A pytest plugin: these tests and no others, in this order."""
+    """
+    A pytest plugin: these tests and no others, in this order; one that fails is run again.
+
+    Only what fails twice has failed. A test that fails now and then by itself must not pass for one that has noticed.
+    """
 
     def __init__(self, tests: list[str]) -> None:
         self._order = {test: number for number, test in enumerate(tests)}
 
-    def pytest_collection_modifyitems(self, items: list[object]) -> None:
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Keep what is wanted."""
-        wanted = [item for item in items if item.nodeid in self._order]  # type: ignore[attr-defined]
-        items[:] = sorted(wanted, key=lambda item: self._order[item.nodeid])  # type: ignore[attr-defined]
+        wanted = [item for item in items if item.nodeid in self._order]
+        items[:] = sorted(wanted, key=lambda item: self._order[item.nodeid])
+
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        """Run *item*, and once more if it fails; what came of the last run is reported."""
+        runner = importlib.import_module("_pytest.runner")
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        reports = runner.runtestprotocol(item, nextitem=nextitem, log=False)
+        if any(report.failed for report in reports):
+            reports = runner.runtestprotocol(item, nextitem=nextitem, log=False)
+        for report in reports:
+            item.ihook.pytest_runtest_logreport(report=report)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,7 +42,10 @@ def unused() -> int:
 '''
 
 TEST = """
-from pixel_llm.policy.numbers import Box, is_small
+import os
+from pixel_llm.policy.numbers import Box, is_small, unused
+
+tries = []
 
 
 def test_small():
@@ -51,12 +55,18 @@ def test_small():
 
 def test_box():
     assert Box().size > 1
+
+
+def test_fails_now_and_then():
+    unused()
+    tries.append(1)
+    assert len(tries) > 1 or "PYTEST_DISABLE_PLUGIN_AUTOLOAD" not in os.environ  # set where mutants are tested
 """
 
 
 @pytest.fixture
 def project(tmp_path):
-    """A checkout with one module and two tests, of which one is weak."""
+    """A checkout with one module and three tests: one is weak, and one fails the first time that a process runs it."""
     written = {
         "pixel_llm/__init__.py": "",
         "pixel_llm/policy/__init__.py": "",
@@ -80,7 +90,8 @@ def mutant(before="a", after="b", **changed):
 class TestCommand:
     def test_on_a_small_project(self, project):
         """
-        What tests notice is killed, what they don't survives, and a second run finds nothing left to do.
+        What tests notice is killed, what they don't survives, and a second run finds nothing left to do. A change of
+        the checkout makes all of it count for nothing, or with an option, what has survived.
         """
 
         def run(*words):
@@ -93,6 +104,8 @@ class TestCommand:
         status, shown = run("--sample", "100", "--jobs", "1")
 
         assert 1 == status, shown
+        alive = [line for line in shown.partition("\n\n")[2].splitlines() if line.startswith("survived")]
+        assert re.fullmatch(r"seed 1, (\d+) of \1 mutants: .*; score \d\d\.\d% .*", shown.splitlines()[-1])
         assert "survived pixel_llm/policy/numbers.py:15 Box.size" in shown
         assert (
             "  - return 1 + 1\n  + return 1 + 2\n  no reason is given: | `pixel_llm/policy/numbers.py Box.size` |"
@@ -105,6 +118,19 @@ class TestCommand:
 
         assert "; 0 to run\n" in again
         assert shown.splitlines()[-1] == again.splitlines()[-1]
+
+        (project / "tests/policy/test_numbers.py").write_text(
+            TEST.replace("Box().size > 1", "Box().size == 2").replace("    unused()", "    assert unused() == 5")
+        )
+        status, better = run("--sample", "100", "--jobs", "1", "--keep-kills")
+
+        assert 0 == status, better
+        assert f"; {len(alive)} to run\n" in better
+        assert "0 survived" in better.splitlines()[-1]
+
+        (project / "tests/policy/test_numbers.py").write_text(TEST + "    # changed\n")
+
+        assert "; 2 to run\n" in run("--sample", "2", "--jobs", "1")[1]
 
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
@@ -200,5 +226,5 @@ class TestReport:
         results = [Result(mutant(number=n), "killed", 1.0, 1) for n in range(killed)]
         results += [Result(mutant(number=n), "survived", 1.0, 1) for n in range(survived)]
 
-        assert status == command.report(results, len(results), tmp_path)
+        assert status == command.report(results, len(results), tmp_path, seed=7)
         assert not results or f"{killed} killed, 0 timeout, {survived} survived" in capsys.readouterr().out
