@@ -230,7 +230,7 @@ class HybridPixelLLM:
             self._load()
             description = self._forward(picture)
         if config.vision is not Vision.DESCRIPTION:
-            image = _picture_tools().to_data_uri(picture)
+            image = _picture_tools().to_data_uri(picture, config.image)
         return ChatRequest(
             model=config.model,
             prompt=prompt,

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pixel_llm.encoder.factory import EncoderConfig, build_encoder
-    from pixel_llm.encoder.images import ImageSource, load_image, to_data_uri
+    from pixel_llm.encoder.images import ImageSource, load_image
     from pixel_llm.encoder.patch import PatchEncoder
     from pixel_llm.encoder.picture import MAX_PIXELS, Picture
     from pixel_llm.encoder.protocol import Encoder, Encoding
+    from pixel_llm.encoder.sending import to_data_uri
 
 __all__ = [
     "MAX_PIXELS",
@@ -40,7 +41,7 @@ _HOMES = {
     "Picture": "picture",
     "build_encoder": "factory",
     "load_image": "images",
-    "to_data_uri": "images",
+    "to_data_uri": "sending",
 }
 
 

@@ -1,8 +1,7 @@
-"""Whatever a user calls an image in, a :class:`Picture` out; and a picture out as a data URI."""
+"""Whatever a user calls an image in, a :class:`Picture` out."""
 
 from __future__ import annotations
 
-import base64
 import io
 import stat
 import threading
@@ -28,11 +27,6 @@ ImageSource: TypeAlias = "str | Path | bytes | BinaryIO | Image.Image | npt.NDAr
 _MEGABYTE = 1024 * 1024
 #: The most bytes an encoded image may have; a picture of MAX_PIXELS is smaller than this in any usual format.
 _MAX_BYTES = 512 * _MEGABYTE
-
-#: A PNG up to this many bytes is always taken: JPEG would save little and blur edges.
-_SMALL_PNG = 64 * 1024
-#: Drawings compress better as PNG, photographs two to ten times better as JPEG.
-_PNG_MAY_EXCEED_JPEG = 1.5
 
 
 def load_image(source: ImageSource) -> Picture:
@@ -76,38 +70,6 @@ def load_image(source: ImageSource) -> Picture:
         f"(got {type(source).__name__})",
         error_code=ErrorCode.ERR_VAL_INVALID_RANGE,
     )
-
-
-def to_data_uri(picture: Picture, max_side: int = 1024) -> str:
-    """
-    Write *picture* as a ``data:`` URI (RFC 2397) for a chat request.
-
-    Its longest side is scaled down to *max_side* pixels (Lanczos), never up. PNG is taken when it is small
-    (64 KiB at most) or at most 1.5 times as large as JPEG of quality 90, which drawings and few colours are;
-    else JPEG. Equal pictures give equal text. Safe to call from several threads.
-
-    Raises:
-        ValidationError: ERR_VAL_INVALID_RANGE if *max_side* is below 1.
-    """
-    if max_side < 1:
-        raise ValidationError(f"max_side must be at least 1 (got {max_side})")
-    image = Image.fromarray(picture.pixels)
-    scale = max_side / max(image.size)
-    if scale < 1:
-        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        image = image.resize(size, Image.Resampling.LANCZOS)
-    kind, content = "png", _written(image, "PNG")
-    if len(content) > _SMALL_PNG:
-        jpeg = _written(image, "JPEG", quality=90)
-        if len(content) > _PNG_MAY_EXCEED_JPEG * len(jpeg):
-            kind, content = "jpeg", jpeg
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def _written(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def _read_file(source: str | Path, name: str) -> bytes:

@@ -12,6 +12,7 @@ from pixel_llm.policy.sections.document import PolicyConfig
 from pixel_llm.policy.sections.encoder import Device, EncoderConfig, EncoderType
 from pixel_llm.policy.sections.fallback import CacheConfig, FallbackStep, FallbackStrategy
 from pixel_llm.policy.sections.hedge import HedgeConfig
+from pixel_llm.policy.sections.image import ImageConfig, ImageFormat
 from pixel_llm.policy.sections.lm_studio import GenerationConfig, LMStudioConfig, Vision
 from pixel_llm.policy.sections.logging import LogContent, LoggingConfig, LogLevel
 from pixel_llm.policy.sections.rate_limit import RateLimitConfig, TokenLimitConfig
@@ -39,6 +40,8 @@ __all__ = [
     "FallbackStrategy",
     "GenerationConfig",
     "HedgeConfig",
+    "ImageConfig",
+    "ImageFormat",
     "Jitter",
     "LMStudioConfig",
     "LoadedPolicy",

@@ -1,4 +1,3 @@
-import base64
 import contextlib
 import io
 import os
@@ -10,11 +9,9 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from drawings import disc
 from PIL import Image
-from skimage import data
 
-from pixel_llm.encoder import MAX_PIXELS, Picture, load_image, to_data_uri
+from pixel_llm.encoder import MAX_PIXELS, Picture, load_image
 from pixel_llm.errors import EncoderError, ErrorCode, ValidationError
 
 
@@ -337,43 +334,3 @@ class TestWarnings:
             thread.join()
 
         assert before == list(warnings.filters)
-
-
-class TestDataUri:
-    def decode(self, uri):
-        kind, _, content = uri.partition(";base64,")
-        return kind, Image.open(io.BytesIO(base64.b64decode(content, validate=True)))
-
-    def test_drawing_becomes_png_without_loss(self):
-        kind, image = self.decode(to_data_uri(load_image(disc())))
-
-        assert "data:image/png" == kind
-        assert np.array_equal(disc(), np.array(image))
-
-    def test_photograph_becomes_jpeg(self):
-        kind, image = self.decode(to_data_uri(load_image(data.astronaut())))
-
-        assert "data:image/jpeg" == kind
-        assert (512, 512) == image.size
-
-    def test_longest_side_is_scaled_down(self):
-        _, image = self.decode(to_data_uri(load_image(data.coffee()), max_side=300))
-
-        assert (300, 200) == image.size
-
-    def test_small_pictures_are_never_scaled_up(self):
-        _, image = self.decode(to_data_uri(load_image(np.zeros((2, 3), np.uint8))))
-
-        assert (3, 2) == image.size
-
-    def test_thin_pictures_keep_a_pixel(self):
-        _, image = self.decode(to_data_uri(load_image(np.zeros((1, 5000), np.uint8)), max_side=100))
-
-        assert (100, 1) == image.size
-
-    def test_equal_pictures_give_equal_text(self):
-        assert to_data_uri(load_image(data.coffee())) == to_data_uri(load_image(data.coffee()))
-
-    def test_impossible_side_is_refused(self):
-        with pytest.raises(ValidationError, match=r"max_side must be at least 1 \(got 0\)"):
-            to_data_uri(load_image(disc()), max_side=0)

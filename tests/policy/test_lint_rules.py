@@ -285,6 +285,14 @@ MESSAGES = {
         "policy.yaml:2:49: lm_studio.generation.top_p: note: top_p has no effect with `temperature: 0`, which always "
         "takes the likeliest word: leave one of them out [PL607]"
     ),
+    "PL608": (
+        "policy.yaml:2:34: lm_studio.image: note: has no effect with `vision: description`, which never sends the "
+        "picture itself [PL608]"
+    ),
+    "PL609": (
+        "policy.yaml:2:43: lm_studio.image.quality: note: quality has no effect with `format: png`, which keeps every "
+        "pixel: leave one of them out [PL609]"
+    ),
     "PL701": (
         "policy.yaml:3:18: logging.level: warning: policy builds on production but logs at DEBUG, which buries what "
         "matters: use INFO [PL701]"
@@ -763,6 +771,10 @@ LEFT_ALONE = {
     "PL603 no key": "lm_studio: {base_url: 'http://lm.example:1234/v1'}",
     "PL605 a slash at the end": "lm_studio: {base_url: 'https://lm.example/openai/v1/'}",
     "PL606 what is inherited": "extends: basic\nlm_studio: {vision: image}",
+    "PL608 nothing set": "lm_studio: {vision: description, image: {}}",
+    "PL608 both are sent": "lm_studio: {vision: both, image: {max_side: 512}}",
+    "PL609 no quality": "lm_studio: {image: {format: png}}",
+    "PL609 chosen by content": "lm_studio: {image: {format: auto, quality: 80}}",
     "PL701 no production": "extends: development\nlogging: {level: DEBUG, file: logs/product.log}",
 }
 
@@ -1068,6 +1080,14 @@ ALSO_FOUND = [
         (
             "policy.yaml:3:33: lm_studio.generation.top_p: note: top_p has no effect with `temperature: 0`, which "
             "always takes the likeliest word: leave one of them out [PL607]"
+        ),
+    ),
+    (
+        "PL609",
+        "extends: basic\nlm_studio: {image: {quality: 80, format: png}}",
+        (
+            "policy.yaml:3:30: lm_studio.image.quality: note: quality has no effect with `format: png`, which keeps "
+            "every pixel: leave one of them out [PL609]"
         ),
     ),
 ]

@@ -11,6 +11,7 @@ from pixel_llm.errors import ProblemSeverity
 from pixel_llm.policy.lint.origins import is_own, nearest, own_source
 from pixel_llm.policy.lint.rule import Finding, Rule, is_written, key_place, look_up
 from pixel_llm.policy.loading import LoadedPolicy
+from pixel_llm.policy.sections.image import ImageFormat
 from pixel_llm.policy.sections.lm_studio import Vision
 from pixel_llm.policy.sections.target import SYSTEM_TARGETS
 
@@ -125,6 +126,27 @@ def _unused_top_p(loaded: LoadedPolicy) -> Iterator[Finding]:
         )
 
 
+def _unused_image_settings(loaded: LoadedPolicy) -> Iterator[Finding]:
+    own = own_source(loaded)
+    path = ("lm_studio", "image")
+    node = look_up(own, path)
+    if loaded.config.lm_studio.vision is Vision.DESCRIPTION and node is not None and node.value != {}:
+        yield Finding(
+            path,
+            "has no effect with `vision: description`, which never sends the picture itself",
+            key_place(own, path),
+        )
+
+
+def _unused_quality(loaded: LoadedPolicy) -> Iterator[Finding]:
+    path = ("lm_studio", "image", "quality")
+    if loaded.config.lm_studio.image.format is ImageFormat.PNG and is_written(loaded, path):
+        yield Finding(
+            nearest(loaded, path, ("lm_studio", "image", "format")),
+            "quality has no effect with `format: png`, which keeps every pixel: leave one of them out",
+        )
+
+
 RULES = (
     Rule(
         id="PL601",
@@ -201,5 +223,26 @@ RULES = (
         bad="lm_studio: {generation: {temperature: 0, top_p: 0.9}}",
         good="lm_studio: {generation: {temperature: 0.2, top_p: 0.9}}",
         check=_unused_top_p,
+    ),
+    Rule(
+        id="PL608",
+        name="Image settings although only the description is sent",
+        severity=ProblemSeverity.NOTE,
+        why="With `vision: description` the model reads what the encoder says of the picture. No picture is sent that "
+        "could have a size, a format or a quality.",
+        mend="Leave them out; or send the picture too, with `vision: both`.",
+        bad="lm_studio: {vision: description, image: {max_side: 512}}",
+        good="lm_studio: {vision: both, image: {max_side: 512}}",
+        check=_unused_image_settings,
+    ),
+    Rule(
+        id="PL609",
+        name="A quality although pictures are sent as PNG",
+        severity=ProblemSeverity.NOTE,
+        why="PNG keeps every pixel as it is; only JPEG has a quality.",
+        mend="Leave `quality` out, or let `format` be `auto` or `jpeg`.",
+        bad="lm_studio: {image: {format: png, quality: 80}}",
+        good="lm_studio: {image: {format: jpeg, quality: 80}}",
+        check=_unused_quality,
     ),
 )

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from pixel_llm.policy.kinds import Choice, Integer, Number, SecretText, Text
 from pixel_llm.policy.secrets import Secret
+from pixel_llm.policy.sections.image import ImageConfig
 from pixel_llm.policy.settings import Section, setting
 
 
@@ -73,4 +74,10 @@ class LMStudioConfig:
         "What the model is asked to do.",
         default=GenerationConfig(),
         example={"max_tokens": 256},
+    )
+    image: ImageConfig = setting(
+        Section(ImageConfig),
+        "How a picture is written for the model.",
+        default=ImageConfig(),
+        example={"max_side": 1024},
     )
