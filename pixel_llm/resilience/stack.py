@@ -64,6 +64,7 @@ class Stack:
         budgets: The retry budgets that the policy names.
         breaker: A breaker that others share with it, in place of one of its own; made from the same section.
         before: The target's stack until now: its counters go on, and the state of layers whose section is the same.
+            Its rate limit and bulkhead are taken later, see :meth:`take_queues`.
     """
 
     def __init__(
@@ -153,14 +154,34 @@ class Stack:
             self.cache = before.cache
         if new.hedge == old.hedge:
             self.hedging = before.hedging
-        if self.admission is not None and before.admission is not None:
-            self.admission.go_on_from(before.admission)
         if new.timeout == old.timeout and "abandoned_threads" in vars(before):
             vars(self)["abandoned_threads"] = before.abandoned_threads
         if self.fallback is not None and before.fallback is not None and new.fallback == old.fallback:
             self.fallback.go_on_from(before.fallback)
-            for index, stack in before.fallback.stacks.items():
-                self.alternative(index)._go_on_from(stack)
+        for stack, old_stack in self._alternatives_of(before):
+            stack._go_on_from(old_stack)
+
+    def take_queues(self, before: Stack) -> None:
+        """
+        Go on with the rate limit and the bulkhead of *before*, under the limits of this stack.
+
+        Unlike the rest of what a stack takes over this changes the other one, which still serves: it is done when
+        nothing can go wrong with a new policy any more, and before a call comes here.
+        """
+        if self.admission is not None and before.admission is not None:
+            self.admission.go_on_from(before.admission)
+        for stack, old_stack in self._alternatives_of(before):
+            stack.take_queues(old_stack)
+
+    def _alternatives_of(self, before: Stack) -> Iterator[tuple[Stack, Stack]]:
+        """The stacks of steps that call elsewhere, and those that *before* has made for the same places."""
+        if self.fallback is None or before.fallback is None:
+            return
+        places = before.fallback.places
+        old = {places[index]: stack for index, stack in before.fallback.stacks.items()}
+        for index, place in enumerate(self.fallback.places):
+            if place in old:
+                yield self.alternative(index), old[place]
 
     def describe(self) -> tuple[Layer, ...]:
         """The layers that are there, outermost first, the call itself last."""

@@ -52,6 +52,7 @@ class Compiled:
         self._stacks: dict[str, Stack] = {}
         self._before = {} if before is None else before._stacks
         self._budgets = _budgets(loaded, clock, before)
+        self._serves = False
         self._wrapped = WrappedTargets(fallback_targets(loaded.config))
         # The system's own targets may always be wrapped; without a section nothing guards them.
         self._targets = {name: TargetPolicy() for name in SYSTEM_TARGETS} | dict(loaded.config.targets)
@@ -74,7 +75,10 @@ class Compiled:
             with self._lock:  # a name that only the program knows: compiled when it is first wrapped
                 stack = self._stacks.get(target)
                 if stack is None:
-                    stack = self._stacks[target] = self._compile(target, self._targets[patterns[-1]])
+                    stack = self._compile(target, self._targets[patterns[-1]])
+                    if self._serves:
+                        self._take_queues(stack)
+                    self._stacks[target] = stack
         if stack is None:
             hint = suggestion(target, self._stacks) or f"; there are {one_of(sorted(self._stacks))}"
             raise self.problem(target, f"this policy has no target {target!r}{hint}")
@@ -102,6 +106,16 @@ class Compiled:
             raise PolicyError(list(dict.fromkeys(problems)))
         return roads
 
+    def take_queues(self) -> None:
+        """
+        From now on these stacks serve: what has entered under the policy before counts against their limits.
+
+        Nothing can fail any more when this is done, since the stacks before are no longer what they were.
+        """
+        for stack in self._stacks.values():
+            self._take_queues(stack)
+        self._serves = True
+
     def record(self, guarded: Any) -> None:
         """Note that *guarded* is wrapped, for the fallbacks that name its target."""
         is_async = inspect.iscoroutinefunction(guarded.__wrapped__) or getattr(guarded, "is_async_stream", False)
@@ -115,6 +129,11 @@ class Compiled:
         """The patterns that give *target* its stack; none for a misspelt name of the system's, or what is no name."""
         may_be_one = is_target_name(target) and not is_system_name(target)
         return patterns_for(target, self._targets) if may_be_one else []
+
+    def _take_queues(self, stack: Stack) -> None:
+        before = self._before.get(stack.target)
+        if before is not None:
+            stack.take_queues(before)
 
     def _compile(self, target: str, policy: TargetPolicy) -> Stack:
         return Stack(

@@ -236,7 +236,9 @@ class Policies:
         Read the policy again, as it was read at first, and put every guarded callable under its new stack.
 
         Calls that are under way end as they began. What layers know (breakers, caches, budgets, counters) goes on
-        where their section is the same as before. The sections `lm_studio` and `encoder` are for those who make
+        where their section is the same as before; rate limits and bulkheads go on with what has started and is under
+        way whatever changes in their sections, see :meth:`pixel_llm.resilience.RateLimit.go_on_as` and
+        :meth:`pixel_llm.resilience.Bulkhead.go_on_as`. The sections `lm_studio` and `encoder` are for those who make
         new models of them: a :class:`pixel_llm.HybridPixelLLM` keeps its own.
 
         Raises:
@@ -252,6 +254,7 @@ class Policies:
                 self._listeners(PolicyReloadFailed(self.profile, tuple(map(str, error.problems))))
                 raise
             reloaded = compare(self._compiled.loaded, loaded)
+            new.take_queues()
             for binding, road in roads:
                 binding.take(road)
             self._compiled = new

@@ -178,6 +178,100 @@ class TestReload:
         with pytest.raises(LimitExceeded, match="rate limit"):
             ask()
 
+    def test_a_reload_let_more_calls_in_than_the_new_limit_allows(self, policies, file):
+        """
+        Calls inside count under another max_concurrent, those that have started under another rate limit.
+        """
+        edit(
+            file,
+            "  shop.stock:",
+            "  shop.ask: {bulkhead: {max_concurrent: 2}, rate_limit: {max_calls: 5, period: 1m}}\n  shop.stock:",
+        )
+        policies.reload()
+        inside, go_on = threading.Semaphore(0), threading.Event()
+
+        @policies.guard("shop.ask")
+        def slow():
+            inside.release()
+            go_on.wait(10)
+
+        threads = [threading.Thread(target=slow) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+            inside.acquire(timeout=10)
+        edit(file, "max_concurrent: 2", "max_concurrent: 1")
+        policies.reload()
+        with pytest.raises(LimitExceeded, match=r"2 under way \(limit 1\)"):
+            slow()
+        edit(file, "max_concurrent: 1}, rate_limit: {max_calls: 5", "max_concurrent: 3}, rate_limit: {max_calls: 3")
+        policies.reload()
+        go_on.set()
+        slow()
+        with pytest.raises(LimitExceeded, match="rate limit of 3 calls in 1m"):
+            slow()
+        for thread in threads:
+            thread.join()
+
+    def test_a_reload_that_fails_changed_limits(self, policies, file):
+        """
+        The limits stay as they were, those of targets that the new policy would have fitted too.
+        """
+        edit(file, "  shop.stock:", "  shop.ask: {bulkhead: {max_concurrent: 1}}\n  shop.stock:")
+        policies.reload()
+        stock = policies.wrap("shop.stock", lambda: 3, key=lambda: 1)
+        ask = policies.wrap("shop.ask", lambda more: more() if more else "answer")
+        edit(file, "max_concurrent: 1", "max_concurrent: 2")
+        edit(file, "shop.stock:", "shop.store:")
+
+        with pytest.raises(PolicyError):
+            policies.reload()
+
+        with pytest.raises(LimitExceeded, match="limit 1"):
+            ask(lambda: ask(None))
+        edit(file, "shop.store:", "shop.stock:")
+        policies.reload()
+        assert ("answer", 3) == (ask(lambda: ask(None)), stock())
+
+    def test_a_target_of_a_pattern_that_is_wrapped_again_after_a_reload(self, policies, file):
+        """
+        Its stack is compiled late; what is inside counts all the same.
+        """
+        edit(file, "  shop.stock:", "  'billing.*': {bulkhead: {max_concurrent: 2}}\n  shop.stock:")
+        policies.reload()
+        slots = policies._compiled.stack("billing.charge").admission.bulkhead
+        slots.enter()
+        edit(file, "max_concurrent: 2", "max_concurrent: 1")
+        policies.reload()
+
+        charge = policies.wrap("billing.charge", lambda: "charged")
+
+        with pytest.raises(LimitExceeded, match="limit 1"):
+            charge()
+        slots.leave()
+        assert "charged" == charge()
+
+    def test_limits_of_another_model_went_with_a_fallback_that_changed(self, policies, file):
+        """
+        What is inside at a model that a fallback names counts for as long as one names it, at whatever place.
+        """
+        edit(
+            file,
+            "  shop.stock:",
+            "  shop.ask: {bulkhead: {max_concurrent: 2}, fallback: [{model: tiny}, {model: small}]}\n  shop.stock:",
+        )
+        policies.reload()
+        stack = policies._compiled.stack("shop.ask")
+        tiny, small = (stack.alternative(index).admission.bulkhead for index in (0, 1))
+        small.enter()
+        edit(file, "{model: tiny}, {model: small}", "{model: small}, none")
+        edit(file, "max_concurrent: 2", "max_concurrent: 1")
+
+        policies.reload()
+
+        new = policies._compiled.stack("shop.ask")
+        assert small is new.alternative(0).admission.bulkhead
+        assert (1, 1, 2) == (small.in_use, small.limit, tiny.limit)
+
     def test_counters_go_on(self, policies, file):
         """
         Statistics of a target are those of all its time.

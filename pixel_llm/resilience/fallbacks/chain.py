@@ -61,6 +61,12 @@ class FallbackChain:
         """The cache, made when it is first asked for; None if no step is one."""
         return None if self._cache is None else self._cache.get()
 
+    @property
+    def places(self) -> list[tuple[str, int]]:
+        """What each step calls, and how many before it call the same."""
+        names = [step.name for step in self.steps]
+        return [(name, names[:index].count(name)) for index, name in enumerate(names)]
+
     def go_on_from(self, before: FallbackChain) -> None:
         """Take over the results that *before* keeps."""
         self._cache = before._cache

@@ -70,6 +70,11 @@ class AdaptiveLimit:
         """The limit now: whole calls."""
         return int(self._estimate)
 
+    def go_on_from(self, before: AdaptiveLimit) -> None:
+        """Take over what *before* has found out, as far as the settings of this one allow it."""
+        self._estimate = max(float(self.config.min_limit), min(before._estimate, float(self.maximum)))
+        self._lowered_at = before._lowered_at
+
     def sample(self, elapsed: float | None, ok: bool | None, *, in_use: int, now: float) -> int:
         """
         Learn from a call that has ended.

@@ -9,7 +9,6 @@ What an attempt passes before it begins, where calls may have to queue.
 from __future__ import annotations
 
 import inspect
-from dataclasses import replace
 from itertools import count
 from math import inf
 from typing import Any, Protocol
@@ -69,19 +68,17 @@ class Admission:
         self.bulkhead = bulkhead
 
     def go_on_from(self, before: Admission) -> None:
-        """Take over what has started and what is under way, where no more than the queue's own limits have changed."""
-        new, old = self.rate_limit, before.rate_limit
-        if new is not None and old is not None and replace(old.config, max_wait=new.config.max_wait) == new.config:
-            self.rate_limit, old.config = old, new.config
-        self._keep_slots(before.bulkhead)
+        """
+        Take over the rate limit and the bulkhead of *before*, with the limits of this one from now on.
 
-    def _keep_slots(self, old: Bulkhead | None) -> None:
-        new = self.bulkhead
-        if new is None or old is None:
-            return
-        config = new.config
-        if replace(old.config, max_waiting=config.max_waiting, max_wait=config.max_wait) == config:
-            self.bulkhead, old.config = old, config
+        Calls that have entered there leave there: it is the same bulkhead. Nobody may have entered here yet.
+        """
+        if self.rate_limit is not None and before.rate_limit is not None:
+            before.rate_limit.go_on_as(self.rate_limit)
+            self.rate_limit = before.rate_limit
+        if self.bulkhead is not None and before.bulkhead is not None:
+            before.bulkhead.go_on_as(self.bulkhead.config)
+            self.bulkhead = before.bulkhead
 
     def enter_now(self, gate: Gate = NO_BREAKER) -> int | None:
         """

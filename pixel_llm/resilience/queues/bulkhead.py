@@ -63,6 +63,9 @@ class Bulkhead(FairQueue):
                     self._slots += 1
             self._tidy()
             return made
+        if self._slots > self._limit:  # the limit has sunk since it came free: it goes
+            self._give_back(None)
+            return False
         return True
 
     def enter(self, until: float = inf) -> None:
@@ -113,8 +116,28 @@ class Bulkhead(FairQueue):
         if len(self._free) < self._slots:  # else it was taken before a fork, in the parent
             self._free.append(None)
         # Whoever joins looks at the free slots afterwards: one of the two sees the other.
-        if self._waiters:
+        if self._waiters or self._slots > self._limit:
             self._tidy()
+
+    def go_on_as(self, config: BulkheadConfig) -> None:
+        """
+        Hold the limits of *config* from now on; a policy that was loaded again has them.
+
+        Calls that are under way count until they end, so after a limit has sunk nobody gets a slot until enough of
+        them have. Those who wait go on in their order, each as long as he meant to; where the limit has risen the
+        first of them begin at once. An adaptive limit goes on from where it was, within its new bounds.
+        """
+        adaptive = None
+        with self._lock:
+            if config.adaptive is not None:
+                adaptive = AdaptiveLimit(config.adaptive, config.max_concurrent)
+                if self.adaptive is not None:
+                    adaptive.go_on_from(self.adaptive)
+            self.config, self.adaptive = config, adaptive
+            self._limit = config.max_concurrent if adaptive is None else adaptive.limit
+            woken = self._settle()
+        self._wake(woken)
+        self._tidy()
 
     def _waits(self, waiter: Waiter, until: float) -> Iterator[float]:
         """Queue *waiter*; yield the seconds to wait for a waking, again and again, until he has got a slot."""
@@ -134,7 +157,7 @@ class Bulkhead(FairQueue):
             remaining = ends - self._clock.monotonic()
             if remaining <= 0:
                 if self._leaves_empty_handed(waiter):
-                    raise self._too_late(ends == until)
+                    raise self._too_late(None if ends == until else max_wait)
                 break
             yield self._clock.patience(remaining)
         waiter.settled = True
@@ -148,11 +171,12 @@ class Bulkhead(FairQueue):
         return not waiter.granted
 
     def _is_untidy(self) -> bool:
-        return bool(self._mail) or bool(self._waiters and self._free)
+        return bool(self._mail) or bool(self._free and (self._waiters or self._slots > self._limit))
 
     def _settle(self) -> list[Waiter]:
         while self._mail:
             self._take_back(self._mail.pop(0))
+        self._trim()
         woken: list[Waiter] = []
         while self._waiters and self._has_slot():
             waiter: Waiter = self._waiters.popleft()
@@ -174,12 +198,21 @@ class Bulkhead(FairQueue):
             self._slots -= 1
         elif len(self._free) < self._slots:
             self._free.append(None)
-        while self._slots > self._limit and self._free:
-            self._free.pop()
+        self._trim()
+
+    def _trim(self) -> None:
+        """Do away with free slots that are beyond the limit."""
+        while self._slots > self._limit:
+            try:
+                self._free.pop()
+            except IndexError:
+                return
             self._slots -= 1
 
     def _has_slot(self) -> bool:
         """Take a slot for the first who waits: a free one, else a new one."""
+        if self._slots > self._limit:  # one that came free just now goes
+            return False
         try:
             self._free.pop()
         except IndexError:
@@ -195,12 +228,12 @@ class Bulkhead(FairQueue):
         self._slots = 0
         self._free: list[None] = []
 
-    def _too_late(self, at_deadline: bool) -> LimitExceeded | TimeoutError:
-        if at_deadline:
+    def _too_late(self, max_wait: float | None) -> LimitExceeded | TimeoutError:
+        if max_wait is None:
             text = "the deadline has passed while the call waited for a slot of the bulkhead"
             code = ErrorCode.ERR_TIMEOUT_DEADLINE
             return TimeoutError(text, error_code=code, target=self.name, details=self._details())
-        return self._refusal(f"the bulkhead had no slot within max_wait, {self.config.max_wait:g} s")
+        return self._refusal(f"the bulkhead had no slot within max_wait, {max_wait:g} s")
 
     def _refusal(self, what: str) -> LimitExceeded:
         details = self._details()

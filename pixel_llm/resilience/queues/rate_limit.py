@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
 from collections.abc import Callable, Iterator
 from math import inf
 from typing import Any
@@ -13,6 +12,7 @@ from pixel_llm.errors import ErrorCode, LimitExceeded, TimeoutError
 from pixel_llm.policy import RateLimitConfig, format_duration
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
 from pixel_llm.resilience.queues.fair_queue import LONGEST_WAIT, FairQueue, TaskWaiter, ThreadWaiter, Waiter
+from pixel_llm.resilience.queues.start_log import StartLog
 from pixel_llm.resilience.queues.token_bucket import TokenBucket, count_tokens
 
 
@@ -20,10 +20,9 @@ class RateLimit(FairQueue):
     """
     At most ``max_calls`` starts in *every* window of ``period`` seconds; who comes too early queues.
 
-    A log of the last ``max_calls`` starts is kept, so at most ``max_calls`` floats, made for the first call: 32
-    bytes each. The queue is bounded too: a call whose turn comes later than ``max_wait`` is refused at once, so at
-    most ``max_calls · (max_wait / period + 1)`` wait. A token bucket would let twice ``max_calls`` through in one
-    window.
+    A log of the last ``max_calls`` starts is kept, made for the first call: 32 bytes each. The queue is bounded too:
+    a call whose turn comes later than ``max_wait`` is refused at once, so at most ``max_calls · (max_wait / period +
+    1)`` wait. A token bucket would let twice ``max_calls`` through in one window.
 
     First come, first served, for threads and tasks of any event loop together. What is logged is the moment of
     the admission. A call that then has to wait for something else enters again, with its *old* stamp, when it can
@@ -53,13 +52,13 @@ class RateLimit(FairQueue):
         self._complained = False
         self.tokens = TokenBucket(config.tokens, clock.monotonic()) if config.tokens is not None else None
         # Made for the first call: many targets are never called.
-        self._log: deque[float] | None = None
+        self._log: StartLog | None = None
         super().__init__()
 
     @property
     def starts(self) -> tuple[float, ...]:
         """The moments of the last starts that the log still holds, in order."""
-        return tuple(self._log or ())
+        return () if self._log is None else self._log.starts
 
     def try_enter(self) -> float | None:
         """Start now if the limit allows it and nobody waits: the start's stamp, else None. Never waits."""
@@ -151,6 +150,35 @@ class RateLimit(FairQueue):
                 exc_info=True,
             )
 
+    def go_on_as(self, new: RateLimit) -> None:
+        """
+        Hold the limits of *new*, which nobody uses yet, from now on; a policy that was loaded again has them.
+
+        What has started and what was charged stays: a window of the new ``period`` in which a call starts after the
+        change holds at most the new ``max_calls``, see :meth:`StartLog.change`; the bucket keeps its level, see
+        :meth:`TokenBucket.change`. A limit that was not there before, on calls or on tokens, counts from now on.
+        Those who wait go on in their order, each as long as he meant to; one whose turn would now come later than
+        that is refused at once. Results of calls under way are charged by the new ``usage``.
+        """
+        with self._lock:
+            woken = self._settle()
+            now = self._clock.monotonic()
+            config, self._usage = new.config, new._usage
+            self.config, self._complained = config, False
+            if self.tokens is not None and config.tokens is not None:
+                self.tokens.change(config.tokens, now)
+            else:
+                self.tokens = new.tokens
+            if config.max_calls is None:
+                self._log = None
+            elif self._log is not None:
+                self._log.change(config.max_calls, config.period, now)
+            woken += self._settle()
+            # Whoever waits on looks anew when his turn comes; each once.
+            woken += [waiter for waiter in self._waiters if waiter not in woken]
+        self._wake(woken)
+        self._tidy()
+
     def left_to_wait(self, waited: float) -> float:
         """What is left of ``max_wait`` for a call that has *waited* so many seconds already."""
         return max(0.0, self.config.max_wait - waited)
@@ -190,8 +218,8 @@ class RateLimit(FairQueue):
         while self._mail:
             item = self._mail.pop()
             if isinstance(item, tuple):
-                assert self.tokens is not None  # noqa: S101 - see spend()
-                self.tokens.spend(item[0], self._clock.monotonic())
+                if self.tokens is not None:  # the limit may have lost it meanwhile
+                    self.tokens.spend(item[0], self._clock.monotonic())
             elif not isinstance(item, Waiter):
                 self._forget(item)
             elif not item.settled:
@@ -218,40 +246,28 @@ class RateLimit(FairQueue):
         return woken
 
     def _has_room(self, now: float) -> bool:
-        log = self._log
-        if log is not None and len(log) == log.maxlen and now < _one_period_after(log[0], self.config.period):
+        if self._log is not None and not self._log.has_room(now):
             return False
         return self.tokens is None or self.tokens.level(now) > 0
 
     def _ready_at(self, place: int, now: float) -> float:
         """When the waiter at *place*, counted from 0, can start, if nothing changes until then."""
         ready = now if self.tokens is None else self.tokens.ready_at(now)
-        log, limit = self._log, self.config.max_calls
-        if log is None or limit is None:
-            return ready
-        # He starts one period after the one who is max_calls starts before him: a start that is
-        # logged, or that of another waiter, for whom the same holds.
-        before = len(log) + place - limit
-        if before < 0:
-            return ready
-        others = max(0, (before - len(log)) // limit + 1)
-        before -= others * limit
-        first = now if before < 0 else max(now, _one_period_after(log[before], self.config.period))
-        return max(ready, first + others * self.config.period)
+        return ready if self._log is None else max(ready, self._log.ready_at(place, now))
 
     def _place_of(self, waiter: Waiter) -> int:
         return self._waiters.index(waiter)
 
     def _start(self, now: float) -> None:
         if self._log is not None:
-            self._log.append(now)
+            self._log.add(now)
         elif self.config.max_calls is not None:
-            self._log = deque([now], maxlen=self.config.max_calls)
+            self._log = StartLog(self.config.max_calls, self.config.period)
+            self._log.add(now)
 
     def _forget(self, stamp: float) -> None:
-        # Equal stamps are as good as each other; and one that is not there any more was older than a period.
-        if self._log is not None and stamp in self._log:
-            self._log.remove(stamp)
+        if self._log is not None:
+            self._log.forget(stamp)
 
     def _too_late(self) -> TimeoutError:
         text = "the deadline has passed while the call waited for its turn under the rate limit"
@@ -266,12 +282,6 @@ class RateLimit(FairQueue):
         details = {"waiting": len(self._waiters)}
         code = ErrorCode.ERR_LIMIT_RATE
         return LimitExceeded(text, error_code=code, target=self.name, details=details, retry_after=wait)
-
-
-def _one_period_after(moment: float, period: float) -> float:
-    """The first moment that is at least *period* after *moment*, whichever way floats round."""
-    after = moment + period
-    return after if after - moment >= period else math.nextafter(after, inf)
 
 
 def _waits_really(clock: Clock) -> bool:

@@ -38,6 +38,16 @@ class TokenBucket:
         level = self.level(now)
         return now if level > 0 else max(now + (1 - level) / self._rate, math.nextafter(now, math.inf))
 
+    def change(self, config: TokenLimitConfig, now: float) -> None:
+        """
+        Hold another limit from *now* on: what is in the bucket stays, as far as the new one holds it.
+
+        So in a window that holds the change less had been charged up to its last admission than the old ``max_tokens``
+        and what both rates let in, each for its part of the window.
+        """
+        self._level, self._updated = min(self.level(now), float(config.max_tokens)), now
+        self.config, self._rate = config, config.max_tokens / config.period
+
     def spend(self, tokens: float, now: float) -> None:
         """Take out what a call has used."""
         self._level = self.level(now) - tokens
