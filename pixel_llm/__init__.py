@@ -33,6 +33,16 @@ if TYPE_CHECKING:
     from pixel_llm.lm_studio import AsyncPolicyTransport, DoubleRetryWarning, PolicyTransport, error_behind
     from pixel_llm.resilience import CircuitState, Outcome, current_limits, register_function
     from pixel_llm.runtime import Policies, Reloaded, active_policies, guard, load_policies
+    from pixel_llm.validation import (
+        sanitize_input,
+        validate_batch_size,
+        validate_config,
+        validate_encoder_config,
+        validate_file_path,
+        validate_image_tensor,
+        validate_lm_studio_config,
+        validate_tensor,
+    )
 
 _ROOMS = {
     "pixel_llm.errors": (
@@ -57,6 +67,16 @@ _ROOMS = {
     "pixel_llm.lm_studio": ("AsyncPolicyTransport", "DoubleRetryWarning", "PolicyTransport", "error_behind"),
     "pixel_llm.resilience": ("CircuitState", "Outcome", "current_limits", "register_function"),
     "pixel_llm.runtime": ("Policies", "Reloaded", "active_policies", "guard", "load_policies"),
+    "pixel_llm.validation": (
+        "sanitize_input",
+        "validate_batch_size",
+        "validate_config",
+        "validate_encoder_config",
+        "validate_file_path",
+        "validate_image_tensor",
+        "validate_lm_studio_config",
+        "validate_tensor",
+    ),
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}
 
@@ -94,6 +114,14 @@ __all__ = [
     "is_retryable",
     "load_policies",
     "register_function",
+    "sanitize_input",
+    "validate_batch_size",
+    "validate_config",
+    "validate_encoder_config",
+    "validate_file_path",
+    "validate_image_tensor",
+    "validate_lm_studio_config",
+    "validate_tensor",
 ]
 
 

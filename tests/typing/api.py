@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import assert_type
+from pathlib import Path
+from typing import Any, assert_type
 
 import httpx
+import numpy as np
+import torch
 
 from pixel_llm import (
     AsyncPolicyTransport,
@@ -16,8 +19,18 @@ from pixel_llm import (
     error_behind,
     load_policies,
     register_function,
+    sanitize_input,
+    validate_batch_size,
+    validate_config,
+    validate_encoder_config,
+    validate_file_path,
+    validate_image_tensor,
+    validate_lm_studio_config,
+    validate_tensor,
 )
+from pixel_llm.policy import EncoderConfig, LMStudioConfig
 from pixel_llm.testing import Answer, Hang, ScriptedLMStudio, VirtualClock
+from pixel_llm.validation import ImageShape
 
 policies: Policies = load_policies("policies/", profile="production", overrides={"logging": {"level": "ERROR"}})
 
@@ -67,3 +80,13 @@ def apologise(amount: float) -> bool:
 
 assert_type(apologise(3.0), bool)
 assert_type(register_function("ask", ask)("hello"), str)
+
+assert_type(validate_tensor(torch.zeros(3), "features", shape=(None,), dtype=torch.float32), torch.Tensor)
+assert_type(validate_image_tensor(np.zeros((9, 9)), layout="chw", value_range="-1..1", batched=False), ImageShape)
+validate_image_tensor(np.zeros((9, 9)), layout="nchw")  # type: ignore[arg-type]  # there are two layouts
+assert_type(validate_config({}, required=["a"], types={"a": (int, str)}, validators={"a": bool}), dict[str, Any])
+assert_type(validate_lm_studio_config({"model": "m"}), LMStudioConfig)
+assert_type(validate_encoder_config(EncoderConfig()), EncoderConfig)
+assert_type(validate_batch_size(3), int)
+assert_type(validate_file_path("a.png", extensions=[".png"], root=Path()), Path)
+sanitize_input(["text"], max_depth=3)
