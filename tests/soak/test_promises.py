@@ -68,7 +68,7 @@ def planted(source: str, **names: Any) -> Any:
 def late(self, *args, **options):
     """A stack whose calls may take longer than they should."""
     REAL_STACK(self, *args, **options)
-    self.deadline += 5
+    self.timing.deadline += 5
 
 
 REAL_STACK = Stack.__init__
