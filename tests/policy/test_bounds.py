@@ -50,8 +50,7 @@ from pixel_llm.policy import (
     WindowConfig,
     load_policy,
 )
-from pixel_llm.policy.bounds import CHAT, GENERATE, INSIDE_GENERATE, Bounds, all_bounds, compute_bounds
-from pixel_llm.policy.openings import share_of
+from pixel_llm.policy.bounds import CHAT, GENERATE, INSIDE_GENERATE, Bounds, all_bounds, compute_bounds, share_of
 from pixel_llm.policy.sections.matching import ErrorMatcher
 from pixel_llm.resilience.caching.cache import ResultCache
 

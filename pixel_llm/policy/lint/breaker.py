@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from functools import cache
 
 from pixel_llm.errors import ErrorCategory, ErrorCode, ErrorFamily, ProblemSeverity
-from pixel_llm.policy.bounds import GENERATE
+from pixel_llm.policy.bounds import GENERATE, share_of
 from pixel_llm.policy.lint.attempts import possible_attempts
 from pixel_llm.policy.lint.origins import nearest
 from pixel_llm.policy.lint.rule import Finding, Rule, targets
 from pixel_llm.policy.lint.samples import chat
 from pixel_llm.policy.lint.wording import duration
 from pixel_llm.policy.loading import LoadedPolicy
-from pixel_llm.policy.openings import share_of
 from pixel_llm.policy.sections.circuit_breaker import CircuitBreakerConfig
 from pixel_llm.policy.sections.matching import NEVER_RETRIED, ErrorMatcher
 from pixel_llm.policy.sections.target import TargetPolicy, is_system_name
