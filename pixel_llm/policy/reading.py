@@ -84,9 +84,11 @@ class _Reader:
         try:
             for event in yaml.parse(text, Loader=_Loader):
                 self._take(event)
-        except yaml.YAMLError as exc:
+        except yaml.MarkedYAMLError as exc:  # YAML's others are about characters, which the decoding has refused
             mark, what = explain(exc, text)
-            self._report(self._place(mark) if mark is not None else Place(self._name), f"is not YAML: {what}")
+            self._report(self._place(mark), f"is not YAML: {what}")
+        except (OverflowError, ValueError):  # PyYAML's own parser, of "\U00110000"; libyaml has words for it
+            self._report(Place(self._name), "is not YAML: an escape in double quotes is no character")
         if not self._problems and (self._root is None or not isinstance(self._root.value, dict)):
             place = self._root.place if self._root else Place(self._name)
             what = "is empty" if self._root is None or self._root.value is None else "must be a mapping of sections"

@@ -13,7 +13,7 @@ from pixel_llm.policy.nodes import Node, Path
 _MISSING = dataclasses.MISSING
 
 
-def setting(kind: Kind, description: str, *, default: Any = _MISSING, example: Any = None) -> Any:
+def setting(kind: Kind, description: str, *, example: Any, default: Any = _MISSING) -> Any:
     """A dataclass field that is also a key of the policy language. *default* is a model value."""
     metadata = {"setting": Setting(kind, description, example)}
     if default is _MISSING:

@@ -19,11 +19,10 @@ _PLAIN_WORDS = (
 )
 
 
-def explain(error: yaml.YAMLError, text: str) -> tuple[Any, str]:
-    """The mark of the place in *text* where *error* was found, if it has one, and what is wrong there."""
-    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
-        return None, str(error).splitlines()[0]
+def explain(error: yaml.MarkedYAMLError, text: str) -> tuple[Any, str]:
+    """The mark of the place in *text* where *error* was found, and what is wrong there."""
     mark = error.problem_mark
+    assert mark is not None  # noqa: S101 - scanners and parsers always say where
     said = " ".join(part for part in (error.context, error.problem) if part)
     if text[mark.index : mark.index + 1] == "\t":
         return mark, "a tab can't indent; use spaces"

@@ -101,6 +101,16 @@ class TestCheckFiles:
         assert [] == found(check_files(files), "PL005")
         assert ["a.yaml:3:20"] == found(check_files(files, variables={}), "PL005")
 
+    def test_what_is_given(self):
+        """
+        Bytes that are given stand for a file's text, whether it is there or not; other files are read.
+        """
+        other = write("other.yaml", "targets: {lm_studio.chat: {deadline: 5s}}")
+        given = b"version: 1\nextends: other\ntargets: {lm_studio.chat: {timeout: 10s}}\n"
+        report = check_files([Path("-"), other], variables={}, given={Path("-"): given})
+
+        assert ["-:3:37"] == found(report, "PL101")
+
 
 class TestCheckReport:
     @staticmethod

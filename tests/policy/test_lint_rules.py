@@ -14,6 +14,7 @@ from pixel_llm.policy import (
     PolicyConfig,
     TargetPolicy,
     TimeoutConfig,
+    WindowConfig,
     load_policy_file,
     policy_files,
     shipped_folder,
@@ -756,6 +757,11 @@ LEFT_ALONE = {
     "PL504 a variable": "extends: basic\nlogging: {console: '${CONSOLE:-false}'}",
     "PL505 layers with their defaults": "targets: {a.b: {retry: {}, circuit_breaker: {}, "
     "timeout: 5s, idempotent: true}}",
+    "PL505 queues with their defaults": "targets: {a.b: {bulkhead: {}}, encoder.load: {bulkhead: {adaptive: {}}}}",
+    "PL505 a cache with its defaults": "targets: {lm_studio.chat: {cache: {}, rate_limit: {tokens: {}}}}",
+    "PL505 budgets with their defaults": "retry_budgets: {ours: {}}\ndefaults: {retry: {budget: {}}}\n"
+    "targets: {encoder.load: {retry: {budget: ours}}}",
+    "PL505 a template with its defaults": "templates: {retry: {few: {}}}\ntargets: {encoder.load: {retry: few}}",
     "PL505 a target that may be wrapped": "targets: {a.b: {}}",
     "PL507 what a pattern gives": "targets: {a.*: {timeout: 5s}, a.b: {timeout: null}}",
     "PL507 what defaults give": "defaults: {timeout: 5s}\ntargets: {a.b: {timeout: null}, encoder.load: null}",
@@ -775,6 +781,20 @@ LEFT_ALONE = {
     "PL608 both are sent": "lm_studio: {vision: both, image: {max_side: 512}}",
     "PL609 no quality": "lm_studio: {image: {format: png}}",
     "PL609 chosen by content": "lm_studio: {image: {format: auto, quality: 80}}",
+    "PL801 a moment less": "targets: {a.b: {deadline: 5s, rate_limit: {max_calls: 1, period: 1s, max_wait: 4999ms}}}",
+    "PL801 no deadline": "targets: {a.b: {rate_limit: {max_calls: 1, period: 1s, max_wait: 1h}}}",
+    "PL802 a deadline": "targets: {a.b: {deadline: 5s, bulkhead: {max_waiting: 1}}}",
+    "PL802 nobody waits": "targets: {a.b: {bulkhead: {max_waiting: 0}}}",
+    "PL803 one waits": "targets: {a.b: {bulkhead: {max_waiting: 1, max_wait: 5s}}}",
+    "PL805 as many as may start": "targets: {encoder.load: {retry: {max_attempts: 3, strategy: immediate}, "
+    "rate_limit: {max_calls: 3, period: 10s}}}",
+    "PL805 waits of a whole period": "targets: {encoder.load: {retry: {max_attempts: 3, strategy: fixed_delay, "
+    "initial_delay: 5s}, rate_limit: {max_calls: 1, period: 10s}}}",
+    "PL805 tokens only": "targets: {lm_studio.chat: {retry: {}, rate_limit: {tokens: {max_tokens: 1}}}}",
+    "PL806 as many as can be under way": "targets: {encoder.load: {timeout: 2s, rate_limit: {max_calls: 2, period: 1s},"
+    " bulkhead: {max_concurrent: 6}}}",
+    "PL806 no timeout": "targets: {encoder.load: {rate_limit: {max_calls: 1, period: 1s}, bulkhead: {}}}",
+    "PL807 a usage function": "targets: {a.b: {rate_limit: {tokens: {max_tokens: 9, usage: f}}}}",
     "PL701 no production": "extends: development\nlogging: {level: DEBUG, file: logs/product.log}",
 }
 
@@ -792,6 +812,71 @@ class TestLeftAlone:
 
 #: (rule, a policy that breaks it in another way than its sample, what it is told)
 ALSO_FOUND = [
+    (
+        "PL301",
+        (
+            "targets: {encoder.load: {retry: {max_attempts: 3, retry_on: [UNKNOWN]}, circuit_breaker: "
+            "{failure_threshold: 3, count: [UNKNOWN]}}}"
+        ),
+        (
+            "policy.yaml:2:110: targets.encoder.load.circuit_breaker.failure_threshold: warning: 3 failures open the "
+            "breaker, and one call alone makes up to 3: raise failure_threshold above 3 [PL301]"
+        ),
+    ),
+    (
+        "PL301",
+        (
+            "targets: {encoder.load: {retry: {max_attempts: 3, retry_on: [ERR_CONN_REFUSED]}, circuit_breaker: "
+            "{failure_threshold: 2, count: [ERR_CONN_REFUSED]}}}"
+        ),
+        (
+            "policy.yaml:2:119: targets.encoder.load.circuit_breaker.failure_threshold: warning: 2 failures open the "
+            "breaker, and one call alone makes up to 3: raise failure_threshold above 3 [PL301]"
+        ),
+    ),
+    (
+        "PL801",
+        "targets: {a.b: {deadline: 5s, rate_limit: {max_calls: 1, period: 1s, max_wait: 5s}}}",
+        (
+            "policy.yaml:2:80: targets.a.b.rate_limit.max_wait: warning: a call that waits 5s has no time left: the "
+            "deadline is 5s [PL801]"
+        ),
+    ),
+    (
+        "PL802",
+        "targets: {a.b: {bulkhead: {max_concurrent: 4, max_waiting: 1}}}",
+        (
+            "policy.yaml:2:27: targets.a.b.bulkhead: warning: nothing ends the wait for a slot: add max_wait, or a "
+            "deadline [PL802]"
+        ),
+    ),
+    (
+        "PL805",
+        (
+            "targets: {encoder.load: {retry: {max_attempts: 3, strategy: fixed_delay, initial_delay: 4900ms}, "
+            "rate_limit: {max_calls: 2, period: 10s}}}"
+        ),
+        (
+            "policy.yaml:2:122: targets.encoder.load.rate_limit.max_calls: warning: one call makes up to 3 attempts, "
+            "but only 2 may start in 10s, and none waits: its own retries are refused [PL805]"
+        ),
+    ),
+    (
+        "PL806",
+        "targets: {encoder.load: {timeout: 2s, rate_limit: {max_calls: 2, period: 1s}, bulkhead: {max_concurrent: 7}}}",
+        (
+            "policy.yaml:2:106: targets.encoder.load.bulkhead.max_concurrent: note: never more than 6 calls are under "
+            "way: so many start within the timeout of 2s, and the bulkhead has 7 slots [PL806]"
+        ),
+    ),
+    (
+        "PL807",
+        "targets: {encoder.load: {rate_limit: {tokens: {max_tokens: 9}}}}",
+        (
+            "policy.yaml:2:47: targets.encoder.load.rate_limit.tokens: note: encoder.load uses no tokens that anybody "
+            "counts: limit those of lm_studio.chat [PL807]"
+        ),
+    ),
     (
         "PL103",
         "targets: {a.b: {deadline: 10s, timeout: 4s, idempotent: true, retry: {strategy: immediate}}}",
@@ -1010,6 +1095,14 @@ ALSO_FOUND = [
     ),
     (
         "PL505",
+        "targets: {a.b: {circuit_breaker: {failure_rate: 0.5, window: {}}}}",
+        (
+            "policy.yaml:2:62: targets.a.b.circuit_breaker.window: note: is empty and changes nothing: leave it out "
+            "[PL505]"
+        ),
+    ),
+    (
+        "PL505",
         "extends: basic\ntargets: {lm_studio.chat: {retry: {}}}",
         "policy.yaml:3:35: targets.lm_studio.chat.retry: note: is empty and changes nothing: leave it out [PL505]",
     ),
@@ -1128,13 +1221,17 @@ def without(document: Any, path: Sequence[Any]) -> Any:
 
 
 def meaning(config: PolicyConfig) -> PolicyConfig:
-    """*config* without layers and targets that are there but empty."""
-    targets = {
-        name: dataclasses.replace(target, timeout=None if target.timeout == TimeoutConfig() else target.timeout)
-        for name, target in config.targets.items()
-    }
+    """*config* without layers, windows and targets that are there but empty."""
+    targets = {name: without_what_says_nothing(target) for name, target in config.targets.items()}
     guarded = {name: target for name, target in targets.items() if target != TargetPolicy()}
     return dataclasses.replace(config, targets=guarded)
+
+
+def without_what_says_nothing(target: TargetPolicy) -> TargetPolicy:
+    timeout, breaker = target.timeout, target.circuit_breaker
+    if breaker is not None and breaker.window == WindowConfig():
+        breaker = dataclasses.replace(breaker, window=None)
+    return dataclasses.replace(target, timeout=None if timeout == TimeoutConfig() else timeout, circuit_breaker=breaker)
 
 
 class TestLeavingOut:

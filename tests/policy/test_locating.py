@@ -89,6 +89,17 @@ class TestFindFolder:
 
         assert "p.yaml: the folder of policies is not a folder" == str(caught.value)
 
+    def test_local_file(self, here):
+        """
+        A file where the local folder would be is a mistake, not a reason to take the shipped policies.
+        """
+        (here / "policies").touch()
+
+        with pytest.raises(PolicyError) as caught:
+            find_folder(None, {})
+
+        assert "policies: is not a folder of policies" == str(caught.value)
+
 
 class TestPolicyFiles:
     def test_yaml_files_by_name(self, here):

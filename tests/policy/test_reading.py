@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,18 @@ class TestSyntax:
         monkeypatch.setattr(reading, "_Loader", yaml.SafeLoader)
         assert "p.yaml:1:4: half of a surrogate pair is no text" == problems(text)
 
+    @pytest.mark.parametrize("escape", ["\\U00110000", "\\UFFFFFFFF"])
+    def test_beyond_unicode(self, escape, monkeypatch):
+        """
+        An escape of a number that no character has is refused by both parsers, PyYAML's own without a place.
+        """
+        text = f'a: "{escape}"'
+
+        assert "p.yaml:1:7: is not YAML" in problems(text)
+
+        monkeypatch.setattr(reading, "_Loader", yaml.SafeLoader)
+        assert "p.yaml: is not YAML: an escape in double quotes is no character" == problems(text)
+
 
 class TestScalars:
     def test_quotes_make_text(self):
@@ -328,6 +341,17 @@ class TestReadFile:
         """
         with pytest.raises(PolicyError, match="cannot be read: Is a directory"):
             read_file(tmp_path)
+
+    def test_pipe(self, tmp_path):
+        """
+        A pipe could keep the reader waiting for ever: it is refused without being opened.
+        """
+        os.mkfifo(tmp_path / "p.yaml")
+
+        with pytest.raises(PolicyError) as caught:
+            read_file(tmp_path / "p.yaml", name="p.yaml")
+
+        assert "p.yaml: cannot be read: it is a pipe; give `-` for standard input" == str(caught.value)
 
 
 class TestWithoutLibyaml:

@@ -92,9 +92,6 @@ class TextOr(Kind):
         # Only what looks like the long form is held against it, so that `30` hears that it lacks a unit.
         return {"if": {"type": ["object", "array", "null"]}, "then": long, "else": self.text.schema(build)}
 
-    def parse(self, text: str) -> Any:
-        return self.text.parse(text)
-
     def freeze(self, value: Any) -> Any:
         return self.long.freeze(value)
 

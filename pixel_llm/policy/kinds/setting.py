@@ -16,13 +16,11 @@ class Setting:
 
     kind: Kind
     description: str
-    example: Any = None
+    example: Any
 
     def schema(self, build: SchemaBuilder, default: Any = _MISSING) -> JSONSchema:
         """The property's schema: description, default (a model value) and example stand beside the kind's own."""
         schema: JSONSchema = {"description": self.description}
         if default is not _MISSING and default is not None and not dataclasses.is_dataclass(default):
             schema["default"] = self.kind.thaw(default)
-        if self.example is not None:
-            schema["examples"] = [self.example]
-        return {**schema, **self.kind.schema(build)}
+        return {**schema, "examples": [self.example], **self.kind.schema(build)}

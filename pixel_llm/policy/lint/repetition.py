@@ -30,8 +30,8 @@ _NOT_INHERITED = frozenset({"version", "extends", "description"})
 
 _NO_DEFAULT = object()
 
-#: An empty section of these is a layer with its defaults.
-_LAYERS = ("retry", "circuit_breaker")
+#: An empty section that is not there by default is there with its defaults; of these, that is nothing either.
+_SAY_NOTHING_BY_DEFAULT = ("timeout", "window")
 
 
 class _Useless(Enum):
@@ -159,7 +159,7 @@ class _Walk:
                 return "is the language's default anyway: leave it out"
             case _Useless.EMPTY:
                 return "is empty and changes nothing: leave it out"
-            case _Useless.REMOVES_NOTHING:
+            case _:  # REMOVES_NOTHING
                 return "null removes what is inherited, and nothing is inherited here: leave it out"
 
 
@@ -175,13 +175,15 @@ def _fields(kind: Kind) -> dict[str, Any]:
 
 
 def _means_something(spot: _Spot) -> bool:
-    """True if an empty map says something: a layer with its defaults, or a target that the program may wrap."""
+    """True if an empty map says something: a section with its defaults, or a target that the program may wrap."""
     match spot.path:
         case ("targets", name):
             return not is_system_name(str(name)) and (spot.parent is None or spot.parent.value is None)
-        case ("targets", _, layer) | ("defaults", layer) | ("templates", layer, _) if layer in _LAYERS:
-            return spot.shifts or not any(base.value is not None for base in spot.bases)
-    return False
+        case ("templates", _, _) | ("retry_budgets", _):
+            named = True
+        case _:
+            named = spot.default is None and spot.path[-1] not in _SAY_NOTHING_BY_DEFAULT
+    return named and (spot.shifts or not any(base.value is not None for base in spot.bases))
 
 
 def _same(kind: Kind, own: Node, other: Node) -> bool:
@@ -251,8 +253,8 @@ RULES = (
         id="PL505",
         name="An empty section that changes nothing",
         severity=ProblemSeverity.NOTE,
-        why="Maps are merged, so an empty one neither adds nor removes anything. Only `retry: {}` and "
-        "`circuit_breaker: {}` mean something: a layer with its defaults.",
+        why="Maps are merged, so an empty one neither adds nor removes anything. Only where a section is not there by "
+        "itself, such as `retry: {}` or `bulkhead: {}`, it means something: that section with its defaults.",
         mend="Leave it out; `null` removes what is inherited.",
         bad="targets: {billing.charge: {timeout: {}, deadline: 5s}}",
         good="targets: {billing.charge: {timeout: {attempt: 1s}, deadline: 5s}}",

@@ -55,16 +55,13 @@ def _credentials_in_url(loaded: LoadedPolicy) -> Iterator[Finding]:
             )
 
 
-def _address(loaded: LoadedPolicy) -> SplitResult | None:
-    try:
-        return urlsplit(loaded.config.lm_studio.base_url)
-    except ValueError:
-        return None  # such as an IPv6 address without its bracket; the client says so
+def _address(loaded: LoadedPolicy) -> SplitResult:
+    return urlsplit(loaded.config.lm_studio.base_url)  # one that can't be split is no valid policy
 
 
 def _key_without_encryption(loaded: LoadedPolicy) -> Iterator[Finding]:
     address, written = _address(loaded), look_up(loaded.document, _KEY)
-    if address is None or written is None:
+    if written is None:
         return
     if loaded.config.lm_studio.api_key is None and not is_own(loaded, written.place):
         return  # a parent would take a key, but there is none; who writes it here means to have one
@@ -87,7 +84,7 @@ def is_this_machine(host: str) -> bool:
 
 def _localhost(loaded: LoadedPolicy) -> Iterator[Finding]:
     address = _address(loaded)
-    if address is not None and address.hostname == "localhost":
+    if address.hostname == "localhost":
         yield Finding(
             _URL,
             "localhost is often tried as ::1 first, where LM Studio does not listen: write 127.0.0.1, which saves that",
@@ -96,7 +93,7 @@ def _localhost(loaded: LoadedPolicy) -> Iterator[Finding]:
 
 def _not_the_api(loaded: LoadedPolicy) -> Iterator[Finding]:
     address = _address(loaded)
-    if address is not None and not address.path.rstrip("/").endswith("/v1"):
+    if not address.path.rstrip("/").endswith("/v1"):
         path = repr(address.path) if address.path else "nothing"
         yield Finding(_URL, f"the path must end in /v1, where the API starts (got {path}): every call would be a 404")
 

@@ -135,7 +135,7 @@ class RetryConfig:
                 delay = self.initial_delay
             case RetryStrategy.LINEAR_BACKOFF:
                 delay = self.initial_delay * (attempt + 1)
-            case RetryStrategy.EXPONENTIAL_BACKOFF:
+            case _:  # EXPONENTIAL_BACKOFF
                 delay = self.initial_delay * self.backoff_multiplier ** min(attempt, 64)
         return min(delay, self.max_delay)
 
@@ -150,7 +150,7 @@ class RetryConfig:
                 return self.ceiling(attempt) / 2
             case Jitter.DECORRELATED:
                 return min(self.initial_delay, self.max_delay)
-            case Jitter.NONE:
+            case _:  # NONE
                 return self.ceiling(attempt)
 
     def draw(self, attempt: int, previous: float | None = None) -> float:

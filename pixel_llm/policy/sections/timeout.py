@@ -76,5 +76,5 @@ class TimeoutConfig:
         )
         words = [f"{format_duration(limit)} {what}" for limit, what in parts if limit is not None]
         if self.ends_attempts and self.max_abandoned_threads != TimeoutConfig().max_abandoned_threads:
-            words.append(f"refused while {count(self.max_abandoned_threads, 'abandoned thread')} run on")
+            words.append(f"refused beyond {count(self.max_abandoned_threads, 'abandoned thread')}")
         return ", ".join(words) or "none"

@@ -1,0 +1,67 @@
+"""What a model value that a program has made is told, by the kind of its setting."""
+
+from __future__ import annotations
+
+import pytest
+
+from pixel_llm.policy import (
+    CacheConfig,
+    ChaosConfig,
+    CircuitBreakerConfig,
+    FallbackStep,
+    FallbackStrategy,
+    RetryConfig,
+    TargetPolicy,
+    TimeoutConfig,
+)
+from pixel_llm.policy.kinds import Size
+from pixel_llm.policy.sections.chaos import ChaosResult
+from pixel_llm.policy.settings import Section
+
+
+class TestComplain:
+    @pytest.mark.parametrize(
+        ("size", "complaint"),
+        [
+            (1, ""),
+            (0, "must be a number of bytes (got 0)"),
+            (-5, "must be a number of bytes (got -5)"),
+            (True, "must be a number of bytes (got True)"),
+            (1.5, "must be a number of bytes (got 1.5)"),
+            ("64MiB", "must be a number of bytes (got '64MiB')"),
+        ],
+    )
+    def test_of_a_size(self, size, complaint):
+        """
+        In Python a size is a positive number of bytes; the words of policies are for policies.
+        """
+        assert complaint == Size().complain(size)
+        assert (f"max_bytes {complaint}" if complaint else "") == Section(CacheConfig).complain(
+            CacheConfig(max_bytes=size)
+        )
+
+    @pytest.mark.parametrize("value", [None, "", object()])
+    def test_of_what_may_be_anything(self, value):
+        """
+        A value of any kind is never wrong.
+        """
+        assert "" == Section(ChaosConfig).complain(ChaosConfig(result=ChaosResult(rate=1.0, value=value)))
+
+    @pytest.mark.parametrize(
+        ("target", "complaint"),
+        [
+            (TargetPolicy(), ""),
+            (TargetPolicy(timeout=TimeoutConfig(attempt=1.0), retry=RetryConfig()), ""),
+            (TargetPolicy(fallback=(FallbackStep(FallbackStrategy.NONE),)), ""),
+            (TargetPolicy(timeout=1.0), "timeout must be a TimeoutConfig (got 1.0)"),
+            (
+                TargetPolicy(circuit_breaker=CircuitBreakerConfig(cooldown="1s")),
+                "circuit_breaker cooldown must be more than 0 seconds, as a number (got '1s')",
+            ),
+        ],
+    )
+    def test_of_what_has_a_short_form(self, target, complaint):
+        """
+        In Python there is only the long form: a section's config, which is looked into.
+        """
+        assert complaint == Section(TargetPolicy).complain(target)
