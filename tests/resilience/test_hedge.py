@@ -954,6 +954,20 @@ class TestSync:
 
         assert 1 == stack.abandoned_threads.count
 
+    @pytest.mark.parametrize("delay", [1.0, 5.0], ids=["beside another one", "alone"])
+    def test_the_deadline_cut_the_first_attempt_and_the_breaker_was_not_told(self, hedged, ticking, delay):
+        """
+        An attempt that had the target's whole deadline counts, one that was sent beside it does not: as in the async
+        world.
+        """
+        stack, guarded, _ = hedged(
+            "hang", "hang", delay=delay, deadline=2.0, circuit_breaker=CircuitBreakerConfig(failure_threshold=2)
+        )
+        with pytest.raises(TimeoutError):
+            guarded()
+
+        assert 1 == stack.breaker.failures
+
     def test_a_loser_is_neutral(self, hedged, ticking):
         """
         The breaker neither counts a loser nor keeps its permit, whatever comes of it.

@@ -128,6 +128,8 @@ class HedgedSyncRoad(SyncRoad):
         runner.job = Job(self._perform, (runner,), {}, tell=partial(ended.put, runner), on_end=on_end)
         running.add(runner)
         race.begin(contender)
+        # The first of all attempts, and no other one, has had the target's whole time if the deadline cuts it.
+        contender.call.attempts += 1
         try:
             runner.job.start(self._name)
         except RuntimeError as error:  # the system has no further thread
