@@ -1,5 +1,6 @@
 """Chat in, text out over httpx; errors are translated at this edge. The only room that knows httpx."""
 
+from pixel_llm.lm_studio.chat_stream import ChatChunk
 from pixel_llm.lm_studio.client import LMStudioClient
 from pixel_llm.lm_studio.payload import ChatRequest, chat_payload, request_key
 from pixel_llm.lm_studio.policy_transport import (
@@ -14,6 +15,7 @@ from pixel_llm.lm_studio.transport import LimitedAsyncTransport, LimitedTranspor
 
 __all__ = [
     "AsyncPolicyTransport",
+    "ChatChunk",
     "ChatReply",
     "ChatRequest",
     "DoubleRetryWarning",

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import cache
 from importlib import metadata
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-import httpx
-
-from pixel_llm.errors import APIError, ErrorCode, ValidationError
+from pixel_llm.errors import ErrorCode, ValidationError
+from pixel_llm.lm_studio.chat_stream import EVENT_STREAM, ChatChunk, ChatStream
 from pixel_llm.lm_studio.connections import Connections
 from pixel_llm.lm_studio.endpoint import parse_endpoint
+from pixel_llm.lm_studio.exchange import LARGEST_REPLY, Exchange, drain, drain_async
 from pixel_llm.lm_studio.payload import ChatRequest, chat_payload
-from pixel_llm.lm_studio.replies import ChatReply, ModelList, RawReply, read_chat, read_models
-from pixel_llm.lm_studio.translation import TRANSLATED, translate
-from pixel_llm.resilience.limits import current_limits
-
-#: A longer answer is no caption. Bytes, after decompression.
-LARGEST_REPLY = 16 * 1024 * 1024
+from pixel_llm.lm_studio.replies import ChatReply, ModelList, read_chat, read_models
 
 
 class LMStudioClient:
@@ -53,9 +48,12 @@ class LMStudioClient:
                 details={"field": "timeout"},
             )
         self._endpoint = parse_endpoint(base_url, api_key)
-        self._timeout = httpx.Timeout(timeout)
-        self._headers = _headers(self._endpoint.authorization)
         self._connections = Connections(encrypted=self._endpoint.is_encrypted)
+        self._exchange = Exchange(self._endpoint, self._connections, _headers(self._endpoint.authorization), timeout)
+        call = self._exchange.call
+        self._chat = call("POST", "/chat/completions")
+        self._streamed = call("POST", "/chat/completions", Accept=f"{EVENT_STREAM}, application/json")
+        self._models = call("GET", "/models")
 
     @property
     def base_url(self) -> str:
@@ -69,19 +67,54 @@ class LMStudioClient:
 
     def chat(self, request: ChatRequest) -> ChatReply:
         """Ask the model."""
-        return read_chat(self._exchange("POST", "/chat/completions", _encode(request)), request.model)
+        return read_chat(self._exchange.ask(self._chat, _encode(request)), request.model)
 
     async def chat_async(self, request: ChatRequest) -> ChatReply:
         """Ask the model."""
-        return read_chat(await self._exchange_async("POST", "/chat/completions", _encode(request)), request.model)
+        return read_chat(await self._exchange.ask_async(self._chat, _encode(request)), request.model)
+
+    def stream(self, request: ChatRequest) -> Iterator[ChatChunk]:
+        """
+        Ask the model, and give what it says piece by piece.
+
+        The first piece is the first content; the last one closes the stream, see :class:`ChatChunk`. A stream that
+        does not end properly raises. To leave it early, close the generator: the server is told by the end of the
+        connection.
+        """
+        with self._exchange.opened(self._streamed, _encode(request, stream=True)) as answer:
+            stream = ChatStream(answer.head, request.model, longest=LARGEST_REPLY)
+            for part in answer.parts:
+                for chunk in stream.feed(part):
+                    answer.given = True
+                    yield chunk
+                if stream.done:
+                    break
+            yield from stream.finish()
+            if stream.done:
+                drain(answer.parts)
+
+    async def stream_async(self, request: ChatRequest) -> AsyncIterator[ChatChunk]:
+        """The async twin of :meth:`stream`."""
+        async with self._exchange.opened_async(self._streamed, _encode(request, stream=True)) as answer:
+            stream = ChatStream(answer.head, request.model, longest=LARGEST_REPLY)
+            async for part in answer.parts:
+                for chunk in stream.feed(part):
+                    answer.given = True
+                    yield chunk
+                if stream.done:
+                    break
+            for chunk in stream.finish():
+                yield chunk
+            if stream.done:
+                await drain_async(answer.parts)
 
     def models(self) -> ModelList:
         """Ask which models there are."""
-        return read_models(self._exchange("GET", "/models"))
+        return read_models(self._exchange.ask(self._models))
 
     async def models_async(self) -> ModelList:
         """Ask which models there are."""
-        return read_models(await self._exchange_async("GET", "/models"))
+        return read_models(await self._exchange.ask_async(self._models))
 
     def close(self) -> None:
         """Close the idle connections of threads. Calls under way may fail with ERR_CONN_LOST."""
@@ -90,56 +123,6 @@ class LMStudioClient:
     async def aclose(self) -> None:
         """Close the idle connections of threads and of the running event loop."""
         await self._connections.of_this_process.aclose()
-
-    def _exchange(self, method: str, path: str, content: bytes | None = None) -> RawReply:
-        client = self._connections.of_this_process.client()
-        body = bytearray()
-        try:
-            response = client.send(self._request(client, method, path, content), stream=True)
-            try:
-                for part in response.iter_bytes():
-                    self._append(body, part, response)
-            finally:
-                response.close()
-        except TRANSLATED as error:
-            raise translate(error, self._endpoint.address) from error
-        return self._raw_reply(response, body)
-
-    async def _exchange_async(self, method: str, path: str, content: bytes | None = None) -> RawReply:
-        client = await self._connections.of_this_process.loop_client()
-        body = bytearray()
-        try:
-            response = await client.send(self._request(client, method, path, content), stream=True)
-            try:
-                async for part in response.aiter_bytes():
-                    self._append(body, part, response)
-            finally:
-                await response.aclose()
-        except TRANSLATED as error:
-            raise translate(error, self._endpoint.address) from error
-        return self._raw_reply(response, body)
-
-    def _request(
-        self, client: httpx.Client | httpx.AsyncClient, method: str, path: str, content: bytes | None
-    ) -> httpx.Request:
-        # A timeout of httpx's own would cut short an attempt to which the policy gives more time.
-        timeout = self._timeout if current_limits().ends is None else None
-        url = self._endpoint.base_url + path
-        return client.build_request(method, url, content=content, headers=self._headers, timeout=timeout)
-
-    def _append(self, body: bytearray, part: bytes, response: httpx.Response) -> None:
-        body += part
-        if len(body) > LARGEST_REPLY:
-            raise APIError(
-                f"the answer of {self._endpoint.address} is longer than {LARGEST_REPLY} bytes",
-                error_code=ErrorCode.ERR_API_INVALID_RESPONSE,
-                details={"url": self._endpoint.address, "status": response.status_code},
-            )
-
-    def _raw_reply(self, response: httpx.Response, body: bytearray) -> RawReply:
-        return RawReply(
-            response.status_code, response.headers, bytes(body), self._endpoint.address, self._endpoint.secret
-        )
 
     def __enter__(self) -> Self:
         return self
@@ -161,8 +144,10 @@ class LMStudioClient:
         return f"LMStudioClient({self.base_url!r})"
 
 
-def _encode(request: ChatRequest) -> bytes:
-    payload: dict[str, Any] = chat_payload(request)
+def _encode(request: ChatRequest, *, stream: bool = False) -> bytes:
+    payload = chat_payload(request)
+    if stream:
+        payload |= {"stream": True, "stream_options": {"include_usage": True}}
     return json.dumps(payload, separators=(",", ":")).encode()
 
 

@@ -1,4 +1,4 @@
-"""The open connections: one httpx client for all threads, and one for each event loop, in each process."""
+"""The open connections: one pool for all threads, and one for each event loop, in each process."""
 
 from __future__ import annotations
 
@@ -14,17 +14,14 @@ from typing import Any
 
 import httpx
 
+from pixel_llm.lm_studio.pools import LimitedAsyncPool, LimitedPool
 from pixel_llm.lm_studio.transport import LimitedAsyncTransport, LimitedTransport
 
 
 @dataclass(frozen=True, slots=True)
-class _LoopClient:
-    """
-    The client of one event loop with its transport, what closes it with the loop, and what closes it when
-    it is forgotten.
-    """
+class _LoopTransport:
+    """The transport of one event loop, what closes it with the loop, and what closes it when it is forgotten."""
 
-    client: httpx.AsyncClient
     transport: LimitedAsyncTransport
     closer: AsyncGenerator[None, None]
     finalizer: weakref.finalize[Any, Any]
@@ -32,7 +29,7 @@ class _LoopClient:
 
 class Connections:
     """
-    Opens httpx clients when they are first needed. Safe for concurrent use.
+    Opens transports, with their pools, when they are first needed. Safe for concurrent use.
 
     A forked child opens its own: an inherited connection belongs to the parent, and the locks of an
     inherited pool may be held by threads that do not exist in the child.
@@ -56,9 +53,8 @@ class _ProcessConnections:
     def __init__(self, verify: ssl.SSLContext | bool) -> None:
         self._verify = verify
         self._lock = threading.Lock()
-        self._client: httpx.Client | None = None
         self._transport: LimitedTransport | None = None
-        self._loop_clients: dict[asyncio.AbstractEventLoop, _LoopClient] = {}
+        self._loop_transports: dict[asyncio.AbstractEventLoop, _LoopTransport] = {}
 
     def transport(self) -> LimitedTransport:
         """The transport for threads."""
@@ -71,59 +67,51 @@ class _ProcessConnections:
                     self._transport = transport
         return self._transport
 
-    def client(self) -> httpx.Client:
-        """The client for threads."""
-        if self._client is None:
-            transport = self.transport()
-            with self._lock:
-                if self._client is None:
-                    self._client = httpx.Client(transport=transport, trust_env=False)
-        return self._client
+    def pool(self) -> LimitedPool:
+        """The pool for threads."""
+        return (self._transport or self.transport()).pool
 
     async def loop_transport(self) -> LimitedAsyncTransport:
         """The transport of the running event loop; it closes when the loop shuts down."""
         return (await self._of_this_loop()).transport
 
-    async def loop_client(self) -> httpx.AsyncClient:
-        """The client of the running event loop; it closes when the loop shuts down."""
-        return (await self._of_this_loop()).client
+    async def loop_pool(self) -> LimitedAsyncPool:
+        """The pool of the running event loop; it closes when the loop shuts down."""
+        return (await self._of_this_loop()).transport.pool
 
-    async def _of_this_loop(self) -> _LoopClient:
+    async def _of_this_loop(self) -> _LoopTransport:
         loop = asyncio.get_running_loop()
-        known = self._loop_clients.get(loop)
+        known = self._loop_transports.get(loop)
         if known is None:
             transport = LimitedAsyncTransport(self._verify)
-            client = httpx.AsyncClient(transport=transport, trust_env=False)
-            closer = _close_with_loop(transport, self._loop_clients, loop)
+            closer = _close_with_loop(transport, self._loop_transports, loop)
             await anext(closer)
             # The finalizer also keeps the closer alive: a collected one could not be awaited any more.
             finalizer = weakref.finalize(self, _close_in_its_loop, loop, closer)
             finalizer.atexit = False
-            known = _LoopClient(client, transport, closer, finalizer)
+            known = _LoopTransport(transport, closer, finalizer)
             with self._lock:
-                for closed in [other for other in self._loop_clients if other.is_closed()]:
-                    self._loop_clients.pop(closed).finalizer.detach()
-                self._loop_clients[loop] = known
+                for closed in [other for other in self._loop_transports if other.is_closed()]:
+                    self._loop_transports.pop(closed).finalizer.detach()
+                self._loop_transports[loop] = known
         return known
 
     def close(self) -> None:
         """Close the connections of threads."""
-        # Only the transport: httpx refuses calls after Client.close(), also those of another thread
-        # that was about to start one.
         if self._transport is not None:
             self._transport.close()
 
     async def aclose(self) -> None:
         """Close the connections of threads and of the running event loop."""
         self.close()
-        known = self._loop_clients.get(asyncio.get_running_loop())
+        known = self._loop_transports.get(asyncio.get_running_loop())
         if known is not None:
             await known.closer.aclose()
 
 
 async def _close_with_loop(
     transport: LimitedAsyncTransport,
-    registry: dict[asyncio.AbstractEventLoop, _LoopClient],
+    registry: dict[asyncio.AbstractEventLoop, _LoopTransport],
     loop: asyncio.AbstractEventLoop,
 ) -> AsyncGenerator[None, None]:
     # An event loop tells nobody that it ends, but asyncio.run() closes the asynchronous generators that

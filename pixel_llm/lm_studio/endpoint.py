@@ -26,6 +26,11 @@ class Endpoint:
     secret: str | None = field(default=None, repr=False)
 
     @property
+    def root_url(self) -> str:
+        """Where ``/v1`` lies, and LM Studio's own API beside it."""
+        return self.base_url.removesuffix("/v1")
+
+    @property
     def is_encrypted(self) -> bool:
         """True for https."""
         return self.base_url.startswith("https:")

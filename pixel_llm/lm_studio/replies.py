@@ -70,7 +70,7 @@ class ChatReply:
     @property
     def model_matches(self) -> bool:
         """True if the model that answered is the one asked for; its ``publisher/`` and a copy's ``:2`` aside."""
-        return _bare_name(self.model) == _bare_name(self.requested_model)
+        return is_same_model(self.model, self.requested_model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,22 +99,22 @@ def read_chat(reply: RawReply, requested_model: str) -> ChatReply:
     Raises:
         APIError: If the server reports an error, with any status, or the answer makes no sense.
     """
-    document = _read_document(reply, model=requested_model)
+    document = read_document(reply, model=requested_model)
     choices = document.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(choice, dict):
-        _make_no_sense(reply, "holds no choices")
+        make_no_sense(reply, "holds no choices")
     message = choice.get("message")
     if not isinstance(message, dict):
-        _make_no_sense(reply, "holds no message")
+        make_no_sense(reply, "holds no message")
     finish_reason = choice.get("finish_reason")
     finish_reason = finish_reason if isinstance(finish_reason, str) else None
     text = _text_of(message, "content")
     reasoning = "" if text else _text_of(message, "reasoning_content") or _text_of(message, "reasoning")
     if reasoning and finish_reason == "length":
-        _make_no_sense(reply, "holds only reasoning: max_tokens ended it before the answer; raise max_tokens")
+        make_no_sense(reply, "holds only reasoning: max_tokens ended it before the answer; raise max_tokens")
     if not (text or reasoning):
-        _make_no_sense(reply, f"is empty (finish_reason {_clean(str(finish_reason), 40)})")
+        make_no_sense(reply, f"is empty (finish_reason {clean(str(finish_reason), 40)})")
     usage = document.get("usage")
     model = document.get("model")
     return ChatReply(
@@ -122,8 +122,8 @@ def read_chat(reply: RawReply, requested_model: str) -> ChatReply:
         model=model if isinstance(model, str) and model else requested_model,
         requested_model=requested_model,
         finish_reason=finish_reason,
-        prompt_tokens=_count_of(usage, "prompt_tokens"),
-        completion_tokens=_count_of(usage, "completion_tokens"),
+        prompt_tokens=count_of(usage, "prompt_tokens"),
+        completion_tokens=count_of(usage, "completion_tokens"),
         from_reasoning=bool(reasoning),
     )
 
@@ -135,17 +135,22 @@ def read_models(reply: RawReply) -> ModelList:
     Raises:
         APIError: If the server reports an error, with any status, or the answer makes no sense.
     """
-    entries = _read_document(reply).get("data")
+    entries = read_document(reply).get("data")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        _make_no_sense(reply, "holds no list of models")
+        make_no_sense(reply, "holds no list of models")
     ids = tuple(entry.get("id") for entry in entries)
     if not all(isinstance(model, str) for model in ids):
-        _make_no_sense(reply, "lists a model without an id")
+        make_no_sense(reply, "lists a model without an id")
     return ModelList(ids)
 
 
-def _read_document(reply: RawReply, **details: Any) -> dict[str, Any]:
-    """Parse the body; raise what it reports."""
+def read_document(reply: RawReply, **details: Any) -> dict[str, Any]:
+    """
+    The body, parsed.
+
+    Raises:
+        APIError: If it reports an error, with any status, or is no JSON object. *details* are more facts for it.
+    """
     try:
         document = json.loads(reply.body)
     except (ValueError, RecursionError):  # not JSON, not Unicode, or nested too deep to be honest
@@ -154,9 +159,9 @@ def _read_document(reply: RawReply, **details: Any) -> dict[str, Any]:
     if envelope or not 200 <= reply.status < 300:
         raise error_in(reply, document, **details)
     if document is None and reply.content_type not in ("application/json", ""):
-        _make_no_sense(reply, f"is {_clean(reply.content_type, 60)}, not JSON; check that base_url ends in /v1")
+        make_no_sense(reply, f"is {clean(reply.content_type, 60)}, not JSON; check that base_url ends in /v1")
     if not isinstance(document, dict):
-        _make_no_sense(reply, "is empty" if not reply.body.strip() else "is not a JSON object, or was cut off")
+        make_no_sense(reply, "is empty" if not reply.body.strip() else "is not a JSON object, or was cut off")
     return document
 
 
@@ -209,7 +214,8 @@ def _effective_status(status: int, names: list[str]) -> int:
 _ERROR_STATUSES = frozenset(str(status) for status in range(400, 600))
 
 
-def _make_no_sense(reply: RawReply, why: str) -> NoReturn:
+def make_no_sense(reply: RawReply, why: str) -> NoReturn:
+    """Raise :func:`nonsense_in`."""
     raise nonsense_in(reply, why)
 
 
@@ -229,10 +235,10 @@ def _facts(reply: RawReply) -> dict[str, Any]:
 
 def _quote(reply: RawReply, text: str, length: int) -> str:
     secret = reply.secret
-    return _clean(text.replace(secret, "***") if secret and len(secret) >= _SECRET_LENGTH else text, length)
+    return clean(text.replace(secret, "***") if secret and len(secret) >= _SECRET_LENGTH else text, length)
 
 
-def _clean(text: str, length: int) -> str:
+def clean(text: str, length: int) -> str:
     """One line of printable characters, bounded: nothing that moves a terminal's cursor or splits a log line."""
     text = " ".join("".join(char if char.isprintable() else " " for char in text[: 4 * length]).split())
     return text if len(text) <= length else text[: length - 1] + "…"
@@ -246,9 +252,15 @@ def _text_of(message: dict[str, Any], name: str) -> str:
     return value.encode("utf-8", "replace").decode().strip()
 
 
-def _count_of(usage: Any, name: str) -> int | None:
+def count_of(usage: Any, name: str) -> int | None:
+    """The number of tokens that *usage* gives by *name*; None if it gives none."""
     value = usage.get(name) if isinstance(usage, dict) else None
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def is_same_model(one: str, other: str) -> bool:
+    """True if two names mean the same model; its ``publisher/`` and a copy's ``:2`` do not count."""
+    return one == other or _bare_name(one) == _bare_name(other)
 
 
 def _bare_name(model: str) -> str:

@@ -61,6 +61,11 @@ _NO_ANSWER = _Rule(
     TimeoutError, ErrorCode.ERR_TIMEOUT_RESPONSE,
     "{address} did not answer in time; it may be loading the model or have a queue",
 )  # fmt: skip
+_SILENT = _Rule(
+    TimeoutError,
+    ErrorCode.ERR_TIMEOUT_IDLE,
+    "{address} fell silent in the middle of a stream; look whether it still generates",
+)
 _NOT_SENT = _Rule(TimeoutError, ErrorCode.ERR_TIMEOUT_RESPONSE, "{address} did not take the whole request in time")
 _NO_SLOT = _Rule(TimeoutError, ErrorCode.ERR_TIMEOUT_REQUEST, "no connection to {address} became free in time")
 _DEADLINE = _Rule(
@@ -112,7 +117,7 @@ _HUNG_UP = re.compile("disconnected|closed connection|ConnectionClosed")
 _NOISE = re.compile(r"^(\[Errno -?\d+\]|\[[A-Z0-9_]+: [A-Z0-9_]+\]) | \(_ssl\.c:\d+\)$")
 
 
-def translate(error: Exception, address: str) -> PixelLMError:
+def translate(error: Exception, address: str, *, in_stream: bool = False) -> PixelLMError:
     """
     Make *error*, one of :data:`TRANSLATED`, an exception of ours; the caller raises it ``from`` *error*.
 
@@ -121,10 +126,13 @@ def translate(error: Exception, address: str) -> PixelLMError:
     Args:
         error: What httpx or httpcore raised.
         address: ``scheme://host:port`` of the server, for the message. Must hold no credentials.
+        in_stream: Whether some of a stream has been given already.
     """
     rule = _find_rule(error)
     if issubclass(rule.error_type, TimeoutError) and current_limits().deadline_passed():
         return _DEADLINE.build(address)
+    if in_stream and rule is _NO_ANSWER:
+        return _SILENT.build(address)
     if rule is _UNREACHABLE:
         causes = list(_causes(error))
         if any(isinstance(cause, OSError) and cause.errno == errno.ECONNREFUSED for cause in causes):

@@ -5,6 +5,7 @@ from pixel_llm.testing.clock import VirtualClock
 from pixel_llm.testing.server import ScriptedLMStudio
 from pixel_llm.testing.steps import (
     Answer,
+    BrokenStream,
     Crash,
     Drip,
     EmptyChoices,
@@ -24,6 +25,7 @@ from pixel_llm.testing.wire import RecordedRequest
 
 __all__ = [
     "Answer",
+    "BrokenStream",
     "Crash",
     "Drip",
     "EmptyChoices",

@@ -227,8 +227,8 @@ class ScriptedLMStudio:
         try:
             connection.wait(reply.delay)
             connection.send(reply.quick)
-            for byte in reply.slow:
-                connection.send(bytes([byte]))
+            for piece in reply.slow:
+                connection.send(piece)
                 connection.wait(reply.interval)
         finally:  # the script goes on, whether or not the client has waited for it
             if isinstance(step, Crash):
@@ -236,6 +236,7 @@ class ScriptedLMStudio:
             else:
                 self._refuse_for(refusals)
         connection.send(reply.rest)
+        connection.wait(reply.pause)
         return reply
 
     def _say_bad_request(self, connection: Connection) -> None:

@@ -22,10 +22,12 @@ CHAT_PATH = "/v1/chat/completions"
 DEFAULT_MODELS = ("qwen2.5-vl-7b-instruct",)
 
 Seconds = Annotated[float, "seconds"]
+Count = Annotated[int, "count"]
 HttpStatus = Annotated[int, "status"]
 Envelope = Literal["string", "nested", "nested+message"]
 
 _LONGEST = 86400.0
+_MOST = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +55,7 @@ class Step:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer(Step):
     """
-    A whole and healthy answer.
+    A whole and healthy answer: one JSON body, or a stream of words where the request asks for one.
 
     Without *text* the server makes up a caption: the request's own description of
     the picture if it carries one, the same words for the same request always.
@@ -79,10 +81,12 @@ class Drip(Answer):
     """
     An answer whose *part* comes one byte at a time, *interval* seconds after each byte.
 
-    No read on the client's side waits long, yet all of them together take minutes.
+    No read on the client's side waits long, yet all of them together take minutes. ``part="chunks"`` is a model that
+    speaks: each chunk of a stream comes whole, *interval* seconds after the one before; a body that is no stream comes
+    byte by byte.
     """
 
-    part: Literal["headers", "body"] = "body"
+    part: Literal["body", "headers", "chunks"] = "body"
     interval: Seconds = 0.05
 
 
@@ -122,6 +126,25 @@ class Status(_ErrorStep):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorBody(_ErrorStep):
     """An error that comes with HTTP 200: the status says fine, the body does not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokenStream(_ErrorStep):
+    """
+    A stream of *text* that breaks after so many *chunks*, each a word, in one of the ways that were seen:
+
+    - ``error_event``: ``event: error``, then the error in *envelope*; ``error``: the same without the ``event:`` line.
+    - ``end``: HTTP ends as it should, with neither ``finish_reason`` nor ``[DONE]``.
+    - ``text``: a router's plain text ends it.
+    - ``truncated``: the connection is closed without HTTP's end; ``reset``: it is reset.
+    - ``hang``: nothing more comes, until the client leaves or the server closes.
+
+    Requests that ask for no stream get it as well.
+    """
+
+    how: Literal["error_event", "error", "end", "text", "truncated", "reset", "hang"] = "error_event"
+    chunks: Count = 2
+    text: str = "A picture that nobody will see to its end."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,8 +215,8 @@ class ModelList(Step):
 STEP_TYPES: dict[str, type[Step]] = {
     re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower(): cls
     for cls in (
-        Answer, Crash, Drip, EmptyChoices, ErrorBody, Garbage, Hang, ModelLoad, Refuse, Reset, Status, Truncated,
-        WrongType,
+        Answer, BrokenStream, Crash, Drip, EmptyChoices, ErrorBody, Garbage, Hang, ModelLoad, Refuse, Reset, Status,
+        Truncated, WrongType,
     )
 }  # fmt: skip
 
@@ -210,6 +233,9 @@ def complain(value: object, hint: Any) -> str | None:
     if hint == Seconds:
         fits = number and 0 <= value <= _LONGEST  # type: ignore[operator]  # a number, by the first half
         expected = f"from 0 to {_LONGEST:g} seconds"
+    elif hint == Count:
+        fits = number and isinstance(value, int) and 0 <= value <= _MOST
+        expected = f"a whole number from 0 to {_MOST}"
     elif hint == HttpStatus:
         fits = number and isinstance(value, int) and 200 <= value <= 599
         expected = "a whole number from 200 to 599"

@@ -13,7 +13,7 @@ import pytest
 import pixel_llm.lm_studio
 from pixel_llm.errors import APIError, ErrorCode, PixelLMError, ValidationError
 from pixel_llm.lm_studio import ChatRequest, LMStudioClient
-from pixel_llm.lm_studio.client import LARGEST_REPLY
+from pixel_llm.lm_studio.exchange import LARGEST_REPLY
 from pixel_llm.testing import Answer, ErrorBody, Hang, ScriptedLMStudio, Status, WrongType
 
 REQUEST = ChatRequest(model="qwen2.5-vl-7b-instruct", prompt="What is it?")
@@ -183,7 +183,7 @@ class TestConnections:
         with ScriptedLMStudio() as server:
             client = LMStudioClient(server.base_url)
             texts = {asyncio.run(client.chat_async(REQUEST)).text for _ in range(3)}
-            open_loops = len(client._connections.of_this_process._loop_clients)
+            open_loops = len(client._connections.of_this_process._loop_transports)
             gc.collect()
 
         assert (1, 0) == (len(texts), open_loops)
@@ -316,7 +316,7 @@ class TestInterruption:
         """
         with ScriptedLMStudio() as server, LMStudioClient(server.base_url) as client:
             client.chat(REQUEST)
-            monkeypatch.setattr(client, "_append", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+            monkeypatch.setattr(client._exchange, "_head", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
 
             with pytest.raises(KeyboardInterrupt):
                 client.chat(REQUEST)

@@ -4,13 +4,12 @@ import socket
 import threading
 import time
 
-import httpcore
-import httpx
 import pytest
 
 from pixel_llm.errors import ErrorCode, PixelLMError
 from pixel_llm.lm_studio import LMStudioClient
-from pixel_llm.lm_studio.transport import LimitedAsyncTransport, LimitedTransport, Window, _backend_of
+from pixel_llm.lm_studio.limited_sockets import Window
+from pixel_llm.lm_studio.transport import LimitedAsyncTransport, LimitedTransport
 from pixel_llm.testing import VirtualClock
 
 LIMIT = 0.2
@@ -329,19 +328,11 @@ class TestConnecting:
 
 class TestConstruction:
     @pytest.mark.parametrize("transport_type", [LimitedTransport, LimitedAsyncTransport])
-    def test_another_httpcore_is_noticed_at_start_up(self, transport_type, monkeypatch):
+    def test_another_httpx_is_noticed_at_start_up(self, transport_type, monkeypatch):
         """
-        If httpcore moves its network backend, construction fails: limits that do nothing would be worse.
+        If httpx moves its connection pool, construction fails: limits that do nothing would be worse.
         """
-        pool = httpcore.ConnectionPool if transport_type is LimitedTransport else httpcore.AsyncConnectionPool
-        monkeypatch.setattr(pool, "__init__", lambda self, **options: None)
+        monkeypatch.setattr(transport_type.__base__, "__init__", lambda self, **options: None)
 
-        with pytest.raises(RuntimeError, match="keeps its network backend elsewhere"):
+        with pytest.raises(RuntimeError, match="keeps its connection pool elsewhere"):
             transport_type(verify=False)
-
-    def test_the_backend_is_of_the_right_world(self):
-        """
-        A sync backend in an async pool is not taken.
-        """
-        with pytest.raises(RuntimeError), httpx.HTTPTransport(verify=False) as transport:
-            _backend_of(transport._pool, httpcore.AsyncNetworkBackend)

@@ -154,7 +154,7 @@ class TestConnectError:
 
     def test_a_refused_connection(self, world):
         """
-        The message says what to do, the details where, and the cause stays httpx's.
+        The message says what to do, the details where, and the cause is httpcore's.
         """
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
@@ -169,7 +169,7 @@ class TestConnectError:
         ) == str(error)
         assert ErrorCode.ERR_CONN_REFUSED == error.error_code
         assert {"url": f"http://127.0.0.1:{port}"} == error.details
-        assert isinstance(error.__cause__, httpx.ConnectError)
+        assert isinstance(error.__cause__, httpcore.ConnectError)
 
     def test_an_unknown_name_says_so(self, world, monkeypatch):
         """

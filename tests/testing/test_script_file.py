@@ -129,7 +129,7 @@ then: {hang: {times: 2}}
             "script.yaml:5:22: steps[1].status.status: must be a whole number from 200 to 599 (got 99)",
             "script.yaml:5:26: steps[1].status.retry_afer: unknown field 'retry_afer'; did you mean \"retry_after\"?",
             "script.yaml:6:23: steps[2].refuse.seconds: 2 has no unit: write 2s or 2ms",
-            "script.yaml:7:18: steps[3].drip.part: must be one of headers, body (got 'all')",
+            "script.yaml:7:18: steps[3].drip.part: must be one of body, headers, chunks (got 'all')",
             "script.yaml:7:33: steps[3].drip.interval: must be a duration such as 500ms, 30s, 2m or 1h30m (got 'soon')",
             "script.yaml:8:11: steps[4].hang: must be a mapping of fields (got 5)",
             "script.yaml:9:20: steps[5].answer.text: must be text (got 5)",
@@ -161,7 +161,9 @@ then: {hang: {times: 2}}
         """
         (problem,) = problems(tmp_path, "steps: [zzz]")
 
-        assert problem.startswith("script.yaml:1:9: steps[0]: unknown step 'zzz'; known here: answer, crash, drip, ")
+        assert problem.startswith(
+            "script.yaml:1:9: steps[0]: unknown step 'zzz'; known here: answer, broken_stream, crash, drip, "
+        )
 
     def test_unreadable(self, tmp_path):
         """
