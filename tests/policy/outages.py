@@ -8,48 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import selectors
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
 from schedules import FUNCTIONS, TARGET
+from virtual_time import LoopClock, run_virtual
 
 from pixel_llm.events import CircuitStateChanged, RetryScheduled
 from pixel_llm.policy import PolicyConfig, TargetPolicy
 from pixel_llm.policy.bounds import CHAT, GENERATE
 from pixel_llm.resilience import Stack, guard
-from pixel_llm.testing import VirtualClock
-
-
-class LoopClock(VirtualClock):
-    """The clock of a :class:`VirtualLoop`: sleeping is the loop's business."""
-
-    async def sleep_async(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time is a virtual clock's: it jumps to the next timer."""
-
-    def __init__(self, clock: VirtualClock) -> None:
-        self._virtual = clock
-        super().__init__(_Jumping(clock))
-
-    def time(self) -> float:
-        return self._virtual.monotonic()
-
-
-class _Jumping(selectors.SelectSelector):
-    def __init__(self, clock: VirtualClock) -> None:
-        super().__init__()
-        self._clock = clock
-
-    def select(self, timeout: float | None = None) -> Any:
-        assert timeout is not None, "nothing will ever happen"
-        self._clock.advance(timeout)
-        return super().select(0)
 
 
 @dataclass
@@ -72,12 +42,8 @@ class Outage:
     def opens_after(self, calls: int, nest: Nest) -> float | None:
         """When the breaker opens, in seconds from the outage's beginning; None if *calls* calls don't open it."""
         clock = LoopClock(1024.0)
-        loop = VirtualLoop(clock)
-        try:
-            with mock.patch("random.uniform", lambda low, high: low + self.jitter * (high - low)):
-                return loop.run_until_complete(self._opens_after(calls, nest, clock))
-        finally:
-            loop.close()
+        with mock.patch("random.uniform", lambda low, high: low + self.jitter * (high - low)):
+            return run_virtual(clock, self._opens_after(calls, nest, clock))
 
     async def _opens_after(self, calls: int, nest: Nest, clock: LoopClock) -> float | None:
         opened: list[float] = []

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from outages import LoopClock, VirtualLoop
+from virtual_time import LoopClock, run_virtual
 
 from pixel_llm.cli.policy.words import compare_bounds, explain_bounds
 from pixel_llm.policy import (
@@ -83,11 +83,7 @@ def test_latency_is_never_exceeded(limit: Any, bulkhead: Any, deadline: Any, att
     async def main() -> None:
         await asyncio.gather(*(arrive(at) for at in arrivals))
 
-    loop = VirtualLoop(clock)
-    try:
-        loop.run_until_complete(main())
-    finally:
-        loop.close()
+    run_virtual(clock, main())
 
     assert bound is None or max(took) <= bound + 0.02  # a virtual clock is looked at every 5 ms
 
