@@ -2,6 +2,8 @@
 
 from pixel_llm.lm_studio.chat_stream import ChatChunk
 from pixel_llm.lm_studio.client import LMStudioClient
+from pixel_llm.lm_studio.embeddings import EmbeddingReply
+from pixel_llm.lm_studio.model_states import ModelState
 from pixel_llm.lm_studio.payload import ChatRequest, chat_payload, request_key
 from pixel_llm.lm_studio.policy_transport import (
     AsyncPolicyTransport,
@@ -19,11 +21,13 @@ __all__ = [
     "ChatReply",
     "ChatRequest",
     "DoubleRetryWarning",
+    "EmbeddingReply",
     "HTTPReply",
     "LMStudioClient",
     "LimitedAsyncTransport",
     "LimitedTransport",
     "ModelList",
+    "ModelState",
     "PolicyTransport",
     "chat_payload",
     "error_behind",

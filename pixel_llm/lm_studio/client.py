@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from pixel_llm.errors import ErrorCode, ValidationError
 from pixel_llm.lm_studio.chat_stream import EVENT_STREAM, ChatChunk, ChatStream
 from pixel_llm.lm_studio.connections import Connections
+from pixel_llm.lm_studio.embeddings import EmbeddingReply, embeddings_payload, read_embeddings
 from pixel_llm.lm_studio.endpoint import parse_endpoint
 from pixel_llm.lm_studio.exchange import LARGEST_REPLY, Exchange, drain, drain_async
+from pixel_llm.lm_studio.model_states import (
+    LOAD_PATH,
+    STATE_PATHS,
+    ModelState,
+    is_absent,
+    is_loaded,
+    read_loaded,
+    read_model_states,
+    read_warmed_up,
+)
 from pixel_llm.lm_studio.payload import ChatRequest, chat_payload
 from pixel_llm.lm_studio.replies import ChatReply, ModelList, read_chat, read_models
 
@@ -54,6 +65,9 @@ class LMStudioClient:
         self._chat = call("POST", "/chat/completions")
         self._streamed = call("POST", "/chat/completions", Accept=f"{EVENT_STREAM}, application/json")
         self._models = call("GET", "/models")
+        self._embeddings = call("POST", "/embeddings")
+        self._states = tuple(call("GET", path, root=True) for path in STATE_PATHS)
+        self._load = call("POST", LOAD_PATH, root=True)
 
     @property
     def base_url(self) -> str:
@@ -116,6 +130,68 @@ class LMStudioClient:
         """Ask which models there are."""
         return read_models(await self._exchange.ask_async(self._models))
 
+    def model_states(self) -> tuple[ModelState, ...] | None:
+        """
+        Ask for LM Studio's own list, which tells what is loaded.
+
+        Returns:
+            The models that are downloaded, or None from servers that have no such list, such as llama.cpp's.
+        """
+        for call in self._states:
+            reply = self._exchange.ask(call)
+            if not is_absent(reply):
+                return read_model_states(reply)
+        return None
+
+    async def model_states_async(self) -> tuple[ModelState, ...] | None:
+        """The async twin of :meth:`model_states`."""
+        for call in self._states:
+            reply = await self._exchange.ask_async(call)
+            if not is_absent(reply):
+                return read_model_states(reply)
+        return None
+
+    def load(self, model: str) -> None:
+        """
+        Have the server load *model*, and wait until it has; nothing is done if it is loaded already.
+
+        Where there is no request for that, before LM Studio 0.4 and elsewhere, a chat of one token loads the model.
+        """
+        states = self.model_states()
+        if states is not None and is_loaded(model, states):
+            return  # LM Studio would load it a second time
+        reply = self._exchange.ask(self._load, _dump({"model": model}))
+        if not is_absent(reply):
+            read_loaded(reply, model)
+        else:
+            read_warmed_up(self._exchange.ask(self._chat, _encode(_one_token(model))), model)
+
+    async def load_async(self, model: str) -> None:
+        """The async twin of :meth:`load`."""
+        states = await self.model_states_async()
+        if states is not None and is_loaded(model, states):
+            return
+        reply = await self._exchange.ask_async(self._load, _dump({"model": model}))
+        if not is_absent(reply):
+            read_loaded(reply, model)
+        else:
+            read_warmed_up(await self._exchange.ask_async(self._chat, _encode(_one_token(model))), model)
+
+    def embeddings(self, texts: Sequence[str], model: str) -> EmbeddingReply:
+        """
+        Ask *model* for the vectors of *texts*.
+
+        Raises:
+            ValidationError: If *texts* is no list of texts, or has none.
+        """
+        content = _dump(embeddings_payload(texts, model))
+        return read_embeddings(self._exchange.ask(self._embeddings, content), model, len(texts))
+
+    async def embeddings_async(self, texts: Sequence[str], model: str) -> EmbeddingReply:
+        """The async twin of :meth:`embeddings`."""
+        content = _dump(embeddings_payload(texts, model))
+        return read_embeddings(await self._exchange.ask_async(self._embeddings, content), model, len(texts))
+
     def close(self) -> None:
         """Close the idle connections of threads. Calls under way may fail with ERR_CONN_LOST."""
         self._connections.of_this_process.close()
@@ -148,7 +224,15 @@ def _encode(request: ChatRequest, *, stream: bool = False) -> bytes:
     payload = chat_payload(request)
     if stream:
         payload |= {"stream": True, "stream_options": {"include_usage": True}}
+    return _dump(payload)
+
+
+def _dump(payload: Mapping[str, Any]) -> bytes:
     return json.dumps(payload, separators=(",", ":")).encode()
+
+
+def _one_token(model: str) -> ChatRequest:
+    return ChatRequest(model=model, prompt="Say yes.", max_tokens=1)
 
 
 def _headers(authorization: str | None) -> Mapping[str, str]:

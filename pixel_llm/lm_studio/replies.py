@@ -151,10 +151,7 @@ def read_document(reply: RawReply, **details: Any) -> dict[str, Any]:
     Raises:
         APIError: If it reports an error, with any status, or is no JSON object. *details* are more facts for it.
     """
-    try:
-        document = json.loads(reply.body)
-    except (ValueError, RecursionError):  # not JSON, not Unicode, or nested too deep to be honest
-        document = None
+    document = parse_body(reply)
     envelope = document.get("error") if isinstance(document, dict) else None
     if envelope or not 200 <= reply.status < 300:
         raise error_in(reply, document, **details)
@@ -163,6 +160,14 @@ def read_document(reply: RawReply, **details: Any) -> dict[str, Any]:
     if not isinstance(document, dict):
         make_no_sense(reply, "is empty" if not reply.body.strip() else "is not a JSON object, or was cut off")
     return document
+
+
+def parse_body(reply: RawReply) -> Any:
+    """The body as JSON; None if it is none."""
+    try:
+        return json.loads(reply.body)
+    except (ValueError, RecursionError):  # not JSON, not Unicode, or nested too deep to be honest
+        return None
 
 
 def error_in(reply: RawReply, document: Any, **details: Any) -> APIError:

@@ -6,19 +6,39 @@ import hmac
 from collections import deque
 from collections.abc import Iterable
 
-from pixel_llm.testing.steps import CHAT_PATH, ErrorBody, ModelList, Refuse, Status, Step
+from pixel_llm.testing.steps import (
+    CHAT_PATH,
+    EMBEDDINGS_PATH,
+    LOAD_PATH,
+    Answer,
+    ErrorBody,
+    ModelList,
+    Refuse,
+    Status,
+    Step,
+)
 from pixel_llm.testing.wire import Request
 
-_MODEL_PATHS = ("/v1/models", "/api/v0/models")
+_MODEL_PATHS = ("/v1/models", "/api/v0/models", "/api/v1/models")
+_POSTED_PATHS = (LOAD_PATH, EMBEDDINGS_PATH)
 
 
 class Playbook:
     """The steps that are left, in one queue for each path. Not thread-safe: the server guards it."""
 
-    def __init__(self, *, then: Step, models: tuple[str, ...], api_key: str | None, check_model: bool) -> None:
+    def __init__(
+        self,
+        *,
+        then: Step,
+        models: tuple[str, ...],
+        loaded: tuple[str, ...] | None,
+        api_key: str | None,
+        check_model: bool,
+    ) -> None:
         self._queues: dict[str, deque[Step]] = {}
         self._then = then
         self._models = models
+        self._loaded = set(models if loaded is None else loaded)
         self._api_key = api_key
         self._check_model = check_model
 
@@ -53,9 +73,19 @@ class Playbook:
         if _is_chat(request):
             return self._then, True, []
         if request.method == "GET" and request.path in _MODEL_PATHS:
-            return ModelList(models=self._models), False, []
+            loaded = tuple(model for model in self._models if model in self._loaded)
+            return ModelList(models=self._models, loaded=loaded), False, []
+        if request.method == "POST" and request.path in _POSTED_PATHS:
+            return Answer(), False, []
         message = f"Unexpected endpoint or method. ({request.method} {request.path})"
         return ErrorBody(message=message, envelope="string"), False, []
+
+    def note_served(self, step: Step, request: Request) -> None:
+        """A request is about to be answered with *step*: a chat loads its model just in time, and so does a load."""
+        if isinstance(step, Answer) and (_is_chat(request) or request.path == LOAD_PATH):
+            model = request.body.get("model") if isinstance(request.body, dict) else None
+            if model in self._models:
+                self._loaded.add(model)
 
     def _find_obstacle(self, request: Request) -> Step | None:
         if self._api_key is not None:

@@ -51,7 +51,10 @@ class ScriptedLMStudio:
             For a :class:`Refuse` that is once the port is shut, in the thread that shut it.
             If it raises, the connection is closed and the thread reports the error.
 
-        models: What ``GET /v1/models`` lists.
+        models: What ``GET /v1/models`` lists, and LM Studio's own lists.
+
+        loaded: Which of them are loaded at first, for LM Studio's own lists; all, unless told. A request to load one,
+            or a chat with it, loads it.
 
         api_key: When set, requests without it get 401; they take no step.
 
@@ -74,6 +77,7 @@ class ScriptedLMStudio:
         then: Step | None = None,
         on_step: Callable[[Step], object] | None = None,
         models: Sequence[str] = DEFAULT_MODELS,
+        loaded: Sequence[str] | None = None,
         api_key: str | None = None,
         check_model: bool = False,
         host: str = "127.0.0.1",
@@ -89,7 +93,13 @@ class ScriptedLMStudio:
 
         self._listener = Listener(host, port, self._welcome)
         self._news = threading.Condition()  # guards all that follows
-        self._playbook = Playbook(then=last, models=tuple(models), api_key=api_key, check_model=check_model)
+        self._playbook = Playbook(
+            then=last,
+            models=tuple(models),
+            loaded=None if loaded is None else tuple(loaded),
+            api_key=api_key,
+            check_model=check_model,
+        )
         self._requests: list[RecordedRequest] = []
         self._connections: dict[Connection, threading.Thread] = {}
         self._comeback: threading.Timer | None = None
@@ -226,6 +236,8 @@ class ScriptedLMStudio:
         reply = render(step, request, serial=serial, model=self._playbook.default_model, closing=closing)
         try:
             connection.wait(reply.delay)
+            with self._news:
+                self._playbook.note_served(step, request)
             connection.send(reply.quick)
             for piece in reply.slow:
                 connection.send(piece)

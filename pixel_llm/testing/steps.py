@@ -18,6 +18,9 @@ from pixel_llm.policy.durations import format_duration
 #: The path of a request that a step with ``path=None`` answers.
 CHAT_PATH = "/v1/chat/completions"
 
+LOAD_PATH = "/api/v1/models/load"
+EMBEDDINGS_PATH = "/v1/embeddings"
+
 #: What the server lists unless told otherwise.
 DEFAULT_MODELS = ("qwen2.5-vl-7b-instruct",)
 
@@ -206,9 +209,14 @@ class Refuse(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelList(Step):
-    """The list of models: how the server answers ``GET /v1/models`` by itself. Not for scripts."""
+    """
+    The list of models: how the server answers ``GET`` to its three lists by itself. Not for scripts.
+
+    LM Studio's own two lists tell which are *loaded*.
+    """
 
     models: tuple[str, ...] = ()
+    loaded: tuple[str, ...] = ()
 
 
 #: Everything a script may contain, by its YAML name.
@@ -260,7 +268,7 @@ def complain_of_last(step: Step) -> str | None:
 def describe_step(step: Step) -> str:
     """The step in a few words, such as ``status 503 (retry_after 2)``."""
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(step).__name__).lower()
-    left_out = {"path", "models"}
+    left_out = {"path", "models", "loaded"}
     if isinstance(step, Status):
         words += f" {step.status}"
         left_out.add("status")

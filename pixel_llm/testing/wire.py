@@ -7,6 +7,7 @@ with ``tool_calls: []`` always there, and three error envelopes side by side.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -19,6 +20,8 @@ from http import HTTPStatus
 from typing import Any, Literal
 
 from pixel_llm.testing.steps import (
+    EMBEDDINGS_PATH,
+    LOAD_PATH,
     Answer,
     BrokenStream,
     Crash,
@@ -117,7 +120,7 @@ def render(step: Step, request: Request, *, serial: int = 1, model: str = "", cl
     """
     ending: Ending = "close" if closing or not request.keep_alive else "keep"
     healthy = step if isinstance(step, Answer) else Answer()
-    body = dump(completion(healthy, request, serial, model))
+    body = dump(_healthy_body(healthy, request, serial, model))
     half = len(body) // 2
 
     def respond(content: bytes = body, status: int = 200, **headers: str) -> bytes:
@@ -355,14 +358,61 @@ def dump(content: object) -> bytes:
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
+def _healthy_body(answer: Answer, request: Request, serial: int, model: str) -> dict[str, Any]:
+    """What a healthy server says, by the path that was asked."""
+    if request.path == LOAD_PATH:
+        name = _model_of(request)
+        return {"type": "llm", "instance_id": name, "load_time_seconds": 0.1, "status": "loaded"}
+    if request.path == EMBEDDINGS_PATH:
+        return _embeddings(answer, request, model)
+    return completion(answer, request, serial, model)
+
+
+def _embeddings(answer: Answer, request: Request, model: str) -> dict[str, Any]:
+    """A vector of eight numbers for each text: the same for the same text, another for another."""
+    asked = request.body.get("input") if isinstance(request.body, dict) else None
+    texts = asked if isinstance(asked, list) else [asked]
+    vectors = [[byte / 255 for byte in hashlib.sha256(dump(text)).digest()[:8]] for text in texts]
+    count = sum(len(str(text).split()) for text in texts)
+    return {
+        "object": "list",
+        "data": [{"object": "embedding", "index": place, "embedding": vector} for place, vector in enumerate(vectors)],
+        "model": answer.model or _model_of(request) or model,
+        "usage": {"prompt_tokens": count, "total_tokens": count},
+    }
+
+
+def _model_of(request: Request) -> str:
+    asked = request.body.get("model") if isinstance(request.body, dict) else None
+    return asked if isinstance(asked, str) else ""
+
+
 def _model_list(step: ModelList, request: Request) -> dict[str, Any]:
+    if request.path == "/api/v1/models":
+        return {"models": [_newer_entry(name, name in step.loaded) for name in step.models]}
     models: list[dict[str, Any]] = [
         {"id": name, "object": "model", "owned_by": "organization_owner"} for name in step.models
     ]
     if request.path == "/api/v0/models":
-        more = {"type": "vlm", "state": "loaded", "max_context_length": 32768, "loaded_context_length": 4096}
-        models = [{"id": model["id"], "object": "model", **more} for model in models]
+        models = [_older_entry(model["id"], model["id"] in step.loaded) for model in models]
     return {"data": models, "object": "list"}
+
+
+def _newer_entry(name: str, loaded: bool) -> dict[str, Any]:
+    instance = {"id": name, "config": {"context_length": 4096, "parallel": 4}}
+    return {
+        "type": "llm",
+        "key": name,
+        "display_name": name,
+        "loaded_instances": [instance] if loaded else [],
+        "max_context_length": 32768,
+        "capabilities": {"vision": True, "trained_for_tool_use": False},
+    }
+
+
+def _older_entry(name: str, loaded: bool) -> dict[str, Any]:
+    entry = {"id": name, "object": "model", "type": "vlm", "max_context_length": 32768}
+    return entry | ({"state": "loaded", "loaded_context_length": 4096} if loaded else {"state": "not-loaded"})
 
 
 def _text_of(request: Request) -> str:
