@@ -124,10 +124,11 @@ def events() -> list[Event]:
 
 @pytest.fixture
 def make_stack(clock: VirtualClock, events: list[Event]) -> Callable[..., Stack]:
-    """Compiles a stack from the layers of a TargetPolicy."""
+    """Compiles a stack from the layers of a TargetPolicy, and the functions that they name."""
 
-    def make(target: str = TARGET, **layers: Any) -> Stack:
-        return Stack(target, TargetPolicy(**layers), clock=clock, emit=events.append)
+    def make(target: str = TARGET, *, functions: dict[str, Callable[..., Any]] | None = None, **layers: Any) -> Stack:
+        named = (functions or {}).__getitem__
+        return Stack(target, TargetPolicy(**layers), clock=clock, emit=events.append, find_function=named)
 
     return make
 

@@ -1008,6 +1008,7 @@ class TestCheck:
         NO_BREAKER.release(0)
 
         assert (0, False, False) == (NO_BREAKER.closed_period, NO_BREAKER.eventful, NO_BREAKER.would_refuse())
+        assert 0.0 == NO_BREAKER.retry_after()
 
 
 class TestRelease:

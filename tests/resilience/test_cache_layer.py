@@ -303,6 +303,17 @@ class TestEqualCallsAtOnce:
 
         assert (1, [("sorry", True)] * 10) == (found.calls, [(o.value, o.degraded) for o in found.outcomes])
 
+    def test_each_goes_to_its_own_function(self, crowd):
+        """
+        So are they where the fallback takes time: each asks for itself.
+        """
+        asked = []
+        steps = (FallbackStep(FallbackStrategy.CUSTOM_FUNCTION, value="apologise"),)
+        found = crowd(10, lost, fallback=steps, functions={"apologise": lambda *args: asked.append(args) or "sorry"})
+
+        assert (1, [("sorry", True)] * 10) == (found.calls, [(o.value, o.degraded) for o in found.outcomes])
+        assert 10 == len(asked)
+
     def test_a_value_that_is_not_kept_is_shared_all_the_same(self, crowd):
         """
         Who asked while the call was under way gets what it brought, even if it is too large to be kept.

@@ -1,6 +1,7 @@
 import asyncio
 import functools
 import inspect
+import types
 
 import pytest
 
@@ -136,6 +137,14 @@ class TestWhatCanBeGuarded:
 
         assert inspect.iscoroutinefunction(guarded)
         assert "visa 3 EUR" == asyncio.run(guarded())
+
+    def test_methods_made_of_partials(self, make_stack):
+        """
+        A partial that is bound to an object, which has no code of its own, is guarded in the world of its function.
+        """
+        method = types.MethodType(functools.partial(pay_async, "visa"), 3)
+
+        assert "visa 3 EUR" == asyncio.run(guard(make_stack(), method)())
 
     def test_objects_that_can_be_called(self, make_stack):
         """

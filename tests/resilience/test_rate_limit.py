@@ -37,6 +37,21 @@ def assert_held(starts: list[float], max_calls: int, period: float) -> None:
         assert one_too_many - first >= period
 
 
+class TestGivingBack:
+    def test_while_the_lock_is_held(self):
+        """
+        A start that a finaliser gives up while its thread holds the lock is taken back by whoever comes next.
+        """
+        limit = rate_limit(VirtualClock(5.0), max_calls=1, period=1.0)
+        assert limit.try_enter() == 5.0
+        with limit._lock:
+            limit.cancel(5.0)
+
+        assert limit.try_enter() is None  # nobody waits for what is still in the mail
+        assert () == limit.starts
+        assert limit.try_enter() == 5.0
+
+
 class TestSlidingLog:
     def test_every_window(self):
         """

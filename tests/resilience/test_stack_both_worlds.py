@@ -5,6 +5,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
 from pixel_llm.errors import (
@@ -347,6 +348,25 @@ class TestRetries:
 
         assert 300.0 == caught.value.retry_after
         assert (1, []) == (call.calls, clock.sleeps)
+
+    def test_retry_after_of_somebody_else_s_answer_is_carried_too(self, both_worlds):
+        """
+        What the answer said is put where callers look for it, unless the exception says something there itself.
+        """
+        response = httpx.Response(503, headers={"Retry-After": "30"}, request=httpx.Request("GET", "http://x"))
+        error = httpx.HTTPStatusError("busy", request=response.request, response=response)
+        call = both_worlds(error, retry=steady(attempts=1))
+
+        with pytest.raises(httpx.HTTPStatusError) as caught:
+            call()
+
+        assert 30.0 == caught.value.retry_after
+
+        error.retry_after = 7
+        with pytest.raises(httpx.HTTPStatusError) as caught:
+            call()
+
+        assert 7 == caught.value.retry_after
 
 
 class TestDeadline:

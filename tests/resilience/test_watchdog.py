@@ -9,7 +9,7 @@ import weakref
 import pytest
 
 from pixel_llm.errors import TimeoutError
-from pixel_llm.policy import FallbackStep, FallbackStrategy, TargetPolicy, TimeoutConfig
+from pixel_llm.policy import BulkheadConfig, FallbackStep, FallbackStrategy, TargetPolicy, TimeoutConfig
 from pixel_llm.resilience import Stack, current_limits, guard
 from pixel_llm.resilience.roads.watchdog import _watchdog_of
 
@@ -20,6 +20,22 @@ def within(seconds, function, **layers):
 
 async def forever():
     await asyncio.get_running_loop().create_future()
+
+
+def suspending(closed):
+    """A coroutine function that suspends without asking for a loop, and notes in *closed* that it was closed."""
+
+    class Suspends:
+        def __await__(self):
+            yield
+
+    async def body():
+        try:
+            await Suspends()
+        finally:
+            closed.append(True)
+
+    return body
 
 
 class TestManyCalls:
@@ -148,22 +164,60 @@ class TestCancellation:
 
         assert ("after all", 0) == asyncio.run(main())
 
+    @pytest.mark.parametrize("layers", [{"timeout": TimeoutConfig(attempt=60.0)}, {"bulkhead": BulkheadConfig()}])
+    def test_that_the_callable_answers_at_once_gives_its_value(self, layers):
+        """
+        So has one that answers it without waiting, whether anything bounds the call or not.
+        """
+
+        async def stubborn():
+            try:
+                await forever()
+            except asyncio.CancelledError:
+                return "after all"
+
+        async def main():
+            task = asyncio.ensure_future(guard(Stack("shop.pay", TargetPolicy(**layers)), stubborn)())
+            await asyncio.sleep(0)
+            task.cancel()
+            return await task
+
+        assert "after all" == asyncio.run(main())
+
+    def test_outside_of_a_loop(self):
+        """
+        Without a loop nothing can end the call in time, and that is said; the coroutine is closed.
+        """
+        closed = []
+        coroutine = within(1.0, suspending(closed))()
+
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            coroutine.send(None)
+
+        assert [True] == closed
+
     def test_outside_of_a_task(self):
         """
         Without a task there is nobody to cancel, and that is said; the coroutine is closed.
         """
-        closed = []
+        closed, raised = [], []
 
-        async def body():
-            try:
-                await asyncio.sleep(1)
-            finally:
-                closed.append(True)
+        async def main():
+            coroutine, done = within(1.0, suspending(closed))(), asyncio.Event()
 
-        coroutine = within(1.0, body)()
-        with pytest.raises(RuntimeError):
-            coroutine.send(None)
+            def step():
+                try:
+                    coroutine.send(None)
+                except RuntimeError as error:
+                    raised.append(str(error))
+                done.set()
 
+            asyncio.get_running_loop().call_soon(step)
+            await done.wait()
+
+        asyncio.run(main())
+
+        assert ["an async call with a deadline or a timeout must run in a task"] == raised
         assert [True] == closed
 
     def test_a_limit_is_only_set_up_for_what_suspends(self):
@@ -256,6 +310,23 @@ class TestLifting:
 
 
 class TestLoops:
+    def test_each_keeps_its_own(self):
+        """
+        Loops that take turns, as in a program with several, find their own watchdog again.
+        """
+
+        async def find():
+            return _watchdog_of(asyncio.get_running_loop())
+
+        loops = [asyncio.new_event_loop() for _ in range(2)]
+        found = [loop.run_until_complete(find()) for loop in loops * 2]
+        for loop in loops:
+            loop.close()
+
+        assert found[:2] == found[2:]
+        assert found[0] is not found[1]
+        assert loops == [watchdog.loop for watchdog in found[:2]]
+
     def test_a_dropped_loop_is_forgotten(self):
         """
         A loop that is dropped with a call under way, and a timer set, can be collected.

@@ -109,18 +109,18 @@ class Watchdog:
         ends = []
         while self._ends and self._ends[0][0] <= due:
             end = heapq.heappop(self._ends)
-            if end[2].task is None:
+            task = end[2].task
+            if task is None:
                 self._done -= 1
             else:
-                ends.append(end)
+                ends.append((end, task))
         # The innermost call first. Its caller, if it has the same task and the same end, gets a turn of the
         # loop to take what the inner one's fallback serves; only then it is ended as well.
-        ended: set[asyncio.Task[Any] | None] = set()
-        for end in sorted(ends, key=_innermost_first):
-            task = end[2].task
+        ended: set[asyncio.Task[Any]] = set()
+        for end, task in sorted(ends, key=_innermost_first):
             if task in ended:
                 heapq.heappush(self._ends, end)
-            elif task is not None:
+            else:
                 ended.add(task)
                 end[2].expired = True
                 task.cancel()
@@ -128,8 +128,8 @@ class Watchdog:
             self._set_timer(self._ends[0][0])
 
 
-def _innermost_first(end: tuple[float, int, Watch]) -> int:
-    return -end[2].depth
+def _innermost_first(due: tuple[tuple[float, int, Watch], asyncio.Task[Any]]) -> int:
+    return -due[0][2].depth
 
 
 # Weak in both directions: a loop that is dropped with calls under way takes its watchdog along.
