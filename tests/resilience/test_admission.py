@@ -315,3 +315,25 @@ def test_schedules(schedule: Any, limit: int, max_calls: int, opens: float | Non
     with contextlib.suppress(CircuitBreakerOpen):
         clock.advance(10)
         assert setup.admission.enter_now(setup.breaker) == 7
+
+
+class TestGoOnFrom:
+    RATE, SLOTS = {"max_calls": 3, "period": 9.0}, {"max_concurrent": 2}
+
+    @pytest.mark.parametrize("slots", [None, SLOTS], ids=["no bulkhead", "a bulkhead"])
+    @pytest.mark.parametrize("rate", [None, RATE], ids=["no rate limit", "a rate limit"])
+    @pytest.mark.parametrize("old_slots", [None, SLOTS], ids=["had no bulkhead", "had a bulkhead"])
+    @pytest.mark.parametrize("old_rate", [None, RATE], ids=["had no rate limit", "had a rate limit"])
+    def test_what_both_have_is_taken_over(self, clock, rate, slots, old_rate, old_slots):
+        """
+        Each of the two queues goes on under its new limits where it was there before; else it begins, or is gone.
+        """
+        old = Setup(clock, rate=old_rate, slots=old_slots)
+        new = Setup(clock, rate=rate and {**rate, "max_calls": 1}, slots=slots and {**slots, "max_concurrent": 1})
+        old.admission.enter_now(old.breaker)
+        new.admission.go_on_from(old.admission)
+
+        assert new.admission.rate_limit is (old.rate if rate and old_rate else new.rate)
+        assert new.admission.bulkhead is (old.slots if slots and old_slots else new.slots)
+        is_full = bool((rate and old_rate) or (slots and old_slots))
+        assert is_full is (new.admission.enter_now(new.breaker) is None)

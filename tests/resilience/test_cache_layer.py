@@ -106,6 +106,17 @@ class TestReading:
         assert "first" == guard(after, lambda card: "second", **KEY)("visa")
         assert {"cache_miss": 1, "cache_hit": 1} == after.stats().happened
 
+    def test_a_policy_that_is_loaded_again_with_another_cache_begins_anew(self, make_stack, clock):
+        """
+        Results are not kept past what the new section says: its cache is empty.
+        """
+        before = make_stack(cache=MINUTE)
+        assert "paid" == guard(before, lambda card: "paid", **KEY)("visa")
+
+        after = Stack("shop.pay", TargetPolicy(cache=CacheConfig(ttl=30.0)), clock=clock, before=before)
+
+        assert "paid again" == guard(after, lambda card: "paid again", **KEY)("visa")
+
     def test_sync_and_async_callables_share_it(self, make_stack):
         """
         One target, one cache, in both worlds.

@@ -36,6 +36,7 @@ from pixel_llm.policy import (
     TargetPolicy,
     TimeoutConfig,
 )
+from pixel_llm.policy.sections.matching import ErrorMatcher
 from pixel_llm.resilience import CircuitState, Layer, Stack, current_limits, guard
 from pixel_llm.resilience.limits import reset_published, set_published
 
@@ -55,6 +56,10 @@ def breaker(failures=3, **more):
 
 def gone(text="gone"):
     return ConnectionError(text, error_code=LOST)
+
+
+#: The errors of a server that has too much to do.
+BUSY = ErrorMatcher.of("THROTTLED")
 
 
 class TestDescribe:
@@ -83,12 +88,14 @@ class TestDescribe:
             fallback=(
                 FallbackStep(FallbackStrategy.CACHE, cache=CacheConfig(ttl=60.0, max_entries=5)),
                 FallbackStep(FallbackStrategy.DEFAULT_VALUE, value="sorry"),
+                FallbackStep(FallbackStrategy.TARGET, value="shop.till", reserve=5.0, when=BUSY),
                 FallbackStep(FallbackStrategy.NONE),
             ),
         )
         steps = [
             {"strategy": "cache", "ttl": 60.0, "max_entries": 5, "max_bytes": 64 * 1024 * 1024},
             {"strategy": "default_value", "value": "sorry"},
+            {"strategy": "target", "target": "shop.till", "reserve": 5.0, "when": ["THROTTLED"]},
             {"strategy": "none"},
         ]
 
