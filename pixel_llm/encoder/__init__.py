@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pixel_llm.encoder.factory import EncoderConfig, build_encoder
-    from pixel_llm.encoder.images import ImageSource, load_image
+    from pixel_llm.encoder.images import ImageSource, load_image, load_images
     from pixel_llm.encoder.patch import PatchEncoder
-    from pixel_llm.encoder.picture import MAX_PIXELS, Picture
+    from pixel_llm.encoder.picture import MAX_PIXELS, MAX_SIDE, Picture
     from pixel_llm.encoder.protocol import Encoder, Encoding
     from pixel_llm.encoder.sending import to_data_uri
 
 __all__ = [
     "MAX_PIXELS",
+    "MAX_SIDE",
     "Encoder",
     "EncoderConfig",
     "Encoding",
@@ -28,11 +29,13 @@ __all__ = [
     "Picture",
     "build_encoder",
     "load_image",
+    "load_images",
     "to_data_uri",
 ]
 
 _HOMES = {
     "MAX_PIXELS": "picture",
+    "MAX_SIDE": "picture",
     "Encoder": "protocol",
     "EncoderConfig": "factory",
     "Encoding": "protocol",
@@ -41,6 +44,7 @@ _HOMES = {
     "Picture": "picture",
     "build_encoder": "factory",
     "load_image": "images",
+    "load_images": "images",
     "to_data_uri": "sending",
 }
 

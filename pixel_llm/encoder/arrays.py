@@ -1,103 +1,88 @@
-"""NumPy arrays and torch tensors in, RGB pixels out. Knows torch only when the caller has already loaded it."""
+"""NumPy arrays and torch tensors in, RGB pixels out. What they may look like, the room `validation` says."""
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pixel_llm.encoder.picture import check_size
-from pixel_llm.errors import ErrorCode, ValidationError
+from pixel_llm.validation import Layout, ValueRange
+from pixel_llm.validation.complaints import Complaints
+from pixel_llm.validation.image_tensors import check_batch, read_range, read_shape
+from pixel_llm.validation.tensors import as_array, dtype_name, sizes_of
 
-_CHANNELS = (1, 3, 4)
-_LAYOUTS = "H×W, H×W×C or C×H×W with C of 1, 3 or 4, and a leading batch axis of 1 at most"
-
-
-def is_tensor(source: object) -> bool:
-    """True if *source* is a torch tensor. Loads no torch: without it there are no tensors."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(source, torch.Tensor)
+#: So many values are converted at once, so that a large picture needs little more memory than its pixels.
+_BAND = 4_000_000
 
 
-def pixels_from_array(array: npt.NDArray[Any], source: str, *, channels_first: bool = False) -> npt.NDArray[np.uint8]:
+def pixels_from_array(
+    value: Any,
+    source: str,
+    *,
+    layout: Layout | None = None,
+    value_range: ValueRange | None = None,
+    batched: bool | None = None,
+) -> list[npt.NDArray[np.uint8]]:
     """
-    Turn an array into H×W×3 uint8 RGB. The result shares no memory with *array*.
+    Turn an array or a tensor, on whatever device, into H×W×3 uint8 RGB, one for each picture in it.
+
+    The results share no memory with *value*. Grey is repeated, transparency laid over white.
 
     Args:
-        array: H×W, H×W×C or C×H×W with 1 (grey), 3 (RGB) or 4 (RGBA) channels; uint8, or float in 0..1.
-            A leading batch axis of 1 is dropped.
+        value: See :func:`pixel_llm.validation.validate_image_tensor`, also for *layout*, *value_range*, *batched*.
         source: What to call the array in messages.
-        channels_first: How to read an array that could be either, such as 3×5×3. NumPy's custom is
-            channels last, torch's channels first.
+        layout: ``chw`` or ``hwc``, for shapes that can be read as either.
+        value_range: What stands for black and white, where it isn't uint8 from 0 to 255 or float from 0 to 1.
+        batched: Whether a batch is wanted; with False a batch of one passes, with None anything.
 
     Raises:
-        ValidationError: ERR_VAL_INVALID_TENSOR for a wrong shape, type or value, ERR_VAL_EMPTY_INPUT for no pixels.
-        EncoderError: ERR_ENC_INVALID_INPUT for more than MAX_PIXELS pixels.
+        ValidationError: With everything that is wrong; codes as in that function.
+        EncoderError: ERR_ENC_INVALID_INPUT for more than MAX_PIXELS pixels in a picture.
     """
-    if array.dtype != np.uint8 and array.dtype.kind != "f":
-        raise _invalid(source, f"must be uint8, or float in 0..1 (got {array.dtype})")
-    planes = _channels_last(array, source, channels_first)
-    check_size(planes.shape[1], planes.shape[0], source)
-    if planes.dtype != np.uint8:
-        planes = _from_unit_range(planes, source)
-    if planes.shape[2] == 4:
-        return composite_on_white(planes)
-    return np.array(np.broadcast_to(planes, (*planes.shape[:2], 3)), dtype=np.uint8, order="C")
-
-
-def pixels_from_tensor(tensor: Any, source: str) -> npt.NDArray[np.uint8]:
-    """
-    Turn a torch tensor, on whatever device, into H×W×3 uint8 RGB; see :func:`pixels_from_array`.
-
-    A shape that could be either is read as C×H×W.
-    """
-    dense = tensor.detach()
-    try:
-        if dense.is_floating_point():
-            dense = dense.float()  # NumPy knows no bfloat16
-        array = dense.cpu().numpy()
-    except (RuntimeError, TypeError, NotImplementedError) as exc:  # sparse, quantised and meta tensors
-        raise _invalid(source, f"must be a dense tensor with values (got {tensor.dtype}, {tensor.layout})") from exc
-    return pixels_from_array(array, source, channels_first=True)
+    found = Complaints()
+    shape = read_shape(found, source, sizes_of(value, source), layout)
+    if shape is not None:
+        check_size(shape.width, shape.height, source)  # before anything is copied, from another device perhaps
+        if batched is not None:
+            check_batch(found, source, shape, batched=batched)
+    array = as_array(value, source)
+    low, high = read_range(found, source, array, dtype_name(value), value_range)
+    found.finish()
+    assert shape is not None  # noqa: S101 - else there was a complaint
+    pictures = array if shape.batch is not None else array[None]
+    if shape.layout == "hw":
+        pictures = pictures[..., None]
+    elif shape.layout == "chw":
+        pictures = np.moveaxis(pictures, 1, 3)
+    return [_to_rgb(picture, low, high) for picture in pictures]
 
 
 def composite_on_white(rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Lay H×W×4 pixels (straight alpha) over white: colour · alpha + white · (1 - alpha), rounded."""
+    return _to_rgb(rgba, 0, 255)
+
+
+def _to_rgb(planes: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[np.uint8]:
+    """H×W×C to RGB, *low* to black and *high* to white."""
+    height, width, channels = planes.shape
+    pixels = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _BAND // (width * channels))
+    for top in range(0, height, rows):
+        band = _scaled(planes[top : top + rows], low, high)
+        pixels[top : top + rows] = _composite(band) if channels == 4 else band
+    return pixels
+
+
+def _scaled(values: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[np.uint8]:
+    if values.dtype == np.uint8 and (low, high) == (0, 255):
+        return np.asarray(values, np.uint8)
+    scaled = (values.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
+    # Float calculations may leave the range by what they round.
+    return np.asarray(np.clip(np.rint(scaled), 0, 255), np.uint8)
+
+
+def _composite(rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     colour, alpha = rgba[..., :3].astype(np.uint16), rgba[..., 3:].astype(np.uint16)
     return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-
-
-def _channels_last(array: npt.NDArray[Any], source: str, channels_first: bool) -> npt.NDArray[Any]:
-    shape = "×".join(map(str, array.shape)) or "a single number"
-    if array.ndim == 4:
-        if array.shape[0] != 1:
-            raise _invalid(source, f"must be one picture: pass a batch one by one (got a batch of {array.shape[0]})")
-        array = array[0]
-    if array.ndim == 2:
-        array = array[..., None]
-    if array.ndim != 3:
-        raise _invalid(source, f"must be {_LAYOUTS} (got {shape})")
-    first, last = array.shape[0] in _CHANNELS, array.shape[2] in _CHANNELS
-    if not first and not last:
-        raise _invalid(source, f"must be {_LAYOUTS} (got {shape})")
-    return np.moveaxis(array, 0, 2) if first and (channels_first or not last) else array
-
-
-def _from_unit_range(planes: npt.NDArray[Any], source: str) -> npt.NDArray[np.uint8]:
-    if np.isnan(planes).any():
-        raise _invalid(source, f"must be in 0..1 (got NaN in {int(np.isnan(planes).sum())} of {planes.size} values)")
-    low, high = float(planes.min()), float(planes.max())
-    if np.isinf(low) or np.isinf(high):
-        raise _invalid(
-            source, f"must be in 0..1 (got infinity in {int(np.isinf(planes).sum())} of {planes.size} values)"
-        )
-    if low < 0 or high > 1:
-        hint = "; divide by 255, or pass uint8" if low >= 0 and 2 <= high <= 255 else ""
-        raise _invalid(source, f"must be in 0..1 (got {low:g} to {high:g}){hint}")
-    return np.rint(planes.astype(np.float32) * 255).astype(np.uint8)
-
-
-def _invalid(source: str, complaint: str) -> ValidationError:
-    return ValidationError(f"{source}: {complaint}", error_code=ErrorCode.ERR_VAL_INVALID_TENSOR)

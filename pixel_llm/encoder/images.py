@@ -2,203 +2,137 @@
 
 from __future__ import annotations
 
-import io
-import stat
-import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from pixel_llm.encoder.arrays import composite_on_white, is_tensor, pixels_from_array, pixels_from_tensor
-from pixel_llm.encoder.picture import Picture, check_size
-from pixel_llm.errors import EncoderError, ErrorCode, PixelLMError, ValidationError
+from pixel_llm.encoder.arrays import pixels_from_array
+from pixel_llm.encoder.decoding import decode, from_pil
+from pixel_llm.encoder.files import name_of, read_path, read_stream, shorten
+from pixel_llm.encoder.picture import Picture
+from pixel_llm.errors import ErrorCode, PixelLMError
+from pixel_llm.validation import Layout, ValueRange
+from pixel_llm.validation.complaints import came, complain
+from pixel_llm.validation.tensors import is_tensor, sizes_of
 
 if TYPE_CHECKING:
     import torch
 
-ImageSource: TypeAlias = "str | Path | bytes | BinaryIO | Image.Image | npt.NDArray[Any] | torch.Tensor | Picture"
+ImageSource: TypeAlias = (
+    "str | os.PathLike[str] | os.PathLike[bytes] | bytes | bytearray | memoryview | BinaryIO | Image.Image "
+    "| npt.NDArray[Any] | torch.Tensor | Picture"
+)
 
-_MEGABYTE = 1024 * 1024
-#: The most bytes an encoded image may have; a picture of MAX_PIXELS is smaller than this in any usual format.
-_MAX_BYTES = 512 * _MEGABYTE
+_ARRAY, _TENSOR = "NumPy array", "torch tensor"
 
 
-def load_image(source: ImageSource) -> Picture:
+def load_image(source: ImageSource, *, layout: Layout | None = None, value_range: ValueRange | None = None) -> Picture:
     """
-    Read a picture and convert it to RGB.
+    Read one picture and convert it to RGB.
 
-    EXIF rotation is applied, transparency laid over white, the first frame of an animation taken;
-    ICC profiles are ignored (pixels count as sRGB). Safe to call from several threads.
+    EXIF rotation is applied, transparency laid over white, the first frame of an animation taken (of a PIL image the
+    one that it stands at); ICC profiles are ignored (pixels count as sRGB). Safe to call from several threads, but for
+    one file object or one unread PIL image in two of them.
 
     Args:
-        source: A path, the bytes of an image file, a binary file object, a PIL image, or an array or tensor
-            as :func:`pixels_from_array` describes. A :class:`Picture` is returned as it is.
+        source: A path, the bytes of an image file, a binary file object (read from where it stands), a PIL image, or
+            an array or tensor. A :class:`Picture` is returned as it is.
+        layout: ``chw`` or ``hwc``. Only arrays need it, and only those of a shape that can be read as either.
+        value_range: What stands for black and white in an array: ``0..1``, ``-1..1``, ``0..255`` or ``0..65535``.
+            Without it, uint8 means ``0..255`` and float ``0..1``, whatever values there are.
 
     Raises:
-        ValidationError: ERR_VAL_MISSING_FIELD for a missing file, ERR_VAL_INVALID_RANGE for something that is
-            no readable file or no image source, ERR_VAL_EMPTY_INPUT for one without content,
-            ERR_VAL_INVALID_TENSOR for an array or tensor of the wrong shape, type or values.
+        ValidationError: ERR_VAL_MISSING_FIELD for a missing file, ERR_VAL_INVALID_RANGE for something that is no
+            readable file, no image source or an array with values out of range, ERR_VAL_EMPTY_INPUT for one without
+            content, ERR_VAL_INVALID_TENSOR for an array or tensor of the wrong shape or type, or with NaN or infinity.
         EncoderError: ERR_ENC_INVALID_INPUT for what is no image, is damaged, or has more than MAX_PIXELS pixels;
             ERR_ENC_OUT_OF_MEMORY if memory does not suffice to decode it.
     """
+    if isinstance(source, np.ndarray) or is_tensor(source):
+        name = _array_name(source)
+        pixels = pixels_from_array(source, name, layout=layout, value_range=value_range, batched=False)
+        return Picture(pixels[0], name)
     if isinstance(source, Picture):
         return source
-    if isinstance(source, str | Path):
-        name = _shorten(str(source))
-        return _decode(_read_file(source, name), name)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _decode(bytes(source), "image bytes")
+        return Picture(decode(bytes(source), "image bytes"), "image bytes")
     if isinstance(source, Image.Image):
-        name = _shorten(str(getattr(source, "filename", "") or "PIL image"))
-        with _translated(name), _quiet_pillow():
-            return Picture(_to_rgb(source, name), name)
-    if isinstance(source, np.ndarray):
-        return Picture(pixels_from_array(source, "NumPy array"), "NumPy array")
-    if is_tensor(source):
-        return Picture(pixels_from_tensor(source, "torch tensor"), "torch tensor")
+        name = _pil_name(source)
+        return Picture(from_pil(source, name), name)
+    if isinstance(source, str | os.PathLike):
+        content = read_path(source)
+        name = shorten(os.fsdecode(source))
+        return Picture(decode(content, name), name)
     if hasattr(source, "read"):
-        name = _shorten(str(getattr(source, "name", "file object")))
-        return _decode(_read_stream(source, name), name)
-    raise ValidationError(
-        "image must be a path, bytes, a binary file, a PIL image, a NumPy array or a torch tensor "
-        f"(got {type(source).__name__})",
-        error_code=ErrorCode.ERR_VAL_INVALID_RANGE,
+        name = name_of(source)
+        return Picture(decode(read_stream(source), name), name)
+    hint = "; numpy.asarray() makes an array of it" if hasattr(source, "__array__") else ""
+    raise complain(
+        "image",
+        "must be a path, bytes, a binary file, a PIL image, a NumPy array or a torch tensor "
+        f"(got {came(source)}){hint}",
     )
 
 
-def _read_file(source: str | Path, name: str) -> bytes:
-    if isinstance(source, str) and source.startswith(("http://", "https://", "data:")):
-        raise ValidationError(f"{name}: is a URL, not a file: fetch it first and pass the bytes")
-    if not str(source):
-        raise ValidationError("image path is empty", error_code=ErrorCode.ERR_VAL_EMPTY_INPUT)
-    try:
-        status = Path(source).stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise ValidationError(f"{name}: is a directory, not an image file")
-        if not stat.S_ISREG(status.st_mode):
-            raise ValidationError(f"{name}: is no regular file")
-        _check_length(status.st_size, name)
-        return Path(source).read_bytes()
-    except FileNotFoundError as exc:
-        raise ValidationError(f"{name}: no such file", error_code=ErrorCode.ERR_VAL_MISSING_FIELD) from exc
-    except (OSError, ValueError) as exc:  # ValueError: a null byte in the path
-        reason = getattr(exc, "strerror", None) or str(exc)
-        raise ValidationError(f"{name}: cannot be read ({reason})") from exc
-
-
-def _read_stream(stream: Any, name: str) -> bytes:
-    try:
-        content = stream.read(_MAX_BYTES + 1)
-    except (OSError, ValueError) as exc:  # ValueError: the file is closed, or not UTF-8 and open as text
-        raise ValidationError(f"{name}: cannot be read ({exc})") from exc
-    if not isinstance(content, bytes | bytearray):
-        raise ValidationError(f"{name}: must be open in binary mode (got {type(content).__name__} from read())")
-    return bytes(content)
-
-
-def _check_length(length: int, name: str) -> None:
-    if length > _MAX_BYTES:
-        raise EncoderError(
-            f"{name}: must have at most {_MAX_BYTES // _MEGABYTE} MiB (got {length / _MEGABYTE:.0f})",
-            error_code=ErrorCode.ERR_ENC_INVALID_INPUT,
-        )
-
-
-def _decode(content: bytes, name: str) -> Picture:
-    if not content:
-        raise ValidationError(f"{name}: is empty (0 bytes)", error_code=ErrorCode.ERR_VAL_EMPTY_INPUT)
-    _check_length(len(content), name)
-    with _translated(name), _quiet_pillow(), Image.open(io.BytesIO(content)) as image:
-        return Picture(_to_rgb(image, name), name)
-
-
-def _to_rgb(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
-    check_size(image.width, image.height, name)
-    image.load()
-    upright = _upright(image)
-    if upright.mode.startswith("I"):
-        return pixels_from_array(_from_sixteen_bit(upright), name)
-    if upright.mode == "F":
-        return pixels_from_array(np.asarray(upright), name)
-    if upright.has_transparency_data:
-        return composite_on_white(np.asarray(upright.convert("RGBA")))
-    return np.array(upright.convert("RGB"), dtype=np.uint8)
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # noqa: BLE001 - broken EXIF raises anything, and says nothing against the pixels
-        return image
-
-
-def _from_sixteen_bit(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """Scale 0..65535 to 0..255; Pillow gives 16-bit grey as mode I;16, and in some formats as I."""
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-        raise ValueError(f"grey values must be in 0..65535 (got {values.min()} to {values.max()})")
-    return ((values + 128) // 257).astype(np.uint8)
-
-
-@contextmanager
-def _translated(name: str) -> Iterator[None]:
-    """Translate whatever Pillow raises on damaged or hostile input."""
-    try:
-        yield
-    except PixelLMError:
-        raise
-    except MemoryError as exc:
-        raise EncoderError(
-            f"{name}: not enough memory to decode it", error_code=ErrorCode.ERR_ENC_OUT_OF_MEMORY
-        ) from exc
-    except UnidentifiedImageError as exc:
-        raise _unreadable(name, "is no image in a format that Pillow reads") from exc
-    except Image.DecompressionBombError as exc:
-        raise _unreadable(name, f"has too many pixels ({exc})") from exc
-    except Exception as exc:  # Pillow's readers raise OSError, SyntaxError, struct.error, IndexError…
-        raise _unreadable(name, f"is damaged or cut off ({_shorten(str(exc)) or type(exc).__name__})") from exc
-
-
-def _unreadable(name: str, complaint: str) -> EncoderError:
-    return EncoderError(f"{name}: {complaint}", error_code=ErrorCode.ERR_ENC_INVALID_INPUT)
-
-
-def _shorten(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 160 else f"{line[:157]}…"
-
-
-_quiet_lock = threading.Lock()
-_quiet_users = 0
-_quiet_state: warnings.catch_warnings[None] | None = None
-
-
-@contextmanager
-def _quiet_pillow() -> Iterator[None]:
+def load_images(
+    source: ImageSource | Iterable[ImageSource], *, layout: Layout | None = None, value_range: ValueRange | None = None
+) -> list[Picture]:
     """
-    Hold back the warnings that Pillow itself issues: what matters in them, we raise.
+    Read several pictures: those of a batch (an array or tensor of four dimensions), or of an iterable of sources.
 
-    The filters are the whole process's, so all threads in here share one change of them; and only
-    Pillow's own modules are silenced, so that another's change at the same time cannot lose more.
+    Whatever else :func:`load_image` takes gives a list of one. All are in memory at once; for many files call
+    :func:`load_image` for each when its turn comes.
+
+    Args:
+        source: A batch, an iterable of sources that are one picture each, or a single source.
+        layout: As in :func:`load_image`, for all of them.
+        value_range: As in :func:`load_image`, for all of them.
+
+    Raises:
+        ValidationError: As of :func:`load_image`, and ERR_VAL_EMPTY_INPUT if there are no pictures.
+        EncoderError: As of :func:`load_image`. Messages say which picture it was, counted from 0.
     """
-    global _quiet_users, _quiet_state
-    with _quiet_lock:
-        if _quiet_users == 0:
-            _quiet_state = warnings.catch_warnings()
-            _quiet_state.__enter__()
-            warnings.filterwarnings("ignore", module=r"PIL\.")
-        _quiet_users += 1
-    try:
-        yield
-    finally:
-        with _quiet_lock:
-            _quiet_users -= 1
-            if _quiet_users == 0 and _quiet_state is not None:
-                _quiet_state.__exit__(None, None, None)
-                _quiet_state = None
+    if isinstance(source, np.ndarray) or is_tensor(source):
+        return _batch(source, layout, value_range)
+    if _is_single(source):
+        return [load_image(source, layout=layout, value_range=value_range)]  # type: ignore[arg-type]  # just looked at
+    pictures = []
+    for index, one in enumerate(source):  # type: ignore[arg-type]  # what is no single source can be iterated
+        try:
+            pictures.append(load_image(one, layout=layout, value_range=value_range))
+        except PixelLMError as error:
+            error.add_note(f"in images[{index}]")
+            error.details["index"] = index
+            raise
+    if not pictures:
+        raise complain("images", "must hold at least one picture (got none)", ErrorCode.ERR_VAL_EMPTY_INPUT)
+    return pictures
+
+
+def _batch(source: Any, layout: Layout | None, value_range: ValueRange | None) -> list[Picture]:
+    name = _array_name(source)
+    sizes = sizes_of(source, name)
+    if len(sizes) == 4 and sizes[0] == 0:
+        raise complain("images", "must hold at least one picture (got none)", ErrorCode.ERR_VAL_EMPTY_INPUT)
+    pictures = pixels_from_array(source, name, layout=layout, value_range=value_range)
+    names = [f"{name}[{index}]" for index in range(len(pictures))] if len(sizes) == 4 else [name]
+    return [Picture(pixels, called) for pixels, called in zip(pictures, names, strict=True)]
+
+
+def _is_single(source: Any) -> bool:
+    """A file object can be iterated too, line by line; so can a text, a path's bytes and anything with ``read``."""
+    kinds = (str, bytes, bytearray, memoryview, os.PathLike, Image.Image, Picture)
+    return isinstance(source, kinds) or hasattr(source, "read") or not isinstance(source, Iterable)
+
+
+def _array_name(source: Any) -> str:
+    return _ARRAY if isinstance(source, np.ndarray) else _TENSOR
+
+
+def _pil_name(image: Image.Image) -> str:
+    filename = getattr(image, "filename", "") or "PIL image"
+    return shorten(os.fsdecode(filename)) if isinstance(filename, str | bytes) else "PIL image"

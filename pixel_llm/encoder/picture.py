@@ -13,6 +13,9 @@ from pixel_llm.errors import EncoderError, ErrorCode, ValidationError
 #: The most pixels a picture may have (4 × 26,214,400). Larger ones are refused before they are decoded.
 MAX_PIXELS = 104_857_600
 
+#: The longest side a picture may have, as in JPEG. A line of a hundred million pixels is no picture.
+MAX_SIDE = 65_535
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
@@ -67,11 +70,13 @@ class Picture:
 
 
 def check_size(width: int, height: int, source: str) -> None:
-    """Refuse a picture without pixels (ValidationError) or with more than MAX_PIXELS (EncoderError)."""
+    """Refuse a picture without pixels (ValidationError), or with too many or too long a side (EncoderError)."""
     if width <= 0 or height <= 0:
         raise ValidationError(f"{source}: has no pixels", error_code=ErrorCode.ERR_VAL_EMPTY_INPUT)
+    wanted = None
     if width * height > MAX_PIXELS:
-        raise EncoderError(
-            f"{source}: must have at most {MAX_PIXELS:,} pixels (got {width}×{height} = {width * height:,})",
-            error_code=ErrorCode.ERR_ENC_INVALID_INPUT,
-        )
+        wanted = f"at most {MAX_PIXELS:,} pixels (got {width}×{height} = {width * height:,})"
+    elif max(width, height) > MAX_SIDE:
+        wanted = f"sides of at most {MAX_SIDE:,} pixels (got {width}×{height})"
+    if wanted is not None:
+        raise EncoderError(f"{source}: must have {wanted}", error_code=ErrorCode.ERR_ENC_INVALID_INPUT)

@@ -112,6 +112,15 @@ def _from_torch(tensor: Any, name: str) -> Array:
     return array
 
 
+def sizes_of(value: Any, name: str) -> tuple[int, ...]:
+    """The shape of an array or a tensor, which costs no copy."""
+    try:
+        return tuple(value.shape)
+    except RuntimeError as exc:  # a nested tensor has none
+        message = "must be a dense tensor with a shape (got one without)"
+        raise complain(name, message, ErrorCode.ERR_VAL_INVALID_TENSOR, cause=exc) from exc
+
+
 def dtype_name(value: Any) -> str:
     """The name that NumPy or torch gives the type of the values."""
     dtype = value.dtype

@@ -19,7 +19,7 @@ ENCODER = PatchEncoder("cpu")
 
 
 def describe(pixels):
-    return ENCODER.encode(load_image(pixels)).description
+    return ENCODER.encode(load_image(pixels, layout="hwc")).description
 
 
 def colour_shares(text):

@@ -28,7 +28,8 @@ from pixel_llm import (
     validate_lm_studio_config,
     validate_tensor,
 )
-from pixel_llm.policy import EncoderConfig, LMStudioConfig
+from pixel_llm.encoder import Picture, load_image, load_images, to_data_uri
+from pixel_llm.policy import EncoderConfig, ImageConfig, LMStudioConfig
 from pixel_llm.testing import Answer, Hang, ScriptedLMStudio, VirtualClock
 from pixel_llm.validation import ImageShape
 
@@ -90,3 +91,6 @@ assert_type(validate_encoder_config(EncoderConfig()), EncoderConfig)
 assert_type(validate_batch_size(3), int)
 assert_type(validate_file_path("a.png", extensions=[".png"], root=Path()), Path)
 sanitize_input(["text"], max_depth=3)
+assert_type(load_image("a.png", layout="hwc", value_range="0..255"), Picture)
+assert_type(load_images([Path("a.png"), b"...", torch.zeros(3, 9, 9)]), list[Picture])
+assert_type(to_data_uri(load_image(np.zeros((9, 9))), ImageConfig(max_side=512)), str)
