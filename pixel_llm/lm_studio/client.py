@@ -27,6 +27,7 @@ from pixel_llm.lm_studio.model_states import (
     read_warmed_up,
 )
 from pixel_llm.lm_studio.payload import ChatRequest, chat_payload
+from pixel_llm.lm_studio.proxies import address_of, environment_proxy
 from pixel_llm.lm_studio.replies import ChatReply, ModelList, read_chat, read_models
 
 
@@ -34,9 +35,9 @@ class LMStudioClient:
     """
     Talks to one LM Studio server, from threads and event loops alike. Safe for concurrent use, and after fork.
 
-    It never tries again by itself, follows no redirects, and reads neither proxies nor ``.netrc`` from
-    the environment. Every connect, read and write ends with :func:`current_limits`, so inside a policy's
-    stack the deadline holds whatever the server does.
+    It never tries again by itself (but see :class:`LimitedPool`), and follows no redirects: a key and a picture go
+    nowhere else. Every connect, read and write ends with :func:`current_limits`, so inside a policy's stack the
+    deadline holds whatever the server does.
 
     Connections stay open for 4 s after a call. They close with :meth:`close` and :meth:`aclose`, those
     of an event loop also when ``asyncio.run`` ends it. A closed client may be used again.
@@ -45,13 +46,17 @@ class LMStudioClient:
         base_url: Such as ``http://127.0.0.1:1234/v1``.
         api_key: Sent as a bearer token; None or an empty string sends none.
         timeout: Seconds for each single socket operation where no limits are set.
+        trust_env: Whether to read proxies from the environment, see :func:`environment_proxy`. Certificates are those
+            of ``$SSL_CERT_FILE`` or ``$SSL_CERT_DIR``, else certifi's, as httpx has it.
 
     Raises:
-        ValidationError: If an argument is wrong. All other methods raise :class:`ConnectionError`,
-            :class:`TimeoutError` and :class:`APIError` of ``pixel_llm.errors``.
+        ValidationError: If an argument, or the environment's proxy, is wrong. All other methods raise
+            :class:`ConnectionError`, :class:`TimeoutError` and :class:`APIError` of ``pixel_llm.errors``.
     """
 
-    def __init__(self, base_url: str, *, api_key: str | None = None, timeout: float = 60.0) -> None:
+    def __init__(
+        self, base_url: str, *, api_key: str | None = None, timeout: float = 60.0, trust_env: bool = True
+    ) -> None:
         if not (timeout > 0 and math.isfinite(timeout)):
             raise ValidationError(
                 f"timeout must be more than 0 seconds (got {timeout})",
@@ -59,8 +64,15 @@ class LMStudioClient:
                 details={"field": "timeout"},
             )
         self._endpoint = parse_endpoint(base_url, api_key)
-        self._connections = Connections(encrypted=self._endpoint.is_encrypted)
-        self._exchange = Exchange(self._endpoint, self._connections, _headers(self._endpoint.authorization), timeout)
+        proxy = environment_proxy(self._endpoint.base_url) if trust_env else None
+        self._connections = Connections(encrypted=self._endpoint.is_encrypted, proxy=proxy)
+        self._exchange = Exchange(
+            self._endpoint,
+            self._connections,
+            _headers(self._endpoint.authorization),
+            timeout,
+            proxy=None if proxy is None else address_of(proxy),
+        )
         call = self._exchange.call
         self._chat = call("POST", "/chat/completions")
         self._streamed = call("POST", "/chat/completions", Accept=f"{EVENT_STREAM}, application/json")

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
+import httpcore
 import httpx
 
 from pixel_llm.lm_studio.pools import LimitedAsyncPool, LimitedPool
@@ -35,10 +36,11 @@ class Connections:
     inherited pool may be held by threads that do not exist in the child.
     """
 
-    def __init__(self, *, encrypted: bool) -> None:
+    def __init__(self, *, encrypted: bool, proxy: httpcore.Proxy | None = None) -> None:
         # Loading the system's certificates takes about 20 ms; plain http never looks at them.
         verify = httpx.create_ssl_context() if encrypted else False
         self._verify: ssl.SSLContext | bool = verify
+        self._proxy = proxy
         self._by_process: dict[int, _ProcessConnections] = {}
 
     @property
@@ -46,12 +48,12 @@ class Connections:
         """The connections of this process. Those of a parent are kept, untouched, until the child ends."""
         mine = self._by_process.get(os.getpid())
         # setdefault() is atomic, so no lock is needed that a fork could leave locked.
-        return mine or self._by_process.setdefault(os.getpid(), _ProcessConnections(self._verify))
+        return mine or self._by_process.setdefault(os.getpid(), _ProcessConnections(self._verify, self._proxy))
 
 
 class _ProcessConnections:
-    def __init__(self, verify: ssl.SSLContext | bool) -> None:
-        self._verify = verify
+    def __init__(self, verify: ssl.SSLContext | bool, proxy: httpcore.Proxy | None) -> None:
+        self._verify, self._proxy = verify, proxy
         self._lock = threading.Lock()
         self._transport: LimitedTransport | None = None
         self._loop_transports: dict[asyncio.AbstractEventLoop, _LoopTransport] = {}
@@ -61,7 +63,7 @@ class _ProcessConnections:
         if self._transport is None:
             with self._lock:
                 if self._transport is None:
-                    transport = LimitedTransport(self._verify)
+                    transport = LimitedTransport(self._verify, self._proxy)
                     # Who forgets to close is not punished with unclosed sockets.
                     weakref.finalize(self, _close_in_its_process, os.getpid(), transport)
                     self._transport = transport
@@ -83,7 +85,7 @@ class _ProcessConnections:
         loop = asyncio.get_running_loop()
         known = self._loop_transports.get(loop)
         if known is None:
-            transport = LimitedAsyncTransport(self._verify)
+            transport = LimitedAsyncTransport(self._verify, self._proxy)
             closer = _close_with_loop(transport, self._loop_transports, loop)
             await anext(closer)
             # The finalizer also keeps the closer alive: a collected one could not be awaited any more.

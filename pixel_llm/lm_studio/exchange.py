@@ -62,11 +62,19 @@ class Exchange:
         connections: Its pools.
         headers: Those of every request.
         timeout: Seconds for each single socket operation where no limits are set.
+        proxy: The address of the proxy that leads there, for messages.
     """
 
     def __init__(
-        self, endpoint: Endpoint, connections: Connections, headers: Mapping[str, str], timeout: float
+        self,
+        endpoint: Endpoint,
+        connections: Connections,
+        headers: Mapping[str, str],
+        timeout: float,
+        *,
+        proxy: str | None = None,
     ) -> None:
+        self._proxy = proxy
         self._endpoint = endpoint
         self._connections = connections
         self._headers = dict(headers)
@@ -116,7 +124,7 @@ class Exchange:
                 response.close()
         except TRANSLATED as error:
             given = answer is not None and answer.given
-            raise translate(error, self._endpoint.address, in_stream=given) from error
+            raise translate(error, self._endpoint.address, in_stream=given, proxy=self._proxy) from error
 
     @contextlib.asynccontextmanager
     async def opened_async(self, call: Call, content: bytes | None = None) -> AsyncIterator[Answer]:
@@ -133,7 +141,7 @@ class Exchange:
                 await response.aclose()
         except TRANSLATED as error:
             given = answer is not None and answer.given
-            raise translate(error, self._endpoint.address, in_stream=given) from error
+            raise translate(error, self._endpoint.address, in_stream=given, proxy=self._proxy) from error
 
     def _request(self, call: Call, content: bytes | None) -> httpcore.Request:
         headers = list(call.headers)

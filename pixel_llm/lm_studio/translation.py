@@ -49,6 +49,11 @@ _REFUSED = _Rule(
     "cannot connect to {address}: connection refused;"
     " start LM Studio's server (Developer page, or lms server start)",
 )  # fmt: skip
+_REFUSED_BY_PROXY = _Rule(
+    ConnectionError, ErrorCode.ERR_CONN_REFUSED,
+    "cannot connect to {address}: the proxy {reason} refuses connections;"
+    " start it, or name the server in $NO_PROXY",
+)  # fmt: skip
 _UNREACHABLE = _Rule(ConnectionError, ErrorCode.ERR_CONN_UNAVAILABLE, "cannot connect to {address}{reason}")
 _CONNECT_TIMEOUT = _Rule(
     TimeoutError, ErrorCode.ERR_CONN_TIMEOUT, "no connection to {address} was made in time; check that the host is up"
@@ -117,7 +122,7 @@ _HUNG_UP = re.compile("disconnected|closed connection|ConnectionClosed")
 _NOISE = re.compile(r"^(\[Errno -?\d+\]|\[[A-Z0-9_]+: [A-Z0-9_]+\]) | \(_ssl\.c:\d+\)$")
 
 
-def translate(error: Exception, address: str, *, in_stream: bool = False) -> PixelLMError:
+def translate(error: Exception, address: str, *, in_stream: bool = False, proxy: str | None = None) -> PixelLMError:
     """
     Make *error*, one of :data:`TRANSLATED`, an exception of ours; the caller raises it ``from`` *error*.
 
@@ -127,6 +132,7 @@ def translate(error: Exception, address: str, *, in_stream: bool = False) -> Pix
         error: What httpx or httpcore raised.
         address: ``scheme://host:port`` of the server, for the message. Must hold no credentials.
         in_stream: Whether some of a stream has been given already.
+        proxy: The address of the proxy in between, for the message; None without one.
     """
     rule = _find_rule(error)
     if issubclass(rule.error_type, TimeoutError) and current_limits().deadline_passed():
@@ -136,9 +142,12 @@ def translate(error: Exception, address: str, *, in_stream: bool = False) -> Pix
     if rule is _UNREACHABLE:
         causes = list(_causes(error))
         if any(isinstance(cause, OSError) and cause.errno == errno.ECONNREFUSED for cause in causes):
-            return _REFUSED.build(address)
+            if proxy is None:
+                return _REFUSED.build(address)
+            return _REFUSED_BY_PROXY.build(address, proxy)
         reason = next((str(cause) for cause in reversed(causes) if isinstance(cause, OSError)), str(error))
-        return rule.build(address, _explain(reason))
+        way = f" through the proxy {proxy}" if proxy else ""
+        return rule.build(address, way + _explain(reason))
     return rule.build(address, _explain(str(error)) if "{reason}" in rule.message else "")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 
+import httpcore
 import httpx
 
 from pixel_llm.lm_studio.pools import LimitedAsyncPool, LimitedPool
@@ -11,24 +12,26 @@ from pixel_llm.lm_studio.pools import LimitedAsyncPool, LimitedPool
 
 class LimitedTransport(httpx.HTTPTransport):
     """
-    httpx's transport under the current limits: no proxy, no queue, no retries but that of its pool.
+    httpx's transport under the current limits: no queue, no retries but that of its pool. Safe for concurrent use.
 
-    Safe for concurrent use.
+    Args:
+        verify: The certificates to trust; False trusts every server.
+        proxy: Where connections go instead of to the server.
     """
 
-    def __init__(self, verify: ssl.SSLContext | bool = True) -> None:
+    def __init__(self, verify: ssl.SSLContext | bool = True, proxy: httpcore.Proxy | None = None) -> None:
         super().__init__(verify=verify)
         _check_pool(self)
-        self._pool = self.pool = LimitedPool(_context(verify))
+        self._pool = self.pool = LimitedPool(_context(verify), proxy)
 
 
 class LimitedAsyncTransport(httpx.AsyncHTTPTransport):
     """The async twin of :class:`LimitedTransport`. Belongs to the event loop that first uses it."""
 
-    def __init__(self, verify: ssl.SSLContext | bool = True) -> None:
+    def __init__(self, verify: ssl.SSLContext | bool = True, proxy: httpcore.Proxy | None = None) -> None:
         super().__init__(verify=verify)
         _check_pool(self)
-        self._pool = self.pool = LimitedAsyncPool(_context(verify))
+        self._pool = self.pool = LimitedAsyncPool(_context(verify), proxy)
 
 
 def _context(verify: ssl.SSLContext | bool) -> ssl.SSLContext:

@@ -403,14 +403,6 @@ class TestConstruction:
         assert 3 == len(set(prints))
         assert "" == prints[2]
 
-    def test_environment_proxies_are_not_used(self, world, monkeypatch):
-        """
-        The policy's base_url is where the picture goes.
-        """
-        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-        with ScriptedLMStudio() as server:
-            assert world.call(LMStudioClient(server.base_url), "chat", REQUEST).text
-
 
 class TestExports:
     def test_all_is_what_there_is(self):
