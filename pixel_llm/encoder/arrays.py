@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pixel_llm.encoder.picture import check_size
+from pixel_llm.errors import EncoderError, ErrorCode
+from pixel_llm.policy.showing import count
 from pixel_llm.validation import Layout, ValueRange
 from pixel_llm.validation.complaints import Complaints
 from pixel_llm.validation.image_tensors import check_batch, read_range, read_shape
@@ -39,7 +41,7 @@ def pixels_from_array(
 
     Raises:
         ValidationError: With everything that is wrong; codes as in that function.
-        EncoderError: ERR_ENC_INVALID_INPUT for more than MAX_PIXELS pixels in a picture.
+        EncoderError: ERR_ENC_INVALID_INPUT for more than MAX_PIXELS pixels in a picture; ERR_ENC_OUT_OF_MEMORY.
     """
     found = Complaints()
     shape = read_shape(found, source, sizes_of(value, source), layout)
@@ -56,7 +58,11 @@ def pixels_from_array(
         pictures = pictures[..., None]
     elif shape.layout == "chw":
         pictures = np.moveaxis(pictures, 1, 3)
-    return [_to_rgb(picture, low, high) for picture in pictures]
+    try:
+        return [_to_rgb(picture, low, high) for picture in pictures]
+    except MemoryError as exc:
+        message = f"{source}: not enough memory to convert it ({count(len(pictures), 'picture')})"
+        raise EncoderError(message, error_code=ErrorCode.ERR_ENC_OUT_OF_MEMORY) from exc
 
 
 def composite_on_white(rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -92,7 +92,7 @@ def _to_rgb(image: Image.Image, name: str) -> Pixels:
         upright = upright.convert("LA")
     if upright.has_transparency_data:
         return composite_on_white(np.asarray(upright.convert("RGBA")))
-    return np.array(upright.convert("RGB"), dtype=np.uint8)
+    return np.array(upright if upright.mode == "RGB" else upright.convert("RGB"), dtype=np.uint8)
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -190,3 +193,23 @@ class TestWrong:
 
         with pytest.raises(ValidationError, match=r"\(got Other\); numpy.asarray\(\) makes an array of it"):
             load_image(Other())
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="limits its memory as Linux does")
+    def test_memory_that_does_not_suffice(self):
+        """
+        A batch that is a view of one picture takes no memory, but its pictures would.
+        """
+        code = (
+            "import resource, numpy as np\n"
+            "from pixel_llm.encoder import load_images\n"
+            "from pixel_llm.errors import EncoderError\n"
+            "batch = np.broadcast_to(np.uint8(0), (1000, 4000, 4000, 3))\n"
+            "pages = int(open('/proc/self/statm').read().split()[0])\n"
+            "limit = pages * resource.getpagesize() + (200 << 20)\n"
+            "resource.setrlimit(resource.RLIMIT_AS, (limit, limit))\n"
+            "try: load_images(batch)\n"
+            "except EncoderError as error: print(error.error_code)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+        assert "ERR_ENC_OUT_OF_MEMORY" == done.stdout.strip(), done.stderr
