@@ -16,7 +16,8 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
-from hypothesis.stateful import RuleBasedStateMachine
+import hypothesis.strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
 from virtual_time import LoopClock, VirtualLoop
 
 from pixel_llm.testing import VirtualClock
@@ -331,6 +332,13 @@ class SteppedMachine(RuleBasedStateMachine):
             self.come_to(moment)
             self.agree()
         self.world.advance_to(ends)
+
+    @rule(times=st.integers(1, 4))
+    def let_happen(self, times: int) -> None:
+        """Wait for so many things that happen by themselves."""
+        for _ in range(times):
+            if hasattr(self, "stack") and (moment := self.next_moment()) < inf:
+                self.advance(moment - self.now)
 
     def teardown(self) -> None:
         with contextlib.closing(self.world):

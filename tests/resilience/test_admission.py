@@ -171,13 +171,18 @@ class TestRefusals:
 
     def test_deadline_passed_while_it_waited(self, world: Any):
         """
-        A call whose turn came in the moment of its deadline doesn't begin.
+        A call that woke so late for its turn that its deadline has come doesn't begin.
         """
-        setup = Setup(VirtualClock(0.0), rate={"max_calls": 1, "period": 2.0, "max_wait": 9.0}, slots={})
+
+        class LateClock(VirtualClock):
+            def sleep(self, seconds: float) -> None:
+                super().sleep(seconds + 0.5)
+
+        setup = Setup(LateClock(0.0), rate={"max_calls": 1, "period": 2.0, "max_wait": 9.0}, slots={})
         setup.rate.enter()
 
         with pytest.raises(TimeoutError) as caught:
-            enter(world, setup, 2.0)
+            enter(world, setup, 2.5)
 
         assert caught.value.error_code is ErrorCode.ERR_TIMEOUT_DEADLINE
         assert setup.rate.starts in ((), (0.0,))

@@ -43,9 +43,9 @@ class HedgeMachine(SteppedMachine):
     @initialize(
         max_hedges=st.integers(1, 3),
         max_attempts=st.integers(1, 2),
-        timeout=st.sampled_from([None, 1.0, 5.0]),
-        deadline=st.sampled_from([None, 1.5, 6.5]),
-        slots=st.sampled_from([None, 1, 2, 3]),
+        timeout=st.sampled_from([None, None, 1.0, 5.0]),
+        deadline=st.sampled_from([None, None, 1.5, 6.5]),
+        slots=st.sampled_from([None, None, 1, 2, 3]),
         max_abandoned=st.sampled_from([1, 2, 16]),
     )
     def begin(self, max_hedges, max_attempts, timeout, deadline, slots, max_abandoned):

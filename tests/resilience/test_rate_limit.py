@@ -251,6 +251,19 @@ class TestRefusals:
 
         assert caught.value.retry_after == 2.0
 
+    def test_turn_at_the_deadline_was_waited_for_in_vain(self):
+        """
+        A turn that comes at the deadline itself is too late as well.
+        """
+        clock = VirtualClock(0.0)
+        limit = rate_limit(clock, max_calls=1, period=2.0, max_wait=60.0)
+        limit.enter()
+
+        with pytest.raises(LimitExceeded, match="after the deadline"):
+            limit.enter(2.0)
+
+        assert clock.sleeps == []
+
     def test_deadline_has_passed(self):
         """
         Once the deadline has passed, that is the error.

@@ -37,6 +37,8 @@ KINDS = {
     "no picture": (lambda: EncoderError(error_code=C.ERR_ENC_INVALID_INPUT), {"PERMANENT"}, False, False, False),
     "unknown": (lambda: RuntimeError("?"), {"UNKNOWN"}, True, False, True),
 }
+#: Where what is drawn lies, between the least and the most that it may be.
+CHANCE = st.sampled_from([0.0, 0.25, 1.0])
 #: What the server may ask to wait.
 ASKED = st.sampled_from([None, None, 0.0, 2.5, 4.0, 5.0])
 MATCHERS = [
@@ -55,7 +57,7 @@ def sections():
             "jitter": st.sampled_from([*Jitter, Jitter.NONE]),
             "max_attempts": st.sampled_from([1, 2, 3, 4, 5]),
             "initial_delay": st.sampled_from([0.0, 1.0, 1.0, 3.0]),
-            "max_delay": st.sampled_from([0.0, 2.0, 10.0, 10.0]),
+            "max_delay": st.sampled_from([0.0, 2.0, 10.0, 10.0, 10.0]),
             "backoff_multiplier": st.sampled_from([1.0, 2.0, 3.0]),
             "retry_after_max": st.sampled_from([0.0, 4.0, 60.0]),
             "retry_on_result": st.sampled_from([None, "is_bad"]),
@@ -133,9 +135,11 @@ class RetryMachine(SteppedMachine):
         section=sections(),
         names=st.sampled_from(MATCHERS),
         idempotent=st.sampled_from([None, True, False]),
-        deadline=st.sampled_from([None, 1.0, 3.0, 4.0, 20.0]),
+        deadline_in_waits=st.sampled_from([None, 1, 2, 6]),
+        chance=CHANCE,
     )
-    def begin(self, section, names, idempotent, deadline):
+    def begin(self, section, names, idempotent, deadline_in_waits, chance):
+        deadline = deadline_in_waits and deadline_in_waits * max(section["initial_delay"], 1.0)
         self.section, self.names = section, names
         self.idempotent, self.deadline = idempotent is not False, inf if deadline is None else deadline
         self.stack = Stack(
@@ -152,7 +156,7 @@ class RetryMachine(SteppedMachine):
         self.guarded = guard(self.stack, self.world.target())
         self.calls = []  # callers, and their models
         self.failed = self.recovered = 0
-        self.chance, self.waits = 0.0, []
+        self.chance, self.waits = chance, []
         self.before = sections_retry.random
         sections_retry.random = SimpleNamespace(uniform=lambda least, most: least + self.chance * (most - least))
 
@@ -171,9 +175,8 @@ class RetryMachine(SteppedMachine):
         model = Model(self.section, self.names, self.idempotent, self.deadline, self.now)
         self.calls.append((self.world.start(self.guarded), model))
 
-    @rule(chance=st.sampled_from([0.0, 0.25, 1.0]))
+    @rule(chance=CHANCE)
     def change_chance(self, chance):
-        """What is drawn between two bounds lies so far between them."""
         self.chance = chance
 
     @rule(data=st.data(), value=st.sampled_from(["good", "good", BAD]))

@@ -198,10 +198,12 @@ class RateLimit(FairQueue):
                     joined = True
                 woken = self._settle()
                 now = self._clock.monotonic()
-                ready = now
+                ready, too_late = now, False
                 if not waiter.granted:
                     ready = waiter.planned = self._ready_at(self._place_of(waiter), now)
-                    if ready > ends or now >= until:
+                    # Whose turn comes at the deadline itself could not begin any more.
+                    too_late = ready > ends or ready >= until
+                    if too_late:
                         self._drop(waiter)
             self._wake(woken)
             self._tidy()
@@ -210,8 +212,8 @@ class RateLimit(FairQueue):
                 return
             if now >= until:
                 raise self._too_late()
-            if ready > ends:
-                raise self._refusal(ready - now, at_deadline=ready > until)
+            if too_late:
+                raise self._refusal(ready - now, at_deadline=ready >= until)
             yield ready - now
 
     def _settle(self) -> list[Waiter]:
