@@ -268,5 +268,5 @@ class SyncHedgeMachine(HedgeMachine):
 
 TestAsyncAgainstTheModel = HedgeMachine.TestCase
 TestSyncAgainstTheModel = SyncHedgeMachine.TestCase
-TestAsyncAgainstTheModel.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
-TestSyncAgainstTheModel.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestAsyncAgainstTheModel.settings = settings(max_examples=70, stateful_step_count=30, deadline=None)
+TestSyncAgainstTheModel.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)

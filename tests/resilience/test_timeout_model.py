@@ -39,7 +39,7 @@ class Call:
 
 
 class TimeoutMachine(SteppedMachine):
-    """Up to two calls at once, and the threads that earlier ones have left behind."""
+    """Up to two calls at once, in threads one, and the threads that earlier ones have left behind."""
 
     @initialize(
         timeout=st.sampled_from([None, 1.0, 2.0, 4.0]),
@@ -125,7 +125,8 @@ class TimeoutMachine(SteppedMachine):
 
     # What happens.
 
-    @precondition(lambda self: sum(call.end is None for call in self.calls) < 2)
+    # Of two threads, one that is left behind as the other one asks whether there are too many, either may be the first.
+    @precondition(lambda self: sum(call.end is None for call in self.calls) < (1 if self.in_threads else 2))
     @rule()
     def call(self):
         call = Call(self.world.start(self.guarded), self.now, self.deadline, self.callers)
@@ -224,5 +225,5 @@ class SyncTimeoutMachine(TimeoutMachine):
 
 TestAsyncAgainstTheModel = TimeoutMachine.TestCase
 TestSyncAgainstTheModel = SyncTimeoutMachine.TestCase
-TestAsyncAgainstTheModel.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
-TestSyncAgainstTheModel.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestAsyncAgainstTheModel.settings = settings(max_examples=70, stateful_step_count=30, deadline=None)
+TestSyncAgainstTheModel.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
