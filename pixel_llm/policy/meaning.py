@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pixel_llm.errors import Problem
 from pixel_llm.policy.breaker_meaning import check_breaker
 from pixel_llm.policy.durations import format_duration
+from pixel_llm.policy.encoder_meaning import check_encoder
 from pixel_llm.policy.fallback_targets import check_fallback_targets
 from pixel_llm.policy.hedge_meaning import check_hedge
 from pixel_llm.policy.nodes import Node, format_path
@@ -64,7 +65,12 @@ def check_meaning(policy: PolicyConfig, document: Node) -> list[Problem]:
         for problem in rule(name, target, document)
     ]
     problems += check_fallback_targets(policy, document)
-    return [*_usable_base_url(policy, document), *_known_budgets(policy, document), *problems]
+    return [
+        *_usable_base_url(policy, document),
+        *check_encoder(policy, document),
+        *_known_budgets(policy, document),
+        *problems,
+    ]
 
 
 def unknown_system_target(name: str) -> str:

@@ -375,6 +375,14 @@ MESSAGES = {
         "policy.yaml:2:68: targets.writer.write.cache: note: the target's timeout speaks of streams, which "
         "pass cache by: it is for other calls only [PL864]"
     ),
+    "PL880": (
+        "policy.yaml:2:32: encoder.labels: warning: labels has no effect with type patch, only with transformers: "
+        "leave it out [PL880]"
+    ),
+    "PL881": (
+        "policy.yaml:2:37: encoder.on_out_of_memory[1]: warning: halve is never reached: raise ends the list before "
+        "it [PL881]"
+    ),
     "PL901": (
         "policy.yaml:2:47: warning: the ignore comment: says no reason: write `# pixel-llm: ignore PL101 -- why` "
         "[PL901]"
