@@ -502,6 +502,17 @@ class TestHedges:
         assert (said is not None) == (len(problems) == 1)
         assert all(said in problem for problem in problems)
 
+    @pytest.mark.parametrize("hedge", ["10s", "{quantile: 0.9, min_delay: 10s}"])
+    def test_a_hedge_that_is_never_sent_was_said_to_double_the_load(self, tmp_path, hedge):
+        """
+        One rule says that there is none; the others have nothing to say of it.
+        """
+        text = f"targets: {{encoder.forward: {{idempotent: true, timeout: 5s, hedge: {hedge}}}}}"
+
+        assert [1, 0, 0] == [len(found(tmp_path, text, rule)) for rule in ("PL820", "PL821", "PL822")]
+        text = text.replace("10s", "1s")
+        assert [0, 1, 1] == [len(found(tmp_path, text, rule)) for rule in ("PL820", "PL821", "PL822")]
+
     def test_several(self, tmp_path):
         """
         The load grows with the number of hedges.

@@ -65,6 +65,11 @@ class ListOf(Kind):
     def thaw(self, value: tuple[Any, ...]) -> list[Any]:
         return [self.kind.thaw(child) for child in value]
 
+    def complain(self, value: Any) -> str:
+        if not isinstance(value, tuple) or not value:
+            return f"must be a tuple that is not empty (got {value!r})"
+        return "; ".join(complaint for child in value if (complaint := self.kind.complain(child)))
+
     def resolve(self, node: Node, interpolate: Interpolate, path: Path) -> Node:
         if not isinstance(node.value, list):
             return interpolate(node, self, path)

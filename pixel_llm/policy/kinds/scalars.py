@@ -183,8 +183,10 @@ class Choice(Kind):
         return value.value
 
     def complain(self, value: Any) -> str:
+        if isinstance(value, self.options):
+            return ""
         names = ", ".join(f"{self.options.__name__}.{option.name}" for option in self.options)
-        return "" if isinstance(value, self.options) else f"must be one of {names} (got {value!r})"
+        return f"must be one of {names} (got {value!r})"
 
 
 @dataclasses.dataclass(frozen=True)
