@@ -224,12 +224,12 @@ class TestFunctionNames:
 
         @dataclasses.dataclass
         class Inner:
-            function: str | None = setting(RegisteredName(), "…", default=None)
-            other: str | None = setting(RegisteredName(), "…", default=None)
+            function: str | None = setting(RegisteredName(), "…", default=None, example="f")
+            other: str | None = setting(RegisteredName(), "…", default=None, example="f")
 
         @dataclasses.dataclass
         class Outer:
-            steps: tuple[Inner, ...] = setting(ListOf(Section(Inner)), "…", default=())
+            steps: tuple[Inner, ...] = setting(ListOf(Section(Inner)), "…", default=(), example=[])
 
         document = node_from({"steps": [{"function": "a"}, {"other": "b"}]}, Place("x.yaml"))
 
