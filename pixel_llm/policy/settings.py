@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from pixel_llm.policy.kinds import ANYTHING, Interpolate, JSONSchema, Kind, SchemaBuilder, Setting
+from pixel_llm.policy.kinds.base import resolve_by_key
 from pixel_llm.policy.nodes import Node, Path
 
 _MISSING = dataclasses.MISSING
@@ -106,9 +107,4 @@ class Section(Kind):
         return settings[key].kind if key in settings else ANYTHING
 
     def resolve(self, node: Node, interpolate: Interpolate, path: Path) -> Node:
-        if not isinstance(node.value, dict):
-            return interpolate(node, self, path)
-        children = {
-            name: self.child(name).resolve(child, interpolate, (*path, name)) for name, child in node.value.items()
-        }
-        return dataclasses.replace(node, value=children)
+        return resolve_by_key(self, node, interpolate, path)
