@@ -2,8 +2,11 @@
 Plays schedules of faults to the resilience engine, by the thousand, and holds what it promises against them.
 
 A *schedule* (:mod:`soak.schedule`) is a random policy, several callers in either world, and what each of their
-attempts does: succeed, fail, hang, block, be interrupted; and, for tasks, when they are cancelled. All of it is drawn
-from a seed (:mod:`soak.drawing`), so ``python -m soak --seed 1 --number 4711`` plays one again, step by step.
+attempts does: succeed, fail, hang, block, be interrupted; and, for tasks, when they are cancelled. Calls may be
+streams, whose consumers read, pause, close and abandon them (:mod:`soak.consumers`). Attempts may call a second
+target, the bank, behind a stack of its own; fallbacks go to the bank, to other models and endpoints, and to functions.
+The policy may be loaded again while calls are under way (:mod:`soak.targets`). All of it is drawn from a seed
+(:mod:`soak.drawing`, :mod:`soak.policies`), so ``python -m soak --seed 1 --number 4711`` plays one again, step by step.
 
 **What makes it deterministic**
 
@@ -17,14 +20,19 @@ from a seed (:mod:`soak.drawing`), so ``python -m soak --seed 1 --number 4711`` 
 
 **What is held** (:mod:`soak.invariants`, :mod:`soak.calm`, :mod:`soak.trials`)
 
-Every call ends exactly once, with a value or an error that something explains. Attempts and time stay within the
-policy and within :mod:`pixel_llm.policy.bounds`; cancellation arrives, at once, and nothing outlives a call. Never
-more trial calls, running calls and calls in any window than the policy allows; no cached value past its life or of
-another key; counters and events agree with what happened. Afterwards no task, timer, thread or lock is left. In the
-calm after the storm the breaker closes, and as many calls run at once as the policy allows: no permit was lost.
+Every call and stream ends exactly once, with a value or an error that something explains. Attempts and time stay
+within the policy and within :mod:`pixel_llm.policy.bounds`; cancellation arrives, at once, and nothing outlives a call;
+a nested call never outlives the attempt that makes it. Never more trial calls (of each key), running calls, calls in
+any window and tokens than the policy allows that is in force; no cached value past its life or of another key; counters
+and events agree with what happened. A stream's chunks come from one attempt, in order and whole, each in time; what
+breaks it is counted once, a pause never. A call that began before the policy was loaded again ends as the old one says.
+Afterwards no task, timer, thread, lock or slot is left. In the calm after the storm the breakers close, and as many
+calls run at once as the policy allows: no permit was lost.
 
 **Its limits**
 
+The policy is loaded again as :meth:`pixel_llm.Policies.reload` does it, but from memory. A stream that is dropped may
+lie in a cycle with the error that a fallback stands in for, so the collector is run once after the storm.
 Time does not pass while code runs, except in attempts that *block*; what these take is allowed on top of every limit.
 A stepped thread changes at line boundaries of our own code only, not within third-party code. Free-threaded Python,
 signals, forks and sockets are tested elsewhere. What the engine uses of ``threading`` and has no stand-in is refused

@@ -6,11 +6,13 @@ A permit, a slot or a token that the storm has lost is missed here, whatever hol
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
+from typing import cast
 
 from pixel_llm.policy import TargetPolicy
 from pixel_llm.policy.sections.circuit_breaker import BreakerMode
-from pixel_llm.resilience import CircuitState
+from pixel_llm.resilience import CircuitBreaker, CircuitState
 from soak.playing import Play
 from soak.records import Call, Value
 from soak.schedule import Act, Caller, CallPlan
@@ -24,20 +26,29 @@ _PLAN = CallPlan((Act("ok", takes=1 / 128),), key=0)
 
 def calm(play: Play) -> Iterator[str]:
     """Go through the calm; gives what should not have happened."""
-    policy, breaker = play.schedule.policy, play.stack.breaker
+    policy = play.targets.policies[-1]
     section = policy.circuit_breaker
     together = _at_once(policy)
     if policy.chaos is not None or (section is not None and section.mode is BreakerMode.FORCED_OPEN):
         return
-    if breaker is not None and section is not None and section.mode is BreakerMode.ENABLED:
-        trials = min(section.half_open_max_calls, together)
-        for _ in range(section.success_threshold):
-            if breaker.state is CircuitState.CLOSED:
-                break
-            yield from _all_run(play, trials, "trial calls")
-        if breaker.state is not CircuitState.CLOSED:
-            yield f"in the calm the breaker is {breaker.state} after {section.success_threshold} rounds of trials"
+    if section is not None and section.mode is BreakerMode.ENABLED:
+        for key, breaker in _breakers(play):
+            trials = min(section.half_open_max_calls, together)
+            for _ in range(section.success_threshold):
+                if breaker.state is CircuitState.CLOSED:
+                    break
+                yield from _all_run(play, trials, "trial calls", key)
+            if breaker.state is not CircuitState.CLOSED:
+                yield f"in the calm the breaker is {breaker.state} after {section.success_threshold} rounds of trials"
     yield from _all_run(play, together, "calls")
+
+
+def _breakers(play: Play) -> list[tuple[int, CircuitBreaker]]:
+    """The breakers, with the key of the calls that pass each."""
+    stack = play.targets.stack
+    if stack.breakers is not None:
+        return cast("list[tuple[int, CircuitBreaker]]", stack.breakers.items())
+    return [] if stack.breaker is None else [(0, stack.breaker)]
 
 
 def _at_once(policy: TargetPolicy) -> int:
@@ -50,8 +61,9 @@ def _at_once(policy: TargetPolicy) -> int:
     return most
 
 
-def _all_run(play: Play, number: int, what: str) -> Iterator[str]:
-    calls = [Call(_caller(play), _PLAN, f"calm {position}") for position in range(number)]
+def _all_run(play: Play, number: int, what: str, key: int = 0) -> Iterator[str]:
+    plan = dataclasses.replace(_PLAN, key=key)
+    calls = [Call(_caller(play), plan, f"calm {position}") for position in range(number)]
     play.most_running = 0
     play.clock.advance_to(play.clock.now + REST)
     play.make(calls)

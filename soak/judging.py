@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from unittest import mock
 
+from pixel_llm.resilience.streams.later import LATER
 from pixel_llm.resilience.threads.pool import WORKERS
 from soak.calm import calm
 from soak.invariants import violations
@@ -17,7 +18,7 @@ from soak.loop import Stuck
 from soak.playing import Play
 from soak.primitives import replaced
 from soak.schedule import Schedule
-from soak.trials import Trials, breakers_watched
+from soak.trials import breakers_watched
 
 
 @contextlib.contextmanager
@@ -25,11 +26,13 @@ def ready() -> Iterator[None]:
     """Within, schedules can be judged. No garbage is collected during one, since chance would say when."""
     was_on = gc.isenabled()
     gc.disable()
+    gc.freeze()  # what is there already need not be looked at each time
     try:
         # The threads that wait for work are real ones; those of a schedule are not for anybody else either.
         with replaced(), breakers_watched(), mock.patch.object(WORKERS, "_idle", []):
             yield
     finally:
+        gc.unfreeze()
         if was_on:
             gc.enable()
 
@@ -44,12 +47,12 @@ def judged(schedule: Schedule) -> tuple[list[str], Play]:
     for forget in _caches():
         forget()
     WORKERS.forget()
-    play, trials, found = Play(schedule), Trials(), []
+    LATER.forget()
+    play, found = Play(schedule), []
     try:
-        with trials.watching(), play.set_up():
+        with play.trials.watching(), play.set_up():
             play.storm()
             found = violations(play)
-            found += trials.problems
             found += calm(play)
             found += play.look_around()
     except Stuck as stuck:

@@ -1,33 +1,31 @@
-"""Playing one schedule to a real stack."""
+"""Playing one schedule to real stacks."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import functools
+import gc
 import random
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 from types import CodeType
 from typing import Any
 
 import pixel_llm.resilience
-from pixel_llm.errors import TimeoutError
 from pixel_llm.events import Event
-from pixel_llm.resilience import Stack, current_limits, guard
+from soak.callee import Callee
 from soak.clock import SoakClock
-from soak.faults import FAULTS, Interrupt
+from soak.consumers import Consumer
+from soak.faults import Interrupt
 from soak.loop import ShuffledLoop, Stuck
+from soak.policies import BACKUP, BANK, USAGE
 from soak.primitives import Lock, stepped_by
-from soak.records import Attempt, Call, Value
-from soak.schedule import Act, Schedule
+from soak.records import Attempt, Call, tokens_of
+from soak.schedule import Act, CallPlan, Reload, Schedule
 from soak.stepper import Stepper
-
-TARGET = "shop.pay"
-
-#: How long what hangs takes: longer than every limit of a policy that is drawn, and than all of them together.
-HANGS = 4096.0
+from soak.targets import ASYNC, COOPERATIVE, TARGET, Targets, way_of
+from soak.trials import Trials, was_paused_too_long
 
 _ENGINE = pixel_llm.resilience.__path__[0]
 
@@ -44,24 +42,33 @@ class Play:
 
     Attributes:
         calls: Every call, in the order in which they were planned.
-        events: What the stack reported, and when.
-        running: Attempts under way now; *most_running* is the most there ever were.
-        most_of_key: The most attempts under way at once whose calls have the same key.
-        starts: The moments at which attempts began.
+        nested_calls: Those that attempts have made, in the order in which they began.
+        attempts: Every attempt, by its number.
+        events: What the stacks reported, and when.
+        under_way: Attempts under way now.
+        running: Those of the first target; *most_running* is the most there ever were.
         blocked: Seconds in which nobody else could run.
+        problems: What callers saw that must not be.
+        targets: What is called.
+        trials: What breakers have permitted and counted.
     """
+
+    targets: Targets
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
         self.clock = SoakClock()
         self.events: list[tuple[float, Event]] = []
         self.calls: list[Call] = []
-        self.starts: list[float] = []
+        self.nested_calls: list[Call] = []
+        self.attempts: list[Attempt] = []
+        self.problems: list[str] = []
+        self.trials = Trials()
+        self.under_way = 0
         self.running = 0
         self.most_running = 0
-        self.most_of_key = 0
-        self._of_key: Counter[int] = Counter()
         self.blocked = 0.0
+        self._happened = 0
         chance = Random(schedule.order)
         random.seed(schedule.order)
         self.stepper = Stepper(self.clock, chance, lines=schedule.lines, opcodes=schedule.opcodes, stepped=is_engine)
@@ -73,6 +80,12 @@ class Play:
             self._loop = ShuffledLoop(self.clock, chance if schedule.shuffled else None, wait)
             self._loop.woken = self._wake
 
+    @property
+    def loop(self) -> ShuffledLoop:
+        """The event loop. There is one."""
+        assert self._loop is not None
+        return self._loop
+
     @contextlib.contextmanager
     def set_up(self) -> Iterator[None]:
         """Within, it can be played."""
@@ -83,6 +96,7 @@ class Play:
             finally:
                 if self._loop is not None:
                     self._loop.close()
+                self.stepper.dismiss()
 
     def storm(self) -> None:
         """
@@ -95,7 +109,10 @@ class Play:
         for number, caller in enumerate(self.schedule.callers):
             every.append([Call(caller, plan, f"call {number}.{place}") for place, plan in enumerate(caller.calls)])
             self.calls += every[-1]
-        self._go(every)
+        self._go(every, self.schedule.reloads)
+        if self.under_way:  # a stream that was dropped may lie in a cycle
+            gc.collect()
+            self._go([])
 
     def make(self, calls: list[Call]) -> None:
         """Make more *calls*, all at once."""
@@ -103,34 +120,35 @@ class Play:
 
     def look_around(self) -> list[str]:
         """What is left now that all calls have ended, and should not be, in words."""
-        left = [*self.stepper.problems, *(f"{lock!r} is held" for lock in self._locks if lock.guards)]
+        left = [*self.stepper.problems, *self.problems, *(f"{lock!r} is held" for lock in self._locks if lock.guards)]
         if self._loop is not None:
             left += [f"{task!r} is not done" for task in self._loop.tasks if not task.done()]
             left += [str(problem) for problem in self._loop.problems]
-        if self.running:
-            left.append(f"{self.running} attempts are under way")
+        if self.under_way:
+            left.append(f"{self.under_way} attempts are under way")
         return left
 
     def _compile(self) -> None:
-        backup = self._back_up_async if self._loop is not None else self._back_up
-        self.stack = Stack(
-            TARGET, self.schedule.policy, clock=self.clock, emit=self._emit, find_function=lambda name: backup
+        callers = self.schedule.callers
+        self.targets = Targets(
+            self.schedule.policy,
+            self.schedule.bank,
+            ways=sorted({way_of(Call(caller, plan, "")) for caller in callers for plan in caller.calls}),
+            streams=any(plan.reading is not None for caller in callers for plan in caller.calls),
+            make=lambda place, way, is_stream: Callee(self, place).way(way, is_stream),
+            clock=self.clock,
+            emit=self._emit,
+            functions=self._functions().__getitem__,
         )
-        options: dict[str, Any] = {}
-        if self.stack.caches:
-            options["key"] = _key
-        self._guarded: dict[str, Any] = {}
-        worlds = self.schedule.worlds
-        if "async" in worlds:
-            self._guarded["async"] = guard(self.stack, self._attempt_async, **options)
-        if "sync" in worlds:
-            self._guarded["cooperative"] = guard(self.stack, self._attempt_cooperative, cooperative=True, **options)
-            self._guarded["plain"] = guard(self.stack, self._attempt_plain, **options)
+
+    def _functions(self) -> dict[str, Callable[..., Any]]:
+        way = ASYNC if self._loop is not None else COOPERATIVE
+        return {BACKUP: Callee(self, BACKUP).way(way, False), USAGE: tokens_of}
 
     def _emit(self, event: Event) -> None:
         self.events.append((self.clock.now, event))
 
-    def _go(self, every: list[list[Call]]) -> None:
+    def _go(self, every: list[list[Call]], reloads: tuple[Reload, ...] = ()) -> None:
         """Let each of *every* be the calls of one caller, and go on until nothing runs any more."""
         tasks = []
         for number, calls in enumerate(every):
@@ -138,19 +156,27 @@ class Play:
                 tasks.append(calls)
             else:
                 self.stepper.spawn(functools.partial(self._caller_sync, calls), f"caller {number}")
-        if self._loop is None:
-            self.stepper.run()
-        elif not self._threads:
-            self._run_loop(tasks)
+        if self._loop is not None and not self._threads:
+            self._run_loop(tasks, reloads)
         else:
-            self.stepper.spawn(lambda: self._run_loop(tasks), "event loop")
-            self.stepper.run()
+            if reloads:
+                self.stepper.spawn(lambda: self._reload_all(reloads), "reloader")
+            if self._loop is not None:
+                self.stepper.spawn(lambda: self._run_loop(tasks, ()), "event loop")
+        self.stepper.run()
+
+    def _reload_all(self, reloads: tuple[Reload, ...]) -> None:
+        begun = self.clock.now
+        for reload in reloads:
+            self.clock.sleep(max(0.0, begun + reload.at - self.clock.now))
+            self.targets.reload(reload.policy)
 
     # The event loop
 
-    def _run_loop(self, callers: list[list[Call]]) -> None:
-        loop = self._loop
-        assert loop is not None
+    def _run_loop(self, callers: list[list[Call]], reloads: tuple[Reload, ...]) -> None:
+        loop = self.loop
+        for reload in reloads:
+            loop.call_later(reload.at, self.targets.reload, reload.policy)
         if callers:
             loop.run_until_complete(self._run_callers(loop, callers))
         loop.run_dry()
@@ -187,7 +213,7 @@ class Play:
                 await asyncio.wait([task])
                 timer.cancel()
 
-    def _cancel(self, call: Call, task: asyncio.Task[None]) -> None:
+    def _cancel(self, call: Call, task: asyncio.Task[BaseException | None]) -> None:
         if call.state == "planned":  # a task that is cancelled before it has begun never does
             call.begins = call.ended_at = self.clock.now
             call.state, call.ends = "never", 1
@@ -195,131 +221,137 @@ class Play:
         elif not call.ends and task.cancel():
             call.cancelled = self.clock.now
 
-    async def _call_async(self, call: Call) -> None:
+    async def _call_async(self, call: Call) -> BaseException | None:
+        """Make *call* in this task; gives what it raised."""
         call.begins, call.state = self.clock.now, "begun"
-        guarded = self._guarded["async"]
+        consumer: Consumer | None = None
+        ended: BaseException | None = None
         try:
-            if call.plan.outcome:
-                call.outcome = await guarded.outcome(call)
+            if call.is_stream:
+                consumer = Consumer(self, call)
+                await consumer.read_async()
+            elif call.plan.outcome:
+                call.outcome = await self.targets.guarded(call).outcome(call)
             else:
-                call.value = await guarded(call)
-            call.state = "value"
-        except asyncio.CancelledError:
-            call.state = "cancelled"
-        except Exception as error:  # noqa: BLE001 - looked at later
-            call.state, call.error = "error", error
-        except Interrupt:
-            call.state = "interrupted"
-        self._end(call)
+                call.value = await self.targets.guarded(call)(call)
+        except asyncio.CancelledError as error:
+            call.state, ended = "cancelled", error
+        except (Exception, Interrupt) as error:  # noqa: BLE001 - looked at later
+            ended = error
+        self._end(call, ended, consumer)
+        return ended
 
     def _caller_sync(self, calls: list[Call]) -> None:
         for call in calls:
             if call.plan.pause:
                 self.clock.sleep(call.plan.pause)
-            call.begins = self.clock.now
-            guarded = self._guarded["cooperative" if call.caller.cooperative else "plain"]
-            try:
-                if call.plan.outcome:
-                    call.outcome = guarded.outcome(call)
-                else:
-                    call.value = guarded(call)
-                call.state = "value"
-            except Exception as error:  # noqa: BLE001 - looked at later
-                call.state, call.error = "error", error
-            except Interrupt:
-                call.state = "interrupted"
-            self._end(call)
+            self._call(call)
 
-    def _end(self, call: Call) -> None:
+    def _call(self, call: Call) -> BaseException | None:
+        """Make *call* in this thread; gives what it raised."""
+        call.begins, call.state = self.clock.now, "begun"
+        consumer: Consumer | None = None
+        ended: BaseException | None = None
+        try:
+            if call.is_stream:
+                consumer = Consumer(self, call)
+                consumer.read()
+            elif call.plan.outcome:
+                call.outcome = self.targets.guarded(call).outcome(call)
+            else:
+                call.value = self.targets.guarded(call)(call)
+        except (Exception, Interrupt) as error:  # noqa: BLE001 - looked at later
+            ended = error
+        self._end(call, ended, consumer)
+        return ended
+
+    def _end(self, call: Call, ended: BaseException | None, consumer: Consumer | None) -> None:
+        self.policy_taken(call)
+        if isinstance(ended, Interrupt):
+            call.state = "interrupted"
+        elif isinstance(ended, Exception):
+            call.state, call.error = "paused" if was_paused_too_long(ended) else "error", ended
+        elif call.state == "begun":
+            call.state = "value" if call.closed is None else "left"
         call.ended_at = self.clock.now
         call.ends += 1
-        if call.outcome is not None:
+        if consumer is not None:
+            self._let_go(call, ended)
+            consumer.drop()
+        elif call.outcome is not None:
             call.value = call.outcome.value
+
+    def _let_go(self, call: Call, ended: BaseException | None) -> None:
+        """Hold nothing of the stream of *call*: what is kept of errors must not keep the frames they passed."""
+        attempts = (*call.attempts, *call.elsewhere)
+        served_for = call.outcome.error if call.outcome is not None else None
+        for error in (ended, served_for, *(attempt.raised for attempt in attempts)):
+            while error is not None:
+                error.__traceback__ = None
+                error = error.__cause__ or error.__context__
+        for attempt in attempts:
+            attempt.let_go = self._happens() if call.caller.world == "async" else None
+
+    def policy_taken(self, call: Call) -> None:
+        """By now *call* certainly knows under which policy it is."""
+        if call.last_policy is None:
+            call.last_policy = len(self.targets.policies) - 1
 
     # What is guarded
 
-    async def _attempt_async(self, call: Call) -> Value:
-        attempt, act = self._begin(call)
-        try:
-            takes = HANGS if act.ends == "hang" else act.takes
-            if act.blocks:
-                self._block(act)
-            elif takes:
-                await asyncio.sleep(takes)
-            return self._result(attempt, act)
-        finally:
-            self._finish(attempt)
-
-    def _attempt_cooperative(self, call: Call) -> Value:
-        attempt, act = self._begin(call)
-        try:
-            takes = HANGS if act.ends == "hang" else act.takes
-            left = current_limits().remaining()
-            if act.blocks:
-                self._block(act)
-            elif left is not None and takes > left:
-                self.clock.sleep(left)
-                raise self._raised(attempt, TimeoutError())
-            elif takes:
-                self.clock.sleep(takes)
-            return self._result(attempt, act)
-        finally:
-            self._finish(attempt)
-
-    def _attempt_plain(self, call: Call) -> Value:
-        attempt, act = self._begin(call)
-        try:
-            takes = HANGS if act.ends == "hang" else act.takes
-            if act.blocks:
-                self._block(act)
-            elif takes:
-                self.clock.sleep(takes)
-            return self._result(attempt, act)
-        finally:
-            self._finish(attempt)
-
-    def _back_up(self, *_: Any, **__: Any) -> str:
-        """What fallbacks call."""
-        return "backup"
-
-    async def _back_up_async(self, *_: Any, **__: Any) -> str:
-        await asyncio.sleep(0.25)
-        return "backup"
-
-    def _begin(self, call: Call) -> tuple[Attempt, Act]:
-        now = self.clock.now
-        attempt = Attempt(call, now)
-        acts = call.plan.acts
-        act = acts[min(len(call.attempts), len(acts) - 1)]
-        call.attempts.append(attempt)
-        self.starts.append(now)
-        self.running += 1
-        self.most_running = max(self.most_running, self.running)
-        self._of_key[call.plan.key] += 1
-        self.most_of_key = max(self.most_of_key, self._of_key[call.plan.key])
+    def begin(self, call: Call, place: str) -> tuple[Attempt, Act]:
+        """An attempt of *call* at this *place* begins; gives what it does."""
+        self.policy_taken(call)
+        is_own = place == self.place_of(call)
+        acts, before = (call.plan.acts, call.attempts) if is_own else (call.plan.elsewhere, call.elsewhere)
+        act = acts[min(len(before), len(acts) - 1)]
+        attempt = Attempt(call, place, len(self.attempts), self.clock.now, self._happens())
+        before.append(attempt)
+        self.attempts.append(attempt)
+        self.under_way += 1
+        if place == TARGET:
+            self.running += 1
+            self.most_running = max(self.most_running, self.running)
         return attempt, act
 
-    def _finish(self, attempt: Attempt) -> None:
-        attempt.ends = self.clock.now
-        self.running -= 1
-        self._of_key[attempt.call.plan.key] -= 1
+    def finish(self, attempt: Attempt) -> None:
+        """*attempt* has ended."""
+        attempt.ends, attempt.ended = self.clock.now, self._happens()
+        self.under_way -= 1
+        if attempt.place == TARGET:
+            self.running -= 1
 
-    def _block(self, act: Act) -> None:
-        self.clock.now += act.takes
-        self.blocked += act.takes
-
-    def _result(self, attempt: Attempt, act: Act) -> Value:
-        if act.ends == "interrupt":
-            raise Interrupt
-        if act.ends in FAULTS:
-            raise self._raised(attempt, FAULTS[act.ends](act.asked))
-        return Value(attempt.call.plan.key, self.clock.now)
+    def block(self, seconds: float) -> None:
+        """Let time pass, and nobody run meanwhile."""
+        self.clock.now += seconds
+        self.blocked += seconds
 
     @staticmethod
-    def _raised(attempt: Attempt, error: Exception) -> Exception:
-        attempt.raised = error
-        return error
+    def place_of(call: Call) -> str:
+        """The target of *call*."""
+        return BANK if call.is_nested else TARGET
 
+    def nested(self, attempt: Attempt) -> None:
+        """Let *attempt* call the bank, in this thread; raises what that does."""
+        self._pass_on(attempt, self._call(self._nested_call(attempt)))
 
-def _key(call: Call) -> int:
-    return call.plan.key
+    async def nested_async(self, attempt: Attempt) -> None:
+        """The same in this task."""
+        self._pass_on(attempt, await self._call_async(self._nested_call(attempt)))
+
+    def _nested_call(self, attempt: Attempt) -> Call:
+        outer = attempt.call
+        plan = CallPlan(outer.plan.elsewhere, key=outer.plan.key, outcome=outer.plan.outcome)
+        call = Call(outer.caller, plan, f"{outer.name}, nested {len(outer.attempts)}", outer=attempt)
+        self.nested_calls.append(call)
+        return call
+
+    @staticmethod
+    def _pass_on(attempt: Attempt, ended: BaseException | None) -> None:
+        if ended is not None:
+            attempt.raised = ended if isinstance(ended, Exception) else None
+            raise ended
+
+    def _happens(self) -> int:
+        self._happened += 1
+        return self._happened

@@ -13,11 +13,21 @@ from math import inf
 from types import ModuleType
 from typing import Any
 
+from pixel_llm.resilience.streams.later import LATER
 from pixel_llm.resilience.threads.pool import WORKERS
 from soak.stepper import Stepper
 
 #: Modules whose threading is replaced: these, and all below them.
-REPLACED_IN = ("pixel_llm.resilience", "pixel_llm.events", "pixel_llm.errors", "pybreaker")
+REPLACED_IN = (
+    "pixel_llm.resilience",
+    "pixel_llm.events",
+    "pixel_llm.errors",
+    "pixel_llm.runtime.compiled",
+    "pybreaker",
+)
+
+#: The one whose time is replaced: it keeps the time for others, whatever their clock.
+TIMED = "pixel_llm.resilience.streams.later"
 
 _active: Stepper | None = None
 _locks: list[Lock] = []
@@ -243,12 +253,13 @@ class Thread:
         self.name = name
         self.daemon = daemon
         self._body = lambda: target(*args, **(kwargs or {}))
+        self._stays = getattr(target, "__self__", None) is LATER  # it waits for work for ever
         self._stepped: Any = None
 
     def start(self) -> None:
         if _active is None:
             raise RuntimeError("a thread is started while nobody steps")
-        self._stepped = _active.spawn(self._body, self.name)
+        self._stepped = _active.spawn(self._body, self.name, stays=self._stays)
         if _active.steps_this_thread():
             _active.point()
 
@@ -277,7 +288,15 @@ def _make_queue() -> ModuleType:
     return module
 
 
+def _make_time() -> ModuleType:
+    """The module ``time`` as the keeper of time sees it."""
+    module = ModuleType("time")
+    vars(module).update(monotonic=lambda: _active.clock.now if _active is not None else 0.0)
+    return module
+
+
 _STAND_IN = _make_stand_in()
+_TIME = _make_time()
 _QUEUE = _make_queue()
 _REAL_LOCKS = {type(threading.Lock()): Lock, type(threading.RLock()): RLock}
 
@@ -291,7 +310,7 @@ def replaced() -> Iterator[None]:
             continue
         names = vars(module)
         for key, value in list(names.items()):
-            stand_in = _stand_in(value)
+            stand_in = _TIME if name == TIMED and key == "time" else _stand_in(value)
             if stand_in is not None:
                 undo.append((module, key, value))
                 setattr(module, key, stand_in)
@@ -299,10 +318,12 @@ def replaced() -> Iterator[None]:
                 undo.append((cached, "lock", cached.lock))
                 cached.lock = RLock()
     idle, WORKERS._idle = WORKERS._idle, []  # real threads that wait for work can't be stepped
+    later = LATER._lock, LATER._thread, LATER._asked
     try:
         yield
     finally:
         WORKERS._idle = idle
+        LATER._lock, LATER._thread, LATER._asked = later
         for holder, key, value in undo:
             setattr(holder, key, value)
 
@@ -320,6 +341,8 @@ def _stand_in(value: Any) -> Any:
         return _STAND_IN
     if value is queue:
         return _QUEUE
+    if value is queue.SimpleQueue:
+        return SimpleQueue
     for name in ("Lock", "RLock", "Condition", "Event", "Thread"):
         if value is getattr(threading, name):
             return getattr(_STAND_IN, name)

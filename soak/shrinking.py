@@ -7,8 +7,17 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pixel_llm.policy import TargetPolicy
+from pixel_llm.policy import FallbackStrategy, TargetPolicy
 from soak.schedule import Act, Caller, CallPlan, Schedule
+
+_SIMPLEST_ACT: tuple[tuple[str, Any], ...] = (
+    ("asked", None),
+    ("blocks", False),
+    ("chunks", ()),
+    ("takes", 0.0),
+    ("ends", "ok"),
+    ("tokens", 0),
+)
 
 
 def shrink(schedule: Schedule, fails: Callable[[Schedule], bool], *, seconds: float = 10.0) -> Schedule:
@@ -29,10 +38,20 @@ def _smaller(schedule: Schedule) -> Iterator[Schedule]:
     if len(schedule.callers) > 1:
         for callers in _without_one(schedule.callers):
             yield dataclasses.replace(schedule, callers=callers)
-    for field in dataclasses.fields(TargetPolicy):
-        if getattr(schedule.policy, field.name) not in (None, field.default):
-            policy = dataclasses.replace(schedule.policy, **{field.name: field.default})
-            yield dataclasses.replace(schedule, policy=policy)
+    if schedule.reloads:
+        for reloads in _without_one(schedule.reloads):
+            yield dataclasses.replace(schedule, reloads=reloads)
+    if schedule.bank is not None and not _calls_the_bank(schedule):
+        yield dataclasses.replace(schedule, bank=None)
+    for policy in _simpler_policies(schedule.policy):
+        yield dataclasses.replace(schedule, policy=policy)
+    if schedule.bank is not None:
+        for policy in _simpler_policies(schedule.bank):
+            yield dataclasses.replace(schedule, bank=policy)
+    for index, reload in enumerate(schedule.reloads):
+        for policy in _simpler_policies(reload.policy):
+            simpler_reload = dataclasses.replace(reload, policy=policy)
+            yield dataclasses.replace(schedule, reloads=_with(schedule.reloads, index, simpler_reload))
     for index, caller in enumerate(schedule.callers):
         for simpler in _simpler_callers(caller):
             yield dataclasses.replace(schedule, callers=_with(schedule.callers, index, simpler))
@@ -42,6 +61,25 @@ def _smaller(schedule: Schedule) -> Iterator[Schedule]:
         yield dataclasses.replace(schedule, opcodes=False)
     if schedule.shuffled:
         yield dataclasses.replace(schedule, shuffled=False)
+
+
+def _calls_the_bank(schedule: Schedule) -> bool:
+    """Whether something would not find the bank."""
+    policies = (schedule.policy, *(reload.policy for reload in schedule.reloads))
+    steps = [step for policy in policies for step in policy.fallback or ()]
+    return any(step.strategy is FallbackStrategy.TARGET for step in steps) or any(
+        plan.nested for caller in schedule.callers for plan in caller.calls
+    )
+
+
+def _simpler_policies(policy: TargetPolicy) -> Iterator[TargetPolicy]:
+    for field in dataclasses.fields(TargetPolicy):
+        if getattr(policy, field.name) not in (None, field.default):
+            simpler: dict[str, Any] = {field.name: field.default}
+            yield dataclasses.replace(policy, **simpler)
+    if policy.fallback is not None and len(policy.fallback) > 1:
+        for steps in _without_one(policy.fallback):
+            yield dataclasses.replace(policy, fallback=steps)
 
 
 def _simpler_callers(caller: Caller) -> Iterator[Caller]:
@@ -57,11 +95,24 @@ def _simpler_calls(plan: CallPlan) -> Iterator[CallPlan]:
     if len(plan.acts) > 1:
         for acts in _without_one(plan.acts):
             yield dataclasses.replace(plan, acts=acts)
-    for name, value in (("pause", 0.0), ("cancel", None), ("key", 0)):
+    plain: dict[str, Any] = {
+        "pause": 0.0,
+        "cancel": None,
+        "key": 0,
+        "reading": None,
+        "nested": False,
+        "elsewhere": (Act(),),
+    }
+    for name, value in plain.items():
         if getattr(plan, name) != value:
             yield dataclasses.replace(plan, **{name: value})
+    if plan.reading is not None:
+        simplest: dict[str, Any] = {"pauses": (0.0,), "leaves": None, "closes": True, "beside": None}
+        for name, value in simplest.items():
+            if getattr(plan.reading, name) != value:
+                yield dataclasses.replace(plan, reading=dataclasses.replace(plan.reading, **{name: value}))
     for index, act in enumerate(plan.acts):
-        for name, value in (("asked", None), ("blocks", False), ("takes", 0.0), ("ends", "ok")):
+        for name, value in _SIMPLEST_ACT:
             if getattr(act, name) != value:
                 simpler: Act = dataclasses.replace(act, **{name: value})
                 yield dataclasses.replace(plan, acts=_with(plan.acts, index, simpler))

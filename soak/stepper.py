@@ -42,14 +42,20 @@ class Hand:
                 job()
 
 
+class Dismissed(BaseException):
+    """Ends a thread that would wait for ever."""
+
+
 class Stepped:
-    """One thread of a schedule."""
+    """One thread of a schedule. One that *stays* may wait for ever for something to do."""
 
-    __slots__ = ("ended", "hand", "name", "timed_out", "until", "waits_for")
+    __slots__ = ("dismissed", "ended", "hand", "name", "stays", "timed_out", "until", "waits_for")
 
-    def __init__(self, hand: Hand, name: str) -> None:
+    def __init__(self, hand: Hand, name: str, stays: bool) -> None:
         self.hand = hand
         self.name = name
+        self.stays = stays
+        self.dismissed = False
         self.ended = False
         self.until = inf
         self.waits_for: object = None
@@ -102,16 +108,16 @@ class Stepper:
 
     def run(self) -> None:
         """
-        Run every thread to its end, those that they start included.
+        Run every thread to its end, those that they start included; or until those that stay have nothing to do.
 
         Raises:
             Stuck: If they wait for each other, or never end.
         """
-        if not self._runnable:
+        if not self._runnable and not self._has_timers():
             return
         self.clock.stepper = self
         try:
-            self._next().hand.gate.release()
+            self._hand_over(self._next())
             if not self._driver.acquire(timeout=PATIENCE):
                 self._broken = "a thread hangs on something that is not stepped"
             if self._broken is not None:
@@ -119,11 +125,19 @@ class Stepper:
         finally:
             self.clock.stepper = None
 
-    def spawn(self, body: Callable[[], None], name: str = "thread") -> Stepped:
-        """Add a thread. It begins when it is picked."""
+    def dismiss(self) -> None:
+        """End the threads that stay."""
+        while self._broken is None and self._waiting:
+            thread = self._waiting.pop()
+            thread.dismissed = True
+            self._runnable.append(thread)
+            self.run()
+
+    def spawn(self, body: Callable[[], None], name: str = "thread", *, stays: bool = False) -> Stepped:
+        """Add a thread. It begins when it is picked. One that *stays* does not keep the others from being done."""
         spare = Stepper._spare
         hand = spare.pop() if spare else Hand()
-        thread = Stepped(hand, name)
+        thread = Stepped(hand, name, stays)
         context = contextvars.Context()
         hand.job = lambda: context.run(self._carry, thread, body)
         self._runnable.append(thread)
@@ -173,6 +187,8 @@ class Stepper:
             sys.settrace(self._on_call)
         try:
             body()
+        except Dismissed:
+            pass
         except BaseException:  # noqa: BLE001 - nobody else would see it
             self.problems.append(f"{thread.name} raised:\n{traceback.format_exc()}")
         finally:
@@ -181,36 +197,49 @@ class Stepper:
         thread.ended = True
         self._runnable.remove(thread)
         self.wake(thread)
-        following = self._next() if self._runnable or self._waiting else None
+        following = self._next()
         if self._broken is None:
             Stepper._spare.append(thread.hand)
-        if following is not None:
-            following.hand.gate.release()
-        else:
-            self._driver.release()
+        self._hand_over(following)
 
     def _switch(self, thread: Stepped) -> None:
         following = self._next()
         if following is not thread:
             self.switches += 1
-            following.hand.gate.release()
+            self._hand_over(following)
             thread.hand.gate.acquire()
+        if thread.dismissed:
+            raise Dismissed
 
-    def _next(self) -> Stepped:
-        """Who goes on. Time passes if nobody can."""
+    def _hand_over(self, following: Stepped | None) -> None:
+        if following is not None:
+            following.hand.gate.release()
+        else:
+            self._driver.release()
+
+    def _has_timers(self) -> bool:
+        return any(thread.until < inf for thread in self._waiting)
+
+    def _next(self) -> Stepped | None:
+        """Who goes on. Time passes if nobody can; None if all have ended, or stay for ever."""
         runnable = self._runnable
         if not runnable:
-            moment = min(thread.until for thread in self._waiting)
+            moment = min((thread.until for thread in self._waiting), default=inf)
             if moment == inf:
+                if all(thread.stays for thread in self._waiting):
+                    return None
                 self._break("every thread waits for what will never happen")
-            self.clock.advance_to(moment)
-            for thread in [thread for thread in self._waiting if thread.until <= moment]:
-                thread.timed_out = True
-                self._waiting.remove(thread)
-                runnable.append(thread)
+            self._pass_time(moment)
         if self.switches > MAX_SWITCHES:
             self._break(f"the threads have changed {MAX_SWITCHES} times")
         return runnable[int(self._chance.random() * len(runnable))] if len(runnable) > 1 else runnable[0]
+
+    def _pass_time(self, moment: float) -> None:
+        self.clock.advance_to(moment)
+        for thread in [thread for thread in self._waiting if thread.until <= moment]:
+            thread.timed_out = True
+            self._waiting.remove(thread)
+            self._runnable.append(thread)
 
     def _break(self, text: str) -> None:
         """Give up: this thread, and those that wait, are left where they are."""

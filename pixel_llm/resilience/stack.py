@@ -11,14 +11,14 @@ what both worlds share; :mod:`pixel_llm.resilience.roads.sync_guard` and
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from dataclasses import replace
 from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any
 
 from pixel_llm.errors import classify_error, http_status
 from pixel_llm.events import CallQueued, Event, Listener
-from pixel_llm.policy import BreakerMode, TargetPolicy, TimeoutConfig
+from pixel_llm.policy import TargetPolicy, TimeoutConfig
+from pixel_llm.policy.elsewhere import elsewhere
 from pixel_llm.policy.sections.circuit_breaker import PER_TARGET
 from pixel_llm.resilience.breaker.circuit_breaker import CircuitBreaker
 from pixel_llm.resilience.breaker.keyed import KeyedBreakers
@@ -28,7 +28,6 @@ from pixel_llm.resilience.caching.cache import ResultCache
 from pixel_llm.resilience.caching.read_through import ReadThrough
 from pixel_llm.resilience.call import Call
 from pixel_llm.resilience.chaos import Chaos
-from pixel_llm.resilience.checked import checked_policy
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock, EndableClock
 from pixel_llm.resilience.counters import Counters, StackStats
 from pixel_llm.resilience.description import Layer, describe
@@ -45,9 +44,6 @@ from pixel_llm.resilience.retrying.retry import Retry
 from pixel_llm.resilience.roads.stepping import within
 from pixel_llm.resilience.threads.abandoned import AbandonedThreads
 from pixel_llm.resilience.timing import Timing
-
-#: The layers that a call which a fallback makes elsewhere does not have: they are those of the whole call.
-_NOT_OF_ALTERNATIVES = ("deadline", "fallback", "cache", "retry", "hedge")
 
 
 class Stack:
@@ -82,7 +78,7 @@ class Stack:
         before: Stack | None = None,
     ) -> None:
         self.target = target
-        self.policy = checked_policy(target, policy)
+        self.policy = policy
         self.clock = clock
         self.counters: Counters = Counters() if before is None else before.counters
         self.find_function = find_function
@@ -159,6 +155,9 @@ class Stack:
             vars(self)["abandoned_threads"] = before.abandoned_threads
         if self.fallback is not None and before.fallback is not None and new.fallback == old.fallback:
             self.fallback.go_on_from(before.fallback)
+            if elsewhere(new) == elsewhere(old):
+                # The same places: also those that calls under way, which end under the old policy, will ask for first.
+                self.fallback.stacks = before.fallback.stacks
         for stack, old_stack in self._alternatives_of(before):
             stack._go_on_from(old_stack)
 
@@ -181,8 +180,8 @@ class Stack:
         places = before.fallback.places
         old = {places[index]: stack for index, stack in before.fallback.stacks.items()}
         for index, place in enumerate(self.fallback.places):
-            if place in old:
-                yield self.alternative(index), old[place]
+            if place in old and (made := self.alternative(index)) is not old[place]:
+                yield made, old[place]
 
     def describe(self) -> tuple[Layer, ...]:
         """The layers that are there, outermost first, the call itself last."""
@@ -306,13 +305,10 @@ class Stack:
         if known is not None:
             return known
         step = self.fallback.steps[index]
-        policy = replace(self.policy, **dict.fromkeys(_NOT_OF_ALTERNATIVES))
-        breaker = policy.circuit_breaker
-        if breaker is not None:  # there is one model, or one server; and whoever forces this one open asks for it
-            mode = BreakerMode.ENABLED if breaker.mode is BreakerMode.FORCED_OPEN else breaker.mode
-            policy = replace(policy, circuit_breaker=replace(breaker, per=PER_TARGET, mode=mode))
         target = f"{self.target}[{step.strategy.value}={step.value}]"
-        made = Stack(target, policy, clock=self.clock, emit=self.listener, find_function=self.find_function)
+        made = Stack(
+            target, elsewhere(self.policy), clock=self.clock, emit=self.listener, find_function=self.find_function
+        )
         return self.fallback.stacks.setdefault(index, made)
 
     def _counts(self, call: Call, error: Exception) -> bool:

@@ -8,11 +8,14 @@ from hypothesis import strategies as st
 
 from pixel_llm.errors import ConnectionError, ErrorCode
 from pixel_llm.policy import (
+    BreakerMode,
+    BulkheadConfig,
     CacheConfig,
     CircuitBreakerConfig,
     FallbackStep,
     FallbackStrategy,
     PolicyConfig,
+    RateLimitConfig,
     RetryConfig,
     RetryStrategy,
     TargetPolicy,
@@ -61,6 +64,25 @@ class TestLatency:
         later = TargetPolicy(timeout=TimeoutConfig(attempt=2.0))
 
         assert expected == bounds(TargetPolicy(**layers), {"a.later": later}).worst_latency
+
+    @pytest.mark.parametrize(
+        ("layers", "expected"),
+        [
+            ({"bulkhead": BulkheadConfig(max_concurrent=1, max_waiting=1, max_wait=3.0)}, 3.0 + 5.0 + 3.0 + 5.0),
+            ({"bulkhead": BulkheadConfig(max_concurrent=1, max_waiting=1), "deadline": 40.0}, 40.0),
+            ({"rate_limit": RateLimitConfig(max_calls=1, max_wait=2.0)}, 2.0 + 5.0 + 2.0 + 5.0),
+            ({"timeout": TimeoutConfig(attempt=5.0, first_token=7.0)}, 7.0 + 7.0),
+            ({"circuit_breaker": CircuitBreakerConfig(mode=BreakerMode.FORCED_OPEN)}, 0.0 + 5.0),
+        ],
+    )
+    def test_another_model_queues_and_begins_streams_as_the_first_does(self, layers, expected):
+        """
+        What makes the call elsewhere has the layers of one attempt: it may wait there, too, and its first content may
+        take longer than a whole answer. A breaker that is forced open is so for the first model alone.
+        """
+        policy = TargetPolicy(**{"timeout": FIVE, "fallback": (step(MODEL),), **layers})
+
+        assert expected == bounds(policy).worst_latency
 
     def test_a_target_that_a_pattern_gives(self):
         """

@@ -27,6 +27,7 @@ from pixel_llm.events import (
     StreamBroken,
 )
 from pixel_llm.policy import (
+    BulkheadConfig,
     CacheConfig,
     CircuitBreakerConfig,
     FallbackStep,
@@ -613,6 +614,32 @@ class TestLeaving:
             assert 0 == stream.script.calls
 
         world.run(case)
+
+    def test_one_that_was_tried_again_and_dropped_ends_at_once(self, world):
+        """
+        What an attempt failed of leads back to the stream that came after it: it is let go of, so nothing waits for
+        the garbage collector.
+        """
+
+        def fail():
+            raise ConnectionError
+
+        async def case():
+            stack = world.stack(retry=steady(), bulkhead=BulkheadConfig(max_concurrent=1, max_waiting=0))
+            stream = world.open([fail], [1, 2], stack=stack)
+
+            assert 1 == await stream.next()
+
+            del stream
+            await world.pause(1.0)
+
+            assert 0 == stack.admission.bulkhead.in_use
+
+        gc.disable()
+        try:
+            world.run(case)
+        finally:
+            gc.enable()
 
     @pytest.mark.parametrize("end", ["ended", "closed", "dropped", "broken", "paused"])
     def test_gives_a_trial_s_permit_back(self, world, end):

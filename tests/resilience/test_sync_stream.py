@@ -105,6 +105,33 @@ class TestThreads:
 
         assert ([1], [True]) == (read, closed)
 
+    def test_reading_one_that_is_being_closed(self):
+        """
+        Whoever comes to read while another thread closes it finds its end, and waits for nobody.
+        """
+        closing, go_on = threading.Event(), threading.Event()
+
+        def write():
+            try:
+                yield 1
+                yield 2
+            finally:
+                closing.set()
+                go_on.wait(5)
+
+        stream = guard(make_stack(), write)()
+        read = [next(stream)]
+        closer = threading.Thread(target=stream.close)
+        closer.start()
+        try:
+            assert closing.wait(5)
+            read.extend(stream)
+        finally:
+            go_on.set()
+            closer.join()
+
+        assert [1] == read
+
     def test_its_own_code_cannot_read_it(self):
         """
         A generator that asks itself for a chunk is told so.

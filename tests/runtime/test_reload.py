@@ -272,6 +272,24 @@ class TestReload:
         assert small is new.alternative(0).admission.bulkhead
         assert (1, 1, 2) == (small.in_use, small.limit, tiny.limit)
 
+    def test_another_model_that_was_asked_for_late_is_the_same(self, policies, file):
+        """
+        A call that ends under the old policy may be the first to ask for another model: where nothing of it has
+        changed, it is that of the calls under the new one.
+        """
+        edit(
+            file, "  shop.stock:", "  shop.ask: {rate_limit: {max_calls: 2}, fallback: [{model: tiny}]}\n  shop.stock:"
+        )
+        policies.reload()
+        before = policies._compiled.stack("shop.ask")
+        edit(file, "  shop.ask: {", "  shop.ask: {deadline: 30s, ")
+
+        policies.reload()
+
+        after = policies._compiled.stack("shop.ask")
+        assert before is not after
+        assert before.alternative(0) is after.alternative(0)
+
     def test_counters_go_on(self, policies, file):
         """
         Statistics of a target are those of all its time.

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import itertools
+import math
 from random import Random
 from typing import Any
 from unittest import mock
@@ -16,8 +17,12 @@ from hypothesis import strategies as st
 
 import pixel_llm.resilience.roads.async_guard as async_guard_module
 from pixel_llm.resilience import CircuitBreaker, Stack
+from pixel_llm.resilience.breaker.keyed import KeyedBreakers
 from pixel_llm.resilience.caching.cache import ResultCache
 from pixel_llm.resilience.counters import Counters
+from pixel_llm.resilience.limits import NO_TERMS, reset_published, set_published
+from pixel_llm.resilience.queues.token_bucket import TokenBucket
+from pixel_llm.resilience.streams.delivery import Delivery, Slot
 from soak import playing
 from soak.__main__ import describe
 from soak.drawing import draw_schedule
@@ -123,6 +128,58 @@ async def swallowing(*args):
 
 REAL_REST_WITHIN = async_guard_module.rest_within
 
+
+def keeps_the_slot(self):
+    """A stream that never gives its slot back."""
+
+
+def counts_pauses(self, reason, tell=None):
+    """A stream whose consumer's pauses are the server's fault."""
+    if reason == "paused":
+        self.call.gate.record_failure(self._held[0], self.paused_too_long(), 0.0)
+    REAL_LEFT(self, reason, tell)
+
+
+REAL_LEFT = Delivery.left
+
+
+def breaks_twice(self, error):
+    """A stream whose end is counted by both who read it and who delivers it."""
+    self.stack.settle(self.call, self._held[0], error)
+    REAL_BROKEN(self, error)
+
+
+REAL_BROKEN = Delivery.broken
+
+
+def on_its_own(self, args, kwargs, key, started):
+    """A call that does not know what time is left to its caller."""
+    token = set_published([math.inf, math.inf, NO_TERMS, 0])
+    try:
+        return REAL_BEGIN(self, args, kwargs, key, started)
+    finally:
+        reset_published(token)
+
+
+REAL_BEGIN = Stack.begin
+
+
+def forgets_who_is_inside(self, before):
+    """A policy that is loaded again, and begins to count anew."""
+
+
+def charges_half(self, tokens, now):
+    """A bucket that most of a call's tokens slip past."""
+    REAL_SPEND(self, tokens / 4, now)
+
+
+REAL_SPEND = TokenBucket.spend
+
+
+def keeps_all(self):
+    """Breakers of keys that are never forgotten."""
+
+
 #: A counter that two threads can read before either writes.
 LOSES_COUNTS = """
 def planted(self, elapsed):
@@ -146,6 +203,13 @@ class TestItself:
             (mock.patch.object(ResultCache, "store", keeps_the_lock), "stuck: every thread waits"),
             (mock.patch.object(async_guard_module, "rest_within", never_cut), "s is the longest"),
             (mock.patch.object(async_guard_module, "rest_within", swallowing), "was cancelled, and ended with"),
+            (mock.patch.object(Slot, "done", keeps_the_slot), "slots are in use"),
+            (mock.patch.object(Delivery, "left", counts_pauses), "the breaker counts that a consumer paused"),
+            (mock.patch.object(Delivery, "broken", breaks_twice), "was broken once, and is counted 2 times"),
+            (mock.patch.object(Stack, "begin", on_its_own), "after the attempt that made it had to"),
+            (mock.patch.object(Stack, "take_queues", forgets_who_is_inside), "is the most"),
+            (mock.patch.object(TokenBucket, "spend", charges_half), "may be used"),
+            (mock.patch.object(KeyedBreakers, "_forget_one", keeps_all), "breakers, though"),
         ],
     )
     def test_finds_a_bug(self, bug, complaint):

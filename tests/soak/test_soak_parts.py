@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import threading
 from random import Random
 
 import pytest
 
 import pixel_llm.resilience.threads.pool as threads_module
-from pixel_llm.policy import TargetPolicy, TimeoutConfig
+from pixel_llm.policy import FallbackStrategy, TargetPolicy, TimeoutConfig
 from pixel_llm.resilience import CircuitBreaker
 from pixel_llm.resilience.threads.pool import WORKERS
 from soak import __main__ as command
@@ -18,9 +19,9 @@ from soak import primitives, running
 from soak.clock import START, SoakClock
 from soak.judging import judge, judged, ready
 from soak.loop import ShuffledLoop, Stuck
-from soak.primitives import Condition, Event, Lock, RLock, Thread, replaced, stepped_by
+from soak.primitives import Condition, Event, Lock, RLock, SimpleQueue, Thread, replaced, stepped_by
 from soak.running import ENOUGH, run, run_batch, schedule_of
-from soak.schedule import Act, Caller, CallPlan, Schedule
+from soak.schedule import Act, Caller, CallPlan, Reading, Reload, Schedule
 from soak.shrinking import shrink
 from soak.stepper import Stepper
 
@@ -303,6 +304,37 @@ class TestStandIns:
         assert primitives._active is None
 
 
+class TestThreadsThatStay:
+    def test_keep_nobody_waiting(self):
+        """
+        A run ends when all that is left waits for something to do, goes on when there is something, and ends with it.
+        """
+        clock, seen = SoakClock(), []
+        stepper = Stepper(clock, Random(1))
+        work = SimpleQueue()
+
+        def stay():
+            try:
+                while True:
+                    seen.append(work.get())
+            finally:
+                seen.append("ended")
+
+        with stepped_by(stepper):
+            stepper.spawn(stay, stays=True)
+            stepper.spawn(lambda: work.put("first"))
+            stepper.run()
+            work.put("second")
+            stepper.run()
+
+            assert ["first", "second"] == seen
+
+            stepper.dismiss()
+
+        assert ["first", "second", "ended"] == seen
+        assert [] == stepper.problems
+
+
 class TestShuffledLoop:
     def order(self, seed):
         clock, seen = SoakClock(), []
@@ -390,6 +422,26 @@ class TestSchedules:
             if world != "both":
                 assert {frozenset({world})} == {schedule.worlds for schedule in schedules}
 
+    def test_cover_what_calls_and_policies_may_do(self):
+        """
+        Streams, nested calls, keys, tokens, every kind of fallback and reloads are there in some, in each world.
+        """
+        for world in ("async", "sync"):
+            schedules = [schedule_of(1, number, world) for number in range(400)]
+            plans = [plan for schedule in schedules for caller in schedule.callers for plan in caller.calls]
+            policies = [schedule.policy for schedule in schedules]
+            steps = {step.strategy for policy in policies for step in policy.fallback or ()}
+
+            assert {True, False} == {plan.reading is not None for plan in plans}
+            assert {True, False} == {plan.nested for plan in plans}
+            assert {True, False} == {bool(schedule.reloads) for schedule in schedules}
+            assert set(FallbackStrategy) == steps
+            assert {"key", "target"} == {policy.circuit_breaker.per for policy in policies if policy.circuit_breaker}
+            assert {True, False} == {policy.rate_limit.tokens is None for policy in policies if policy.rate_limit}
+            readings = [plan.reading for plan in plans if plan.reading is not None]
+            assert {True, False} == {reading.closes for reading in readings if reading.leaves is not None}
+            assert {True, False} == {reading.beside is None for reading in readings}
+
     def test_play_the_same_again(self):
         """
         What happened, and when, is the same each time, alone or after others.
@@ -414,18 +466,46 @@ class TestSchedules:
         """
         plan = CallPlan((Act("429", 1.5, asked=3.0), Act("ok", 1.0, blocks=True)), key=2, pause=0.5, cancel=4.0)
         policy = TargetPolicy(deadline=3.0, timeout=TimeoutConfig(attempt=2.0))
-        callers = (Caller("async", (plan,)), Caller("sync", (CallPlan((Act(),)),), cooperative=False))
+        stream = CallPlan(
+            (Act(chunks=(0.5, 0.0), tokens=7),),
+            reading=Reading((1.0, 0.0), leaves=2, closes=False, beside=4.0),
+            nested=True,
+            elsewhere=(Act("503"),),
+        )
+        callers = (Caller("async", (plan,)), Caller("sync", (CallPlan((Act(),)), stream), cooperative=False))
+        reading = "stream, pauses 1, 0 s, dropped after 2 chunks, closed from beside after 4 s"
+        chunks = "<chunks after 0.5, 0 s, takes 0 s, ok, 7 tokens>"
 
         assert [
             "policy:",
             "  deadline: 3.0",
             "  timeout: TimeoutConfig(attempt=2.0)",
+            "bank:",
+            "  deadline: 1.0",
+            "after 2 s, policy:",
             "order: 5 (asyncio’s own), a switch every 25 instructions",
             "caller 0 (async):",
             "  after 0.5 s, key 2, cancelled after 4 s: <takes 1.5 s, 429, Retry-After 3 s> <blocks 1 s, ok>",
             "caller 1 (sync, plain):",
             "  after 0 s, key 0: <takes 0 s, ok>",
-        ] == str(Schedule(policy, callers, order=5, shuffled=False, lines=25, opcodes=True)).splitlines()
+            f"  after 0 s, key 0, {reading}, calls the bank: {chunks}, elsewhere: <takes 0 s, 503>",
+        ] == str(
+            Schedule(
+                policy,
+                callers,
+                order=5,
+                shuffled=False,
+                lines=25,
+                opcodes=True,
+                bank=TargetPolicy(deadline=1.0),
+                reloads=(Reload(2.0, TargetPolicy()),),
+            )
+        ).splitlines()
+
+
+def hangs(schedule):
+    acts = [act for caller in schedule.callers for plan in caller.calls for act in plan.acts]
+    return any(act.ends == "hang" for act in acts)
 
 
 class TestShrink:
@@ -436,16 +516,17 @@ class TestShrink:
         schedule = next(
             schedule
             for schedule in (schedule_of(1, number) for number in itertools.count())
-            if schedule.policy.deadline and any("hang" in str(caller) for caller in schedule.callers)
+            if schedule.policy.deadline and schedule.bank and schedule.reloads and hangs(schedule)
         )
 
         def fails(tried):
-            return tried.policy.deadline is not None and "hang" in str(tried)
+            return tried.policy.deadline is not None and hangs(tried)
 
         small = shrink(schedule, fails)
 
         assert TargetPolicy(deadline=schedule.policy.deadline) == small.policy
         assert 1 == len(small.callers) == len(small.callers[0].calls)
+        assert (None, ()) == (small.bank, small.reloads)
         assert (Act("hang"),) == small.callers[0].calls[0].acts
 
     def test_ends_when_the_time_is_up(self):
@@ -492,7 +573,7 @@ class TestCommand:
         monkeypatch.setattr("sys.argv", ["soak", "--count", "30", "--seed", "6"])
 
         assert 0 == command.main()
-        assert "30 schedules, 0 failed, in 0 s (seed 6)\n" == capsys.readouterr().out
+        assert re.fullmatch(r"30 schedules, 0 failed, in \d+ s \(seed 6\)\n", capsys.readouterr().out)
 
     def test_shows_what_failed(self, monkeypatch, capsys):
         """

@@ -10,6 +10,7 @@ from pixel_llm.policy.bounds.fallbacks import before_fallback, caches, calls_of_
 from pixel_llm.policy.bounds.generate import CHAT, GENERATE, NOTHING, called_by_generate, chat_inside
 from pixel_llm.policy.bounds.outages import opens_in, refusals, silence
 from pixel_llm.policy.bounds.unclear import is_cached, is_chaotic, is_held_back
+from pixel_llm.policy.elsewhere import elsewhere
 from pixel_llm.policy.fallback_targets import find_target
 from pixel_llm.policy.sections.document import PolicyConfig
 from pixel_llm.policy.sections.target import TargetPolicy
@@ -71,7 +72,12 @@ def compute_bounds(config: PolicyConfig, target: str, *, rate: float = DEFAULT_R
     unclear = held_back or is_chaotic(config, target) or is_cached(config, target)
     return Bounds(
         target=target,
-        worst_latency=with_fallback(whole, latency, lambda name: compute_bounds(config, name).worst_latency),
+        worst_latency=with_fallback(
+            whole,
+            latency,
+            lambda name: compute_bounds(config, name).worst_latency,
+            worst_latency(elsewhere(whole), attempt),
+        ),
         worst_attempts=attempts,
         typical_attempts=1,
         worst_upstream_calls=attempts * _calls_of_attempt(config, target) + _calls_of_fallback(config, whole),

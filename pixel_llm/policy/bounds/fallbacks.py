@@ -18,32 +18,31 @@ def before_fallback(policy: TargetPolicy) -> TargetPolicy:
 
 
 def with_fallback(
-    policy: TargetPolicy, latency: float | None, latency_of: Callable[[str], float | None]
+    policy: TargetPolicy, latency: float | None, latency_of: Callable[[str], float | None], alternative: float | None
 ) -> float | None:
     """
     The longest time in seconds of a call whose attempts take *latency* at most, its fallback included.
 
-    *latency_of* gives that of another target. None means that nothing bounds it.
+    *latency_of* gives that of another target, *alternative* is that of a call elsewhere. None means that nothing
+    bounds it.
     """
     steps = [step for step in policy.fallback or () if step.takes_time]
     if not steps:
         return latency
     whole: float | None = latency
     for step in steps:
-        longest = _longest(policy, step, latency_of)
+        longest = _longest(step, latency_of, alternative)
         whole = None if whole is None or longest is None else whole + longest
     if whole is None or policy.deadline is None:
         return policy.deadline if whole is None else whole
     return min(whole, policy.deadline)
 
 
-def _longest(policy: TargetPolicy, step: FallbackStep, latency_of: Callable[[str], float | None]) -> float | None:
+def _longest(step: FallbackStep, latency_of: Callable[[str], float | None], alternative: float | None) -> float | None:
     """The longest time of one step, by itself."""
     if step.strategy is FallbackStrategy.TARGET:
         return latency_of(step.value)
-    if step.strategy is FallbackStrategy.CUSTOM_FUNCTION:
-        return None
-    return policy.timeout.attempt if policy.timeout is not None else None
+    return None if step.strategy is FallbackStrategy.CUSTOM_FUNCTION else alternative
 
 
 def calls_of_fallback(policy: TargetPolicy, calls_of: Callable[[str], int]) -> int:

@@ -8,7 +8,6 @@ from pixel_llm.policy.lint import (
     breaker_settings,
     chaos,
     comments,
-    encoder,
     fallback_steps,
     fallbacks,
     hedges,
@@ -41,7 +40,6 @@ _CONCEPTS = (
     server,
     logs,
     queues,
-    encoder,
     comments,
 )
 

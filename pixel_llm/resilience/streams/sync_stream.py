@@ -47,7 +47,8 @@ class SyncStream(Stream, Iterator[Any]):
             LimitExceeded: If the stream was closed meanwhile, since it had not been read for `max_pause`.
             Exception: What the stream failed of, once; see :meth:`Delivery.broken`.
         """
-        self._claim()
+        if not self._claim():
+            raise StopIteration
         try:
             chunk = self._next()
         finally:
@@ -67,12 +68,16 @@ class SyncStream(Stream, Iterator[Any]):
         self._shall_close = True
         self._close_if_idle()
 
-    def _claim(self) -> None:
+    def _claim(self) -> bool:
+        """Read it; False if there is nothing more to read, since somebody is closing it."""
         if not self._busy.acquire(blocking=False):
             if self._reader is not None:
+                if self._shall_close:
+                    return False
                 raise RuntimeError(f"the stream of {self.target} is being read by another thread, or by its own code")
             self._busy.acquire()  # somebody looks whether it has been lying for too long
         self._reader = threading.get_ident()
+        return True
 
     def _let_go(self) -> None:
         self._reader = None
@@ -116,7 +121,11 @@ class SyncStream(Stream, Iterator[Any]):
             self._end()
             delivery.left("cancelled")
             raise
-        return self._deliver(delivery, chunk)
+        if chunk is not END:
+            return delivery.deliver(chunk)
+        self._end()
+        delivery.ended()
+        return END
 
     def _run(self, road: SyncStreamRoad, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
@@ -125,10 +134,22 @@ class SyncStream(Stream, Iterator[Any]):
         except BaseException:
             self._end()
             raise
-        if not isinstance(value, Begun | Delivery):
+        if isinstance(value, Begun):
+            self._substitute = value.rest
+            return value.first
+        if not isinstance(value, Delivery):
             self._substitute = iter(chunks_of(value, call))
             return self._next_substitute()
-        return self._begun(value)
+        first, value.first = value.first, None
+        if first is END:
+            self._end()
+            value.ended()
+            return END
+        self._delivery = value
+        chunk = value.deliver(first)
+        if value.timeout.max_pause is not None:
+            self._look_after(value.rest_of_pause())
+        return chunk
 
     def _next_substitute(self) -> Any:
         try:
