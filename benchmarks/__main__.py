@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import commands, concurrency, memory, plot, stacks
+from benchmarks import commands, concurrency, encoders, memory, plot, stacks
 
 PAGE = Path("docs/reference/benchmarks.md")
 PLOT = PAGE.with_suffix(".svg")
@@ -127,6 +127,27 @@ BENCHMARKS = (
             Bar("flat after the first 10,000: at most 16 KiB more", 1, 16.0, more=True),
             Bar("at most 16 KiB more", 3, 16.0, to=2, more=True),
         ),
+    ),
+    Benchmark(
+        "The patch encoder on pictures of 224×224",
+        encoders.patch,
+        "ms",
+        1e3,
+        (Bar("at least 150 pictures a second on two cores, so at most 6.67 ms each", 0, 1000 / 150, to=None),),
+    ),
+    Benchmark(
+        "A ViT-S/16 as encoder",
+        encoders.vit,
+        "ms",
+        1e3,
+        (Bar("at most 1.05 times what its parts take", 1, 1.05),),
+    ),
+    Benchmark(
+        "A picture whose encoding is kept",
+        encoders.hit,
+        "ms",
+        1e3,
+        (Bar("under 1 ms beyond hashing the pixels", 0, 1.0, to=None),),
     ),
     Benchmark(
         "A fresh interpreter",

@@ -214,6 +214,8 @@ def _run_tests(place: Path, tests: list[str], limit: float, *, until_one_fails: 
         files = sorted({test.partition("::")[0] for test in tests})
         options = [
             *["-x"] * until_one_fails,
+            "-o",
+            "addopts=",  # what is loaded by `-p` there is imported already, of which pytest would complain
             "-q",
             "-p",
             "no:cacheprovider",

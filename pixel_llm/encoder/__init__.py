@@ -11,8 +11,11 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pixel_llm.encoder.factory import EncoderConfig, build_encoder
+    from pixel_llm.encoder.batches import Limits
+    from pixel_llm.encoder.caching import CachedEncoder, EncodingCache
+    from pixel_llm.encoder.factory import build_encoder
     from pixel_llm.encoder.images import ImageSource, load_image, load_images
+    from pixel_llm.encoder.model_encoder import ModelEncoder
     from pixel_llm.encoder.patch import PatchEncoder
     from pixel_llm.encoder.picture import MAX_PIXELS, MAX_SIDE, Picture
     from pixel_llm.encoder.protocol import Encoder, Encoding
@@ -21,10 +24,13 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_PIXELS",
     "MAX_SIDE",
+    "CachedEncoder",
     "Encoder",
-    "EncoderConfig",
     "Encoding",
+    "EncodingCache",
     "ImageSource",
+    "Limits",
+    "ModelEncoder",
     "PatchEncoder",
     "Picture",
     "build_encoder",
@@ -36,10 +42,13 @@ __all__ = [
 _HOMES = {
     "MAX_PIXELS": "picture",
     "MAX_SIDE": "picture",
+    "CachedEncoder": "caching",
     "Encoder": "protocol",
-    "EncoderConfig": "factory",
     "Encoding": "protocol",
+    "EncodingCache": "caching",
     "ImageSource": "images",
+    "Limits": "batches",
+    "ModelEncoder": "model_encoder",
     "PatchEncoder": "patch",
     "Picture": "picture",
     "build_encoder": "factory",

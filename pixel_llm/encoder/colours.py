@@ -11,7 +11,7 @@ import torch
 
 from pixel_llm.encoder.features import srgb_to_lab
 from pixel_llm.encoder.places import locate
-from pixel_llm.encoder.view import FloatArray, View
+from pixel_llm.encoder.view import FloatArray, Labels, View
 
 #: Each name stands for the colours nearest (ΔE*ab) to one of its samples, sRGB in hex. Most samples are
 #: colours of CSS Color Module Level 4; the dark and pale ones between them are added by eye.
@@ -52,16 +52,19 @@ _SIZE: Final = (51, 96, 104)
 _STEP: Final = 2
 
 
-def colour_labels(lab: FloatArray) -> npt.NDArray[np.intp]:
+def colour_labels(lab: FloatArray) -> Labels:
     """
     Name every colour of ``[…, 3]`` Lab by the number of its name in COLOURS: the nearest sample's, CIE76 ΔE*ab.
 
     Colours are first rounded to even numbers in L*, a* and b*, which moves them less than the eye can see
     (1.7 ΔE*ab at most), so that a table answers.
     """
-    places = np.rint((lab - _LOWEST) / _STEP).astype(np.intp)
-    lightness, a, b = np.moveaxis(np.clip(places, 0, np.array(_SIZE) - 1), -1, 0)
-    return np.asarray(colour_table()[lightness, a, b], dtype=np.intp)
+    numbers = np.zeros(lab.shape[:-1], np.int32)
+    for axis, (low, size) in enumerate(zip(_LOWEST, _SIZE, strict=True)):
+        place = np.rint((lab[..., axis] - np.float32(low)) / np.float32(_STEP))
+        numbers *= size
+        numbers += np.clip(place, 0, size - 1).astype(np.int32)
+    return np.asarray(colour_table().ravel().take(numbers), dtype=np.intp)
 
 
 @cache
@@ -94,7 +97,7 @@ def whole_percents(counts: npt.NDArray[np.intp]) -> list[int]:
 
 def describe_colours(view: View) -> str:
     """Name up to five colours that make up 5 % or more of the picture, with share and place."""
-    labels = colour_labels(view.samples)
+    labels = view.sample_labels
     counts = np.bincount(labels.ravel(), minlength=len(_NAMES))
     percents = whole_percents(counts)
     order = sorted(range(len(_NAMES)), key=lambda label: -counts[label])
@@ -110,8 +113,8 @@ def describe_colours(view: View) -> str:
 
 def describe_palette(view: View) -> str:
     """Say "in colour" or "in shades of grey", or nothing where only traces of colour are there."""
-    chroma = np.hypot(view.samples[..., 1], view.samples[..., 2])
-    coloured = float((chroma >= 2 * _GREY).mean())
+    chroma = view.samples[..., 1] ** 2 + view.samples[..., 2] ** 2
+    coloured = float((chroma >= (2 * _GREY) ** 2).mean())
     if coloured >= 0.01:
         return "in colour"
-    return "in shades of grey" if float((chroma < _GREY).mean()) >= 0.99 else ""
+    return "in shades of grey" if float((chroma < _GREY**2).mean()) >= 0.99 else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import torch
@@ -128,15 +129,16 @@ def area_means(maps: Tensor, rows: int, columns: int) -> Tensor:
 
     Pixels that a border cuts count by their share, so any size divides into any grid.
     """
-    down = _shares(maps.shape[1], rows, maps)
-    right = _shares(maps.shape[2], columns, maps)
+    down = _shares(maps.shape[1], rows, maps.dtype, maps.device)
+    right = _shares(maps.shape[2], columns, maps.dtype, maps.device)
     return down @ maps @ right.T
 
 
-def _shares(pixels: int, cells: int, like: Tensor) -> Tensor:
+@lru_cache(maxsize=64)
+def _shares(pixels: int, cells: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """``[cells, pixels]``: how much of each cell each pixel makes up; rows sum to 1."""
-    starts = torch.arange(cells, dtype=like.dtype, device=like.device)[:, None] * pixels / cells
-    left = torch.arange(pixels, dtype=like.dtype, device=like.device)[None, :]
+    starts = torch.arange(cells, dtype=dtype, device=device)[:, None] * pixels / cells
+    left = torch.arange(pixels, dtype=dtype, device=device)[None, :]
     overlap = torch.minimum(starts + pixels / cells, left + 1) - torch.maximum(starts, left)
     return overlap.clamp(min=0) * cells / pixels
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -33,6 +34,10 @@ class Encoder(Protocol):
 
     name: str
 
+    @property
+    def identity(self) -> str:
+        """Everything that decides an encoding but the picture. Equal identities give equal encodings."""
+
     def load(self) -> None:
         """
         Get ready: choose the device, read weights if there are any. A second call does nothing.
@@ -47,4 +52,16 @@ class Encoder(Protocol):
 
         Raises:
             EncoderError: ERR_ENC_LOAD_FAILED, ERR_ENC_FORWARD_FAILED or ERR_ENC_OUT_OF_MEMORY.
+        """
+
+    def encode_batch(self, pictures: Sequence[Picture]) -> list[Encoding]:
+        """
+        Encode several pictures, of whatever sizes, in as many passes as the limits ask for; results in order.
+
+        The results are those of :meth:`encode`: the same bits from ``patch``; from models, whose products are
+        summed in an order that depends on the batch, features within 1e-4 of their largest (float32).
+
+        Raises:
+            EncoderError: As :meth:`encode`, for the batch as a whole. The message names a picture that is too
+                much by itself; one by one the others can still be encoded.
         """

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pixel_llm.encoder.colours import colour_labels, colour_name
+from pixel_llm.encoder.colours import colour_name
 from pixel_llm.encoder.places import locate
-from pixel_llm.encoder.view import FloatArray, Mask, View
+from pixel_llm.encoder.view import Mask, View
 
 #: Regions below this share of the picture are not looked at, nor above that one: the colours say it already.
 _SMALLEST, _LARGEST = 0.005, 0.9
@@ -48,44 +48,66 @@ def find_regions(view: View) -> list[Region]:
 
     An area counts as even if most of its pixels are no mixtures and their colours are close together.
     """
-    labels = colour_labels(view.lab)
+    labels = view.labels
     rows, columns = labels.shape
     aspect = (view.size[0] / columns) / (view.size[1] / rows)
-    pure = ((view.lab - view.samples) ** 2).sum(axis=2) <= _MIXED**2
     members = connected_components(labels)
     counts = np.bincount(members.ravel())
     low, high = max(1.0, _SMALLEST * labels.size), _LARGEST * labels.size
+    candidates = np.flatnonzero((counts >= low) & (counts <= high))
     regions = []
-    for root in np.flatnonzero((counts >= low) & (counts <= high)):
-        mask = members == root
-        if pure[mask].mean() >= 0.5 and _spread(view.lab[mask & pure]) <= _EVEN:
-            colour = colour_name(int(labels.ravel()[root]))
-            regions.append(Region(colour, float(counts[root]) / labels.size, mask, aspect))
+    for root in candidates[_even(view, members, counts.size, candidates)]:
+        colour = colour_name(int(labels.ravel()[root]))
+        regions.append(Region(colour, float(counts[root]) / labels.size, members == root, aspect))
     return sorted(regions, key=lambda region: -region.share)
 
 
-def _spread(colours: FloatArray) -> float:
-    """Root mean square distance of ``[n, 3]`` colours from their mean, ΔE*ab."""
-    return float(np.sqrt(colours.var(axis=0).sum()))
+def _even(view: View, members: npt.NDArray[np.intp], areas: int, candidates: npt.NDArray[np.intp]) -> Mask:
+    """For each of *candidates*, areas of *members*, whether half of it is pure and its pure colours lie close."""
+    number = np.full(areas, -1, np.intp)
+    number[candidates] = np.arange(candidates.size)
+    owners = number.take(members.ravel())
+    cells = np.flatnonzero(owners >= 0)
+    owners = owners.take(cells)
+    pixels = all_pixels = np.bincount(owners, minlength=candidates.size)
+    if view.samples is not view.lab:
+        apart = sum(
+            (view.lab[..., axis].ravel().take(cells) - view.samples[..., axis].ravel().take(cells)) ** 2
+            for axis in range(3)
+        )
+        pure = np.flatnonzero(apart <= _MIXED**2)
+        cells, owners = cells.take(pure), owners.take(pure)
+        pixels = np.bincount(owners, minlength=candidates.size)
+    squares = np.zeros(candidates.size)
+    for axis in range(3):
+        values = view.lab[..., axis].ravel().take(cells).astype(np.float64)
+        sums = np.bincount(owners, values, candidates.size)
+        squares += np.bincount(owners, values**2, candidates.size) - sums**2 / np.maximum(pixels, 1)
+    return np.asarray((pixels * 2 >= all_pixels) & (squares <= _EVEN**2 * pixels))
 
 
 def connected_components(labels: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
     """
     Give all cells of a 4-connected area of equal *labels* the same number: the flat index of its first cell.
 
-    Each round hooks the root of every area onto the smallest root among its neighbours and then halves the
-    paths until they are flat (Y. Shiloach and U. Vishkin, "An O(log n) parallel connectivity algorithm", 1982).
+    Cells beside each other are put together as runs first. Then each round hooks the root of every area onto
+    the smallest root among its neighbours and halves the paths until they are flat (Y. Shiloach and U. Vishkin,
+    "An O(log n) parallel connectivity algorithm", 1982).
     """
-    cells = np.arange(labels.size).reshape(labels.shape)
-    beside, below = labels[:, 1:] == labels[:, :-1], labels[1:] == labels[:-1]
-    one = np.concatenate((cells[:, 1:][beside], cells[1:][below]))
-    other = np.concatenate((cells[:, :-1][beside], cells[:-1][below]))
-    root = cells.ravel().copy()
+    begins = np.ones(labels.shape, np.bool_)
+    np.not_equal(labels[:, 1:], labels[:, :-1], out=begins[:, 1:])
+    firsts = np.flatnonzero(begins)
+    runs = (np.cumsum(begins.ravel()) - 1).reshape(labels.shape)
+    below = labels[1:] == labels[:-1]
+    # Two runs that touch touch first where one of them begins.
+    below &= begins[1:] | begins[:-1]
+    one, other = runs[:-1][below], runs[1:][below]
+    root = np.arange(firsts.size)
     while True:
         low, high = np.minimum(root[one], root[other]), np.maximum(root[one], root[other])
         apart = low != high
         if not apart.any():
-            return root.reshape(labels.shape)
+            return np.asarray(firsts[root][runs])
         one, other = one[apart], other[apart]
         np.minimum.at(root, high[apart], low[apart])
         while not np.array_equal(flat := root[root], root):
@@ -99,20 +121,31 @@ def shape_of(region: Region) -> str:
     A rectangle fills its bounding box (90 %). An ellipse fills π/4 of it (70 to 86 %) and has the area that
     its second moments ask for, 4π·√det(covariance) (within 2.5 %; a rectangle at an angle has 95.5 % of it).
     """
-    down, across = np.nonzero(region.mask)
-    width = float(across.max() - across.min() + 1) * region.aspect
-    height = float(down.max() - down.min() + 1)
-    area = float(down.size) * region.aspect
+    down, across = (np.flatnonzero(region.mask.any(axis=axis)) for axis in (1, 0))
+    inside = region.mask[down[0] : down[-1] + 1, across[0] : across[-1] + 1].astype(np.float64)
+    rows, columns = inside.shape
+    width, height = columns * region.aspect, float(rows)
+    area = float(inside.sum()) * region.aspect
     filled = area / (width * height)
     elongation = max(width, height) / min(width, height)
     if filled >= 0.9:
         return _rectangle(width, height, region)
-    own = np.diag((region.aspect**2, 1.0)) / 12  # pixels are squares, not points
-    covariance = np.cov(np.stack((across * region.aspect, down)), bias=True) + own
-    ellipse = 4 * np.pi * np.sqrt(float(np.linalg.det(covariance)))
-    if 0.7 <= filled <= 0.86 and abs(area / ellipse - 1) <= 0.025 and elongation < 3:
+    if 0.7 <= filled <= 0.86 and elongation < 3 and abs(area / _ellipse(inside, region.aspect) - 1) <= 0.025:
         return "round area" if elongation <= 1.2 else "oval area"
     return "irregular area"
+
+
+def _ellipse(inside: npt.NDArray[np.float64], aspect: float) -> float:
+    """Area of the ellipse that has the second moments of *inside*, rows × columns of 0 and 1."""
+    share = inside / inside.sum()
+    down, across = (np.arange(size) - (size - 1) / 2 for size in inside.shape)
+    vertical, horizontal = share.sum(axis=1), share.sum(axis=0)
+    middle_down, middle_across = float(vertical @ down), float(horizontal @ across)
+    own = 1 / 12  # pixels are squares, not points
+    rises = float(vertical @ (down - middle_down) ** 2) + own
+    spreads = float(horizontal @ (across - middle_across) ** 2) + own
+    together = float(down @ share @ across) - middle_down * middle_across
+    return float(4 * np.pi * aspect * np.sqrt(rises * spreads - together**2))
 
 
 def _rectangle(width: float, height: float, region: Region) -> str:

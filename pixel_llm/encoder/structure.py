@@ -129,9 +129,10 @@ def describe_symmetry(view: View) -> str:
 
     From 0.95 on it is "nearly", below 0.5 "not"; between them nothing is said, nor about an even picture.
     """
-    sideways, upside = (mirror_correlation(view, axis) for axis in (1, 0))
-    if sideways is None or upside is None:
+    correlations = mirror_correlations(view)
+    if correlations is None:
         return ""
+    sideways, upside = correlations
     found = {"left to right": sideways, "top to bottom": upside}
     near = [f"{name} ({value:.2f})" for name, value in found.items() if value >= 0.95]
     if near:
@@ -139,11 +140,20 @@ def describe_symmetry(view: View) -> str:
     return "It is not mirror-symmetric." if max(sideways, upside) < 0.5 else ""
 
 
-def mirror_correlation(view: View, axis: int) -> float | None:
-    """Pearson's correlation of the picture with its mirror image, -1 to 1; None if it is even (ΔE*ab below 1)."""
-    values = view.lab.astype(np.float64)
-    values = values - values.mean(axis=(0, 1))
-    energy = float((values**2).sum())
-    if energy < values.shape[0] * values.shape[1]:
+def mirror_correlations(view: View) -> tuple[float, float] | None:
+    """
+    Pearson's correlation of the picture with its mirror images, left to right and top to bottom, -1 to 1.
+
+    None if it is even (ΔE*ab below 1).
+    """
+    values = view.lab - view.lab.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
+    layers = np.ascontiguousarray(np.moveaxis(values, -1, 0))
+    energy = _product(layers, layers)
+    if energy < view.labels.size:
         return None
-    return float((values * np.flip(values, axis)).sum() / energy)
+    return _product(layers, layers[..., ::-1]) / energy, _product(layers, layers[:, ::-1]) / energy
+
+
+def _product(one: FloatArray, other: FloatArray) -> float:
+    """The sum over all products, layer by layer: short sums lose less in float32."""
+    return float(np.einsum("crk,crk->cr", one, other).sum(dtype=np.float64))

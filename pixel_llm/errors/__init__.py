@@ -29,9 +29,11 @@ from pixel_llm.errors.exceptions import (
 )
 from pixel_llm.errors.problem import Place, Problem, ProblemSeverity
 from pixel_llm.errors.retry_header import parse_retry_after, retry_after
+from pixel_llm.errors.statuses import PLAIN_STATUSES, code_of_status
 
 __all__ = [
     "ERROR_CODES",
+    "PLAIN_STATUSES",
     "APIError",
     "Arrived",
     "AttemptRecord",
@@ -56,6 +58,7 @@ __all__ = [
     "TimeoutError",
     "ValidationError",
     "classify_error",
+    "code_of_status",
     "default_classifier",
     "get_recovery_suggestion",
     "http_status",

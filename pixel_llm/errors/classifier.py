@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from pixel_llm.errors.codes import ErrorCategory, ErrorCode, Severity
 from pixel_llm.errors.exceptions import PixelLMError
+from pixel_llm.errors.statuses import code_of_status
 
 #: Exceptions of others, by qualified name, so that knowing them imports nothing.
 #: The first name found along the exception's MRO counts.
@@ -22,21 +23,39 @@ _KNOWN_NAMES: dict[str, ErrorCode] = {
     "httpx.PoolTimeout": ErrorCode.ERR_TIMEOUT_REQUEST,
     "httpx.TimeoutException": ErrorCode.ERR_TIMEOUT_RESPONSE,
     "httpx.ConnectError": ErrorCode.ERR_CONN_UNAVAILABLE,
-    "httpx.NetworkError": ErrorCode.ERR_CONN_LOST,
-    "httpx.RemoteProtocolError": ErrorCode.ERR_CONN_LOST,
     "httpx.ProxyError": ErrorCode.ERR_CONN_UNAVAILABLE,
-    "httpx.DecodingError": ErrorCode.ERR_API_INVALID_RESPONSE,
-    "httpx.TooManyRedirects": ErrorCode.ERR_API_INVALID_RESPONSE,
-    "httpx.InvalidURL": ErrorCode.ERR_VAL_INVALID_RANGE,
+    "httpx.LocalProtocolError": ErrorCode.ERR_API_BAD_REQUEST,
     "httpx.UnsupportedProtocol": ErrorCode.ERR_VAL_INVALID_RANGE,
+    "httpx.InvalidURL": ErrorCode.ERR_VAL_INVALID_RANGE,
+    "httpx.DecodingError": ErrorCode.ERR_API_INVALID_RESPONSE,
+    "httpx.SSEError": ErrorCode.ERR_API_INVALID_RESPONSE,  # httpx2 has it
+    "httpx.TooManyRedirects": ErrorCode.ERR_API_INVALID_RESPONSE,
+    "httpx.HTTPError": ErrorCode.ERR_CONN_LOST,
+    # The program has used httpx wrongly, and will again.
+    "httpx.CookieConflict": ErrorCode.ERR_API_BAD_REQUEST,
+    "httpx.StreamError": ErrorCode.ERR_API_BAD_REQUEST,
     "httpcore.ConnectTimeout": ErrorCode.ERR_CONN_TIMEOUT,
+    "httpcore.PoolTimeout": ErrorCode.ERR_TIMEOUT_REQUEST,
     "httpcore.TimeoutException": ErrorCode.ERR_TIMEOUT_RESPONSE,
     "httpcore.ConnectError": ErrorCode.ERR_CONN_UNAVAILABLE,
+    "httpcore.ProxyError": ErrorCode.ERR_CONN_UNAVAILABLE,
+    "httpcore.ConnectionNotAvailable": ErrorCode.ERR_CONN_LOST,
     "httpcore.NetworkError": ErrorCode.ERR_CONN_LOST,
-    "httpcore.RemoteProtocolError": ErrorCode.ERR_CONN_LOST,
+    "httpcore.LocalProtocolError": ErrorCode.ERR_API_BAD_REQUEST,
+    "httpcore.ProtocolError": ErrorCode.ERR_CONN_LOST,
+    "httpcore.UnsupportedProtocol": ErrorCode.ERR_VAL_INVALID_RANGE,
     "torch.OutOfMemoryError": ErrorCode.ERR_ENC_OUT_OF_MEMORY,
     "torch.cuda.OutOfMemoryError": ErrorCode.ERR_ENC_OUT_OF_MEMORY,
 }
+
+#: Whose other exceptions mean one thing: torch raises RuntimeError for most of what goes wrong, and many kinds of it.
+_KNOWN_PACKAGES: dict[str, ErrorCode] = {"torch": ErrorCode.ERR_ENC_FORWARD_FAILED}
+
+#: Packages that have the exceptions of others under another name.
+_SISTERS = {"httpx2": "httpx", "httpcore2": "httpcore"}
+
+#: Its code is that of the response that it carries.
+_STATUS_ERROR = "httpx.HTTPStatusError"
 
 #: Mistakes in the program itself. They must be seen: neither retried nor papered over by a fallback.
 _PROGRAMMING_ERRORS = (
@@ -126,16 +145,28 @@ class ErrorClassifier:
             return replace(registered, error_code=own.error_code) if registered else own
         if registered:
             return registered
-        for cls in type(error).__mro__:
-            code = _KNOWN_NAMES.get(f"{cls.__module__}.{cls.__qualname__}")
-            if code is not None:
-                return _BY_CODE[code]
+        code = _known_code(error)
+        if code is not None:
+            return _BY_CODE[code]
         return _PROGRAMMING if isinstance(error, _PROGRAMMING_ERRORS) else _UNKNOWN
 
     def _find_registered(self, error_type: type[BaseException]) -> ErrorClassification | None:
         if not self._registered:
             return None
         return next((self._registered[cls] for cls in error_type.__mro__ if cls in self._registered), None)
+
+
+def _known_code(error: BaseException) -> ErrorCode | None:
+    """The code of an exception of others, by the first name along its MRO that is known."""
+    for cls in type(error).__mro__:
+        module = _SISTERS.get(cls.__module__, cls.__module__)
+        name = f"{module}.{cls.__qualname__}"
+        if name == _STATUS_ERROR:
+            return code_of_status(http_status(error) or 500)
+        code = _KNOWN_NAMES.get(name) or _KNOWN_PACKAGES.get(module.partition(".")[0])
+        if code is not None:
+            return code
+    return None
 
 
 default_classifier = ErrorClassifier()

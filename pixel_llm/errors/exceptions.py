@@ -39,7 +39,8 @@ class AttemptRecord:
     One failed attempt of a call.
 
     *number* counts from 1, *elapsed* is how long the attempt took and *waited* the
-    wait after it, both in seconds.
+    wait after it, both in seconds. *inner* are the failed attempts of the guarded call
+    inside of it whose error ended it, if there was one; they may have inner ones, too.
     """
 
     number: int
@@ -47,6 +48,7 @@ class AttemptRecord:
     error_code: ErrorCode | None
     elapsed: float
     waited: float = 0.0
+    inner: tuple[AttemptRecord, ...] = ()
 
 
 class CauseSummary(Exception):
@@ -63,8 +65,9 @@ class PixelLMError(Exception):
         retry_after: Seconds after which a server asked to be called again, or None.
         target: The policy target the error came from, or None.
         attempt: The attempt it came from, counted from 1, or None.
-        attempts: How many attempts the call made before it gave up, or None while it goes on.
-        history: One :class:`AttemptRecord` for each failed attempt of the call.
+        attempts: How many attempts the call made before it gave up, or None while it goes on. Where one guarded call
+            made another one: the outer one's, if it made several, else the inner one's.
+        history: One :class:`AttemptRecord` for each failed attempt of that call.
         repeatable: False where no policy may try again, because what was sent can't be sent a second time.
         arrived: What a stream had delivered before it broke; None if it had not begun, or is none.
     """

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pixel_llm.errors import ErrorCode
+from pixel_llm.errors import PLAIN_STATUSES, ErrorCode, code_of_status
 
 #: An error's text is matched up to here: the messages are short, the bodies need not be.
 _MATCHED_LENGTH = 4000
@@ -51,8 +51,12 @@ KNOWN_ERRORS: tuple[KnownError, ...] = (
         r"\b(invalid|incorrect|malformed|missing|wrong)\b.{0,30}\bapi (key|token)\b"
         r"|\bapi (key|token)\b.{0,30}\brequired\b",
         "invalid_api_key", "authentication_error", "permission_error",
+        advice="set lm_studio.api_key (or $LM_STUDIO_API_KEY) to a key of this server",
     ),
-    _known(ErrorCode.ERR_API_RATE_LIMIT, r"rate limit|too many requests", "rate_limit_exceeded", "rate_limit_error"),
+    _known(
+        ErrorCode.ERR_API_RATE_LIMIT, r"rate limit|too many requests", "rate_limit_exceeded", "rate_limit_error",
+        advice="ask less often, or wait as long as retry_after says",
+    ),
     _known(
         ErrorCode.ERR_API_BAD_REQUEST,
         r"does not support (images|image input|vision)|vision add-on is not loaded|image input is not supported",
@@ -66,12 +70,13 @@ KNOWN_ERRORS: tuple[KnownError, ...] = (
     ),
     _known(
         ErrorCode.ERR_API_OVERLOAD, r"\bno models? (are |is )?(currently )?loaded\b",
-        advice="load a model, or turn on just-in-time loading",
+        advice="no model is loaded in LM Studio: load one in the developer page, or turn on just-in-time loading",
     ),
     _known(
         ErrorCode.ERR_API_MODEL_NOT_FOUND,
         r"invalid model identifier|\bmodel\b.{0,200}\b(not found|does not exist)\b|\bunknown model\b",
         "model_not_found",
+        advice="use a name that the server lists under /v1/models, or download the model in LM Studio",
     ),
     _known(
         ErrorCode.ERR_API_SERVER_ERROR, r"(failed to load|error loading|could not load|loading of)\b.{0,20}\bmodel"
@@ -79,11 +84,15 @@ KNOWN_ERRORS: tuple[KnownError, ...] = (
         "model_load_failed",
         advice="the model could not be loaded; look into LM Studio's log, it may not fit into memory",
     ),
-    _known(ErrorCode.ERR_API_OVERLOAD, r"loading model|model is (still )?loading", "unavailable_error"),
+    _known(
+        ErrorCode.ERR_API_OVERLOAD, r"loading model|model is (still )?loading", "unavailable_error",
+        advice="the model is still being loaded: ask again in a while",
+    ),
     _known(
         ErrorCode.ERR_API_CONTEXT_LENGTH,
         r"\bn_keep\b.*\bn_ctx\b|context (length|size|window)|when context the overflows|context overflow",
         "context_length_exceeded", "exceed_context_size_error",
+        advice="load the model with a longer context, shorten the prompt, or send the description only",
     ),
     _known(
         ErrorCode.ERR_API_SERVER_ERROR,
@@ -91,18 +100,10 @@ KNOWN_ERRORS: tuple[KnownError, ...] = (
         advice="the model crashed or was unloaded; look into LM Studio's log",
     ),
     _known(
-        ErrorCode.ERR_API_OVERLOAD, r"\boverloaded\b|\bserver (is )?busy\b|\bqueue is full\b", "overloaded_error"
+        ErrorCode.ERR_API_OVERLOAD, r"\boverloaded\b|\bserver (is )?busy\b|\bqueue is full\b", "overloaded_error",
+        advice="send fewer calls at once",
     ),
 )  # fmt: skip
-
-#: Statuses that mean one thing, whatever the text says. 408 is a proxy's doing: asking again may help.
-_PLAIN_STATUSES: dict[int, ErrorCode] = {
-    401: ErrorCode.ERR_API_UNAUTHORIZED,
-    403: ErrorCode.ERR_API_UNAUTHORIZED,
-    408: ErrorCode.ERR_API_SERVER_ERROR,
-    429: ErrorCode.ERR_API_RATE_LIMIT,
-    503: ErrorCode.ERR_API_OVERLOAD,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ def diagnose(status: int, text: str = "", names: Iterable[str] = ()) -> Diagnosi
     """
     names = frozenset(names)
     known = _find(text[:_MATCHED_LENGTH], names)
-    code = _PLAIN_STATUSES.get(status) or (known.error_code if known else _by_class(status, names))
+    code = PLAIN_STATUSES.get(status) or (known.error_code if known else _by_class(status, names))
     if known and known.error_code is code:
         return Diagnosis(code, known.advice, known.details)
     return Diagnosis(code, _advise(status))
@@ -136,15 +137,26 @@ def _find(text: str, names: frozenset[str]) -> KnownError | None:
     return by_name or next((known for known in KNOWN_ERRORS if known.pattern.search(text)), None)
 
 
+#: What to do where only the status is known.
+_ADVICE = {
+    401: "set lm_studio.api_key (or $LM_STUDIO_API_KEY) to a key of this server",
+    403: "set lm_studio.api_key (or $LM_STUDIO_API_KEY) to a key of this server",
+    404: "check that base_url ends in /v1",
+    405: "check that base_url ends in /v1",
+    407: "the proxy in between wants a password: put it into $HTTP_PROXY, or name the server in $NO_PROXY",
+    413: "send a smaller picture",
+    429: "ask less often, or wait as long as retry_after says",
+    503: "wait until it has loaded, or send fewer calls at once",
+}
+
+
 def _advise(status: int) -> str:
     if 300 <= status < 400:
         return "base_url must be the address that the server redirects to"
-    return "check that base_url ends in /v1" if status in (404, 405) else ""
+    return _ADVICE.get(status, "")
 
 
 def _by_class(status: int, names: frozenset[str]) -> ErrorCode:
-    if 300 <= status < 400:
-        return ErrorCode.ERR_API_INVALID_RESPONSE
-    if 400 <= status < 500 or (status < 300 and "invalid_request_error" in names):
+    if status < 300 and "invalid_request_error" in names:
         return ErrorCode.ERR_API_BAD_REQUEST
-    return ErrorCode.ERR_API_SERVER_ERROR
+    return code_of_status(status)

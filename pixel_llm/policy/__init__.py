@@ -9,7 +9,16 @@ from pixel_llm.policy.sections.bulkhead import AdaptiveConfig, BulkheadConfig
 from pixel_llm.policy.sections.chaos import ChaosConfig, ChaosDelay, ChaosError, ChaosResult
 from pixel_llm.policy.sections.circuit_breaker import BreakerMode, CircuitBreakerConfig, WindowConfig
 from pixel_llm.policy.sections.document import PolicyConfig
-from pixel_llm.policy.sections.encoder import Device, EncoderConfig, EncoderType
+from pixel_llm.policy.sections.encoder import (
+    Device,
+    Dtype,
+    EncoderBatchConfig,
+    EncoderCacheConfig,
+    EncoderConfig,
+    EncoderType,
+    Normalization,
+    OutOfMemoryStep,
+)
 from pixel_llm.policy.sections.fallback import CacheConfig, FallbackStep, FallbackStrategy
 from pixel_llm.policy.sections.hedge import HedgeConfig
 from pixel_llm.policy.sections.image import ImageConfig, ImageFormat
@@ -34,6 +43,9 @@ __all__ = [
     "ChaosResult",
     "CircuitBreakerConfig",
     "Device",
+    "Dtype",
+    "EncoderBatchConfig",
+    "EncoderCacheConfig",
     "EncoderConfig",
     "EncoderType",
     "FallbackStep",
@@ -48,6 +60,8 @@ __all__ = [
     "LogContent",
     "LogLevel",
     "LoggingConfig",
+    "Normalization",
+    "OutOfMemoryStep",
     "PolicyConfig",
     "RateLimitConfig",
     "RetryBudgetConfig",

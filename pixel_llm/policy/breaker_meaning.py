@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from pixel_llm.errors import Problem
 from pixel_llm.policy.durations import format_duration
 from pixel_llm.policy.nodes import Node, Path, format_path
-from pixel_llm.policy.sections.circuit_breaker import PER_TARGET
+from pixel_llm.policy.sections.circuit_breaker import PER_TARGET, CircuitBreakerConfig
 from pixel_llm.policy.sections.target import SYSTEM_TARGETS, TargetPolicy
 from pixel_llm.policy.suggestions import one_of
+
+#: A rule that a section breaks: the path of the setting, the message, the rule's id.
+Broken = tuple[tuple[str, ...], str, str]
 
 #: What the system's own targets know of a call that a breaker may be kept for.
 _KEYS = {"lm_studio.chat": ("model", "endpoint"), "lm_studio.models": ("endpoint",)}
@@ -17,18 +20,22 @@ _KEYS = {"lm_studio.chat": ("model", "endpoint"), "lm_studio.models": ("endpoint
 
 def check_breaker(name: str, target: TargetPolicy, document: Node) -> Iterator[Problem]:
     """The rules that the breaker of target *name* breaks."""
-    for where, message, rule in _broken(name, target):
+    breaker = target.circuit_breaker
+    if breaker is None:
+        return
+    for where, message, rule in (*_unknown_key(name, breaker), *broken_breaker(breaker)):
         path: Path = ("targets", name, "circuit_breaker", *where)
         yield Problem(document.find(path).place, format_path(path), message, rule)
 
 
-def _broken(name: str, target: TargetPolicy) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    breaker = target.circuit_breaker
-    if breaker is None:
-        return
+def _unknown_key(name: str, breaker: CircuitBreakerConfig) -> Iterator[Broken]:
     keys = (PER_TARGET, *_KEYS.get(name, ()))
     if name in SYSTEM_TARGETS and breaker.per not in keys:
         yield ("per",), f"must be {one_of(keys)} for {name} (got {breaker.per!r})", "PL037"
+
+
+def broken_breaker(breaker: CircuitBreakerConfig) -> Iterator[Broken]:
+    """The rules that *breaker* breaks by itself, each with the path of the setting within it and the message."""
     window = breaker.window
     if window is not None and window.calls is not None and window.period is not None:
         message = (

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from pixel_llm.errors import Problem
-from pixel_llm.policy.breaker_meaning import check_breaker
+from pixel_llm.policy.breaker_meaning import Broken, broken_breaker, check_breaker
 from pixel_llm.policy.durations import format_duration
+from pixel_llm.policy.encoder_meaning import check_encoder
 from pixel_llm.policy.fallback_targets import check_fallback_targets
-from pixel_llm.policy.hedge_meaning import check_hedge
+from pixel_llm.policy.hedge_meaning import broken_hedge, check_hedge
 from pixel_llm.policy.nodes import Node, format_path
-from pixel_llm.policy.queues import check_queues
+from pixel_llm.policy.queues import broken_queues, check_queues
 from pixel_llm.policy.sections.document import PolicyConfig
 from pixel_llm.policy.sections.fallback import FallbackStrategy
 from pixel_llm.policy.sections.target import SYSTEM_TARGETS, TargetPolicy, is_pattern, is_system_name
@@ -64,7 +65,22 @@ def check_meaning(policy: PolicyConfig, document: Node) -> list[Problem]:
         for problem in rule(name, target, document)
     ]
     problems += check_fallback_targets(policy, document)
-    return [*_usable_base_url(policy, document), *_known_budgets(policy, document), *problems]
+    return [
+        *_usable_base_url(policy, document),
+        *check_encoder(policy, document),
+        *_known_budgets(policy, document),
+        *problems,
+    ]
+
+
+def complain_of_target(target: TargetPolicy) -> str:
+    """What is wrong across the settings of *target*, which was made in code; empty if nothing is."""
+    broken: list[Broken] = [*broken_queues(target), *_broken_delays(target), *_broken_chaos(target)]
+    if (breaker := target.circuit_breaker) is not None:
+        broken += [(("circuit_breaker", *where), text, rule) for where, text, rule in broken_breaker(breaker)]
+    if (hedge := target.hedge) is not None:
+        broken += [(("hedge", *where), text, rule) for where, text, rule in broken_hedge(hedge)]
+    return "; ".join(f"{'.'.join(where)} {message}" for where, message, _ in broken)
 
 
 def unknown_system_target(name: str) -> str:
@@ -93,12 +109,20 @@ def _complain_of_url(url: str) -> str:
 
 
 def _delays_in_order(name: str, target: TargetPolicy, document: Node) -> Iterator[Problem]:
+    return _problems(name, _broken_delays(target), document)
+
+
+def _broken_delays(target: TargetPolicy) -> Iterator[Broken]:
     retry = target.retry
     if retry is not None and retry.initial_delay > retry.max_delay:
-        path = ("targets", name, "retry", "max_delay")
         first, cap = format_duration(retry.initial_delay), format_duration(retry.max_delay)
-        message = f"must be at least initial_delay, {first} (got {cap})"
-        yield Problem(document.find(path).place, format_path(path), message, "PL012")
+        yield ("retry", "max_delay"), f"must be at least initial_delay, {first} (got {cap})", "PL012"
+
+
+def _problems(name: str, broken: Iterator[Broken], document: Node) -> Iterator[Problem]:
+    for where, message, rule in broken:
+        path = ("targets", name, *where)
+        yield Problem(document.find(path).place, format_path(path), message, rule)
 
 
 def _known_budgets(policy: PolicyConfig, document: Node) -> Iterator[Problem]:
@@ -121,11 +145,13 @@ def _one_cache(name: str, target: TargetPolicy, document: Node) -> Iterator[Prob
 
 
 def _chaos_injects(name: str, target: TargetPolicy, document: Node) -> Iterator[Problem]:
+    return _problems(name, _broken_chaos(target), document)
+
+
+def _broken_chaos(target: TargetPolicy) -> Iterator[Broken]:
     chaos = target.chaos
     if chaos is not None and chaos.error is None and chaos.delay is None and chaos.result is None:
-        path = ("targets", name, "chaos")
-        message = "injects nothing: say `error`, `delay` or `result`"
-        yield Problem(document.find(path).place, format_path(path), message, "PL032")
+        yield ("chaos",), "injects nothing: say `error`, `delay` or `result`", "PL032"
 
 
 #: Targets whose callers take their results apart, so that no value of a policy can stand for them.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
 from pixel_llm.policy.kinds import ANYTHING, Interpolate, JSONSchema, Kind, SchemaBuilder, Setting
+from pixel_llm.policy.kinds.base import resolve_by_key
 from pixel_llm.policy.nodes import Node, Path
 
 _MISSING = dataclasses.MISSING
@@ -86,21 +87,24 @@ class Section(Kind):
     def complain(self, value: Any) -> str:
         if not isinstance(value, self.model):
             return f"must be a {self.model.__name__} (got {value!r})"
-        complaints = (
-            (name, field.metadata["setting"].kind.complain(getattr(value, name)))
-            for name, field in self.fields().items()
-            if not (getattr(value, name) is None and field.default is None)
-        )
-        return "; ".join(f"{name} {complaint}" for name, complaint in complaints if complaint)
+        complaints = []
+        for name, complain, may_miss in self._complaints:
+            found = getattr(value, name)
+            if (found is not None or not may_miss) and (complaint := complain(found)):
+                complaints.append(f"{name} {complaint}")
+        return "; ".join(complaints)
+
+    @cached_property
+    def _complaints(self) -> list[tuple[str, Callable[[Any], str], bool]]:
+        """How each field is checked, and whether it may be None, ready for those who make many models."""
+        return [
+            (name, field.metadata["setting"].kind.complain, field.default is None)
+            for name, field in self._fields.items()
+        ]
 
     def child(self, key: str) -> Kind:
         settings = self.settings()
         return settings[key].kind if key in settings else ANYTHING
 
     def resolve(self, node: Node, interpolate: Interpolate, path: Path) -> Node:
-        if not isinstance(node.value, dict):
-            return interpolate(node, self, path)
-        children = {
-            name: self.child(name).resolve(child, interpolate, (*path, name)) for name, child in node.value.items()
-        }
-        return dataclasses.replace(node, value=children)
+        return resolve_by_key(self, node, interpolate, path)

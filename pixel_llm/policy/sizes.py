@@ -11,6 +11,9 @@ _UNITS = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 #: A number with a binary unit (IEC 80000-13): ``512KiB``, ``64MiB``.
 SIZE_PATTERN = r"^[1-9][0-9]{0,8}(B|KiB|MiB|GiB)$"
 
+#: The same, or none at all.
+SIZE_OR_ZERO_PATTERN = r"^(0B|[1-9][0-9]{0,8}(B|KiB|MiB|GiB))$"
+
 _SIZE = re.compile(r"([1-9][0-9]{0,8})(B|KiB|MiB|GiB)")
 
 
@@ -39,5 +42,7 @@ def size_complaint(value: object) -> str:
 
 def format_size(count: int) -> str:
     """Write *count* bytes as a policy would, in the largest unit that loses nothing."""
+    if count == 0:
+        return "0B"
     unit, factor = next((unit, factor) for unit, factor in reversed(_UNITS.items()) if count % factor == 0)
     return f"{count // factor}{unit}"

@@ -72,12 +72,13 @@ class Terms:
 NO_TERMS = Terms()
 
 #: The limits as stacks publish them: the moment the attempt ends, the moment of the deadline (inf: no limit), the
-#: rest, and how many guarded calls it lies in. Each attempt publishes a list of its own. When it has succeeded, the
-#: list is *lifted* in place: whoever still has it, such as a background task that the callable has started, is no
-#: longer bound by a call that is over. What failed, or was cut short, stays bound: work that was left behind shall end.
+#: rest, and how many guarded calls it lies in (-1: in none). Each attempt publishes a list of its own. When it
+#: has succeeded, the list is *lifted* in place: whoever still has it, such as a background task that the callable has
+#: started, is no longer bound by a call that is over. What failed, or was cut short, stays bound: work that was left
+#: behind shall end.
 Published = list[Any]
 
-_current: ContextVar[Published] = ContextVar("pixel_llm_limits", default=[inf, inf, NO_TERMS, 0])  # noqa: B039 - never lifted
+_current: ContextVar[Published] = ContextVar("pixel_llm_limits", default=[inf, inf, NO_TERMS, -1])  # noqa: B039 - never lifted
 
 #: Read, set and reset by the stacks on their hot path; everyone else calls :func:`current_limits`.
 get_published = _current.get
@@ -114,4 +115,4 @@ def publish(limits: Limits) -> Token[Published]:
     """Make *limits* the current ones, until :func:`reset_published` gets the token."""
     deadline = inf if limits.deadline is None else limits.deadline
     ends = deadline if limits.ends is None else limits.ends
-    return _current.set([ends, deadline, Terms(limits.clock, limits.connect, limits.inherited), 0])
+    return _current.set([ends, deadline, Terms(limits.clock, limits.connect, limits.inherited), _current.get()[3]])

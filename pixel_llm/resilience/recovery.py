@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from enum import Enum, auto
 from math import inf
 from typing import Any
 
@@ -30,6 +31,7 @@ from pixel_llm.resilience.caching.read_through import tell_followers
 from pixel_llm.resilience.call import Call
 from pixel_llm.resilience.error_words import code_of, refused_by, text_of
 from pixel_llm.resilience.fallbacks.chain import FallbackRun
+from pixel_llm.resilience.limits import NO_TERMS, get_published
 from pixel_llm.resilience.retrying.budget import BudgetShare
 from pixel_llm.resilience.retrying.retry import RetryState
 from pixel_llm.resilience.stack import Stack
@@ -48,7 +50,7 @@ class Recovery:
     The guards own the loop (they sleep and call); this class says what comes next.
     """
 
-    __slots__ = ("_call", "_history", "_instead", "_last_error", "_reason", "_sequence", "_stack")
+    __slots__ = ("_call", "_history", "_instead", "_last_error", "_reason", "_sequence", "_stack", "_trials_since")
 
     def __init__(self, stack: Stack, call: Call) -> None:
         self._stack = stack
@@ -58,6 +60,7 @@ class Recovery:
         self._reason = "the target does not retry"
         self._last_error: Exception | None = None
         self._instead: Exception | None = None  # what is raised instead of the last error
+        self._trials_since: float | None = None  # when trial calls of others began to hold this one back
 
     def after_refusal(self, error: Exception) -> float | None:
         """
@@ -194,6 +197,10 @@ class Recovery:
         section = self._stack.policy.circuit_breaker
         if section is None or not self._stack.waits_for_breaker or not isinstance(refusal, CircuitBreakerOpen):
             return None
+        if refusal.error_code is not ErrorCode.ERR_CB_HALF_OPEN:
+            self._trials_since = None
+        elif self._trials_hang(section.cooldown):
+            return None
         if refusal.error_code is ErrorCode.ERR_CB_HALF_OPEN:
             # Others' trial calls are under way, and nobody knows for how long.
             longest = min(_LONGEST_LOOK_AWAY, section.cooldown / 20)
@@ -204,6 +211,16 @@ class Recovery:
             return None
         wait = max(wait, _SHORTEST_WAIT)
         return None if self._is_too_late(wait) else wait
+
+    def _trials_hang(self, cooldown: float) -> bool:
+        """True if trial calls have held this one back for a whole *cooldown*, and no deadline ever ends the wait."""
+        now = self._stack.clock.monotonic()
+        if self._trials_since is None:
+            self._trials_since = now
+        hang = self._call.deadline == inf and now - self._trials_since >= cooldown
+        if hang:
+            self._reason += f", whose trial calls have not ended for {cooldown:g} s, and no deadline bounds the wait"
+        return hang
 
     def _is_too_late(self, wait: float) -> bool:
         """True if the deadline will have passed after *wait*; the reason why the call fails then says so."""
@@ -217,21 +234,22 @@ class Recovery:
         elapsed = self._stack.clock.monotonic() - self._call.attempt_started
         self._history += self._call.failed_beside
         self._call.failed_beside = []
-        self._history.append(AttemptRecord(attempt, text, code, elapsed, waited))
+        self._history.append(AttemptRecord(attempt, text, code, elapsed, waited, _inner_history(error)))
         self._stack.report(AttemptFailed, attempt, code, text, elapsed)
 
     def _mark(self, error: Exception) -> None:
-        """Write into *error* what the call went through, unless an inner target has already."""
-        try:
-            marked = getattr(error, "attempts", None) is not None
-        except Exception:  # noqa: BLE001 - somebody else's __getattr__ may fail
-            marked = False
-        if marked:
+        """
+        Write into *error* what the call went through.
+
+        What an inner call has written stays where this one made a single attempt, which has nothing to add; else it is
+        in the records of the attempts. An exception of somebody else's that has such attributes itself keeps them.
+        """
+        attempts, told = self._call.attempts, _told(error)
+        if told is _Told.ELSEWHERE or (told is _Told.INSIDE and attempts <= 1):
             return
-        attempts = self._call.attempts
         if isinstance(error, PixelLMError):
             error.target = error.target or self._stack.target
-            error.attempt = error.attempt or attempts
+            error.attempt = (error.attempt if told is _Told.NOWHERE else None) or attempts
         # An exception of somebody else's may refuse attributes and notes; it is raised all the same.
         with contextlib.suppress(Exception):
             if getattr(error, "retry_after", None) is None and (asked := retry_after(error)) is not None:
@@ -239,6 +257,7 @@ class Recovery:
         with contextlib.suppress(Exception):
             error.attempts = attempts  # type: ignore[attr-defined]
             error.history = tuple(self._history)  # type: ignore[attr-defined]
+            error._told_at = _depth()  # type: ignore[attr-defined]
         if attempts > 1:
             note = f"gave up after {attempts} attempts in {self._elapsed():.1f} s: {self._reason}"
             with contextlib.suppress(Exception):
@@ -246,6 +265,42 @@ class Recovery:
 
     def _elapsed(self) -> float:
         return self._stack.clock.monotonic() - self._call.started
+
+
+def _depth() -> int:
+    """How many guarded calls are around the one that ends here, less one."""
+    published = get_published()
+    # A call that has succeeded leaves its limits behind, lifted: nothing is around.
+    depth: int = -1 if published[2] is NO_TERMS else published[3]
+    return depth
+
+
+class _Told(Enum):
+    """Who has written into an error what its call went through."""
+
+    NOWHERE = auto()
+    #: A guarded call inside of the one that ends here.
+    INSIDE = auto()
+    #: Nobody of ours.
+    ELSEWHERE = auto()
+
+
+def _told(error: Exception) -> _Told:
+    try:
+        depth = getattr(error, "_told_at", None)
+        if depth is not None:
+            # Not a call as deep as this one: a program may raise the same error again and again.
+            return _Told.INSIDE if depth > _depth() else _Told.NOWHERE
+        if getattr(error, "attempts", None) is None:
+            return _Told.NOWHERE
+    except Exception:  # noqa: BLE001 - somebody else's __getattr__ may fail
+        return _Told.NOWHERE
+    return _Told.INSIDE if isinstance(error, PixelLMError) else _Told.ELSEWHERE  # ours: see refuse()
+
+
+def _inner_history(error: Exception) -> tuple[AttemptRecord, ...]:
+    """What a guarded call inside of the one that ends here went through before it raised *error*."""
+    return error.history if _told(error) is _Told.INSIDE else ()  # type: ignore[attr-defined]
 
 
 def refuse(stack: Stack, started: float, error: PixelLMError) -> None:

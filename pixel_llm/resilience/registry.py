@@ -33,12 +33,15 @@ FindFunction = Callable[[str], Callable[..., Any]]
 _functions: dict[str, Callable[..., Any]] = {}
 _lock = threading.Lock()
 
+#: None may be given for a function by mistake; then it must not stand for a decorator.
+_NOT_GIVEN: Any = object()
+
 
 @overload
 def register_function(name: str) -> Callable[[F], F]: ...
 @overload
 def register_function(name: str, function: F) -> F: ...
-def register_function(name: str, function: F | None = None) -> F | Callable[[F], F]:
+def register_function(name: str, function: Any = _NOT_GIVEN) -> Any:
     """
     Let policies use *function* by *name*; without *function*, a decorator.
 
@@ -48,7 +51,7 @@ def register_function(name: str, function: F | None = None) -> F | Callable[[F],
     Raises:
         ValidationError: If the name or the function can't be one.
     """
-    if function is not None:
+    if function is not _NOT_GIVEN:
         _check(name, function)
         _functions[name] = function
         return function

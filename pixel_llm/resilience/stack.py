@@ -28,6 +28,7 @@ from pixel_llm.resilience.caching.cache import ResultCache
 from pixel_llm.resilience.caching.read_through import ReadThrough
 from pixel_llm.resilience.call import Call
 from pixel_llm.resilience.chaos import Chaos
+from pixel_llm.resilience.checked import checked_policy
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock, EndableClock
 from pixel_llm.resilience.counters import Counters, StackStats
 from pixel_llm.resilience.description import Layer, describe
@@ -78,7 +79,7 @@ class Stack:
         before: Stack | None = None,
     ) -> None:
         self.target = target
-        self.policy = policy
+        self.policy = checked_policy(target, policy)
         self.clock = clock
         self.counters: Counters = Counters() if before is None else before.counters
         self.find_function = find_function

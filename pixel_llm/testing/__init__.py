@@ -2,6 +2,7 @@
 
 from pixel_llm.resilience.roads.binding import switched_off as disabled
 from pixel_llm.testing.clock import VirtualClock
+from pixel_llm.testing.request import RecordedRequest
 from pixel_llm.testing.server import ScriptedLMStudio
 from pixel_llm.testing.steps import (
     Answer,
@@ -21,7 +22,6 @@ from pixel_llm.testing.steps import (
     Truncated,
     WrongType,
 )
-from pixel_llm.testing.wire import RecordedRequest
 
 __all__ = [
     "Answer",

@@ -6,6 +6,7 @@ import hmac
 from collections import deque
 from collections.abc import Iterable
 
+from pixel_llm.testing.request import Request
 from pixel_llm.testing.steps import (
     CHAT_PATH,
     EMBEDDINGS_PATH,
@@ -17,7 +18,6 @@ from pixel_llm.testing.steps import (
     Status,
     Step,
 )
-from pixel_llm.testing.wire import Request
 
 _MODEL_PATHS = ("/v1/models", "/api/v0/models", "/api/v1/models")
 _POSTED_PATHS = (LOAD_PATH, EMBEDDINGS_PATH)

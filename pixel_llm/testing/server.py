@@ -17,9 +17,10 @@ import h11
 
 from pixel_llm.errors import ValidationError
 from pixel_llm.testing.playbook import Playbook
+from pixel_llm.testing.request import RecordedRequest, Request
 from pixel_llm.testing.sockets import Connection, GoneError, Listener
 from pixel_llm.testing.steps import DEFAULT_MODELS, Answer, Crash, Refuse, Step, complain_of_last
-from pixel_llm.testing.wire import Ending, RecordedRequest, Reply, Request, render, response
+from pixel_llm.testing.wire import Ending, Reply, render, response
 
 #: How long to wait for idle connections to close, in seconds; it takes microseconds.
 _PATIENCE = 1.0

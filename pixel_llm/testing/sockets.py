@@ -16,7 +16,8 @@ from typing import Any
 
 import h11
 
-from pixel_llm.testing.wire import Ending, Request
+from pixel_llm.testing.request import Request
+from pixel_llm.testing.wire import Ending
 
 #: How long a sender waits for a client that does not read before it looks whether the server has closed.
 _GLANCE = 0.05

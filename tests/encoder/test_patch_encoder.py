@@ -13,9 +13,11 @@ from drawings import checkerboard, disc, gradient, grey, halves, stripes
 from skimage import color, data
 
 import pixel_llm.encoder
-from pixel_llm.encoder import PatchEncoder, Picture, build_encoder, load_image, patch
+from pixel_llm.encoder import Limits, PatchEncoder, Picture, build_encoder, load_image, patch
 from pixel_llm.encoder.features import FEATURES, area_means, srgb_to_lab
+from pixel_llm.encoder.workers import map_in_workers
 from pixel_llm.errors import EncoderError, ErrorCode, ValidationError
+from pixel_llm.policy import Device, EncoderConfig
 
 NAMES = tuple(FEATURES)
 
@@ -72,6 +74,35 @@ class TestEncode:
 
         assert [expected.description] * 4 == [encoding.description for encoding in found]
         assert all(torch.equal(expected.features, encoding.features) for encoding in found)
+
+    def test_batch_gives_the_same_bits(self, encoder):
+        """
+        Of whatever sizes, in order, however many at once.
+        """
+        pictures = [load_image(pixels) for pixels in (disc(), data.coffee(), checkerboard(), gradient(), halves())] * 4
+        small = PatchEncoder("cpu", limits=Limits(max_size=3, max_memory=10**6))
+
+        for batched in (encoder.encode_batch(pictures), small.encode_batch(pictures)):
+            for picture, encoding in zip(pictures, batched, strict=True):
+                alone = encoder.encode(picture)
+                assert alone.description == encoding.description
+                assert torch.equal(alone.features, encoding.features)
+
+    def test_empty_batch(self, encoder):
+        assert [] == encoder.encode_batch([])
+
+    def test_threads_of_torch_are_left_alone(self, encoder):
+        """
+        The encoder's own threads use one of torch's each; the program's go on with what they had, new ones too.
+        """
+        encoder.encode_batch([load_image(disc())] * 4)
+        found = []
+        thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+
+        assert [torch.get_num_threads()] == found
+        assert [1, 1, 1] == map_in_workers(lambda _: torch.get_num_threads(), range(3))
 
     def test_picture_is_not_changed(self, encoder):
         picture = load_image(disc())
@@ -226,14 +257,16 @@ class TestErrorsOfTorch:
 
 class TestBuildEncoder:
     def test_builds_what_the_policy_says(self):
-        encoder = build_encoder(SimpleNamespace(type="patch", device="cpu"))
+        encoder = build_encoder(EncoderConfig(device=Device.CPU))
         encoder.load()
 
         assert "patch" == encoder.name
 
     def test_unknown_type(self):
-        with pytest.raises(EncoderError, match=r"encoder.type must be 'patch' \(got 'resnet'\)") as caught:
-            build_encoder(SimpleNamespace(type="resnet", device="cpu"))
+        with pytest.raises(
+            EncoderError, match=r"encoder.type must be one of patch, vit, transformers \(got 'resnet'\)"
+        ) as caught:
+            build_encoder(SimpleNamespace(type="resnet"))
 
         assert ErrorCode.ERR_ENC_LOAD_FAILED is caught.value.error_code
 
@@ -241,7 +274,7 @@ class TestBuildEncoder:
         monkeypatch.delitem(sys.modules, "pixel_llm.encoder.patch")
         monkeypatch.setitem(sys.modules, "torch", None)
         with pytest.raises(EncoderError, match=r"pip install 'pixel-llm\[encoder\]'") as caught:
-            build_encoder(SimpleNamespace(type="patch", device="cpu"))
+            build_encoder(EncoderConfig(device=Device.CPU))
 
         assert ErrorCode.ERR_ENC_LOAD_FAILED is caught.value.error_code
 

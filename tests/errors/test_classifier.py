@@ -5,11 +5,11 @@ import concurrent.futures
 import json
 import socket
 import ssl
-from collections.abc import Iterator
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import httpcore
 import httpx
+import httpx2
 import pytest
 
 import pixel_llm.errors as errors
@@ -53,48 +53,56 @@ KNOWN: list[tuple[BaseException, str]] = [
     (httpcore.RemoteProtocolError(), "CONN_LOST"),
 ]
 
-#: Every public exception of httpx that says what happened.
-HTTPX = {
+#: What the exceptions of httpx and httpcore mean: they have the same names for the same things.
+HTTP = {
     "CloseError": "CONN_LOST",
     "ConnectError": "CONN_UNAVAILABLE",
     "ConnectTimeout": "CONN_TIMEOUT",
+    "ConnectionNotAvailable": "CONN_LOST",
+    "CookieConflict": "API_BAD_REQUEST",
     "DecodingError": "API_INVALID_RESPONSE",
+    "HTTPError": "CONN_LOST",
+    "HTTPStatusError": "API_SERVER_ERROR",
     "InvalidURL": "VAL_INVALID_RANGE",
+    "LocalProtocolError": "API_BAD_REQUEST",
     "NetworkError": "CONN_LOST",
     "PoolTimeout": "TIMEOUT_REQUEST",
+    "ProtocolError": "CONN_LOST",
     "ProxyError": "CONN_UNAVAILABLE",
     "ReadError": "CONN_LOST",
     "ReadTimeout": "TIMEOUT_RESPONSE",
     "RemoteProtocolError": "CONN_LOST",
+    "RequestError": "CONN_LOST",
+    "RequestNotRead": "API_BAD_REQUEST",
+    "ResponseNotRead": "API_BAD_REQUEST",
+    "SSEError": "API_INVALID_RESPONSE",
+    "StreamClosed": "API_BAD_REQUEST",
+    "StreamConsumed": "API_BAD_REQUEST",
+    "StreamError": "API_BAD_REQUEST",
     "TimeoutException": "TIMEOUT_RESPONSE",
     "TooManyRedirects": "API_INVALID_RESPONSE",
+    "TransportError": "CONN_LOST",
     "UnsupportedProtocol": "VAL_INVALID_RANGE",
     "WriteError": "CONN_LOST",
     "WriteTimeout": "TIMEOUT_RESPONSE",
 }
 
-#: Those that stay UNKNOWN, and why.
-UNKNOWN_HTTPX = {
-    "HTTPError": "a base class: nothing raises it",
-    "RequestError": "a base class: nothing raises it",
-    "TransportError": "a base class: nothing raises it",
-    "ProtocolError": "a base class: nothing raises it",
-    "HTTPStatusError": "its meaning is the status of its response; lm_studio reads statuses itself",
-    "LocalProtocolError": "the request was malformed before it was sent; httpx checks it when it is built",
-    "CookieConflict": "the caller asked for a cookie that is there twice",
-    "StreamError": "the caller read a stream in the wrong order",
-    "StreamConsumed": "the caller read a stream in the wrong order",
-    "StreamClosed": "the caller read a stream in the wrong order",
-    "RequestNotRead": "the caller read a stream in the wrong order",
-    "ResponseNotRead": "the caller read a stream in the wrong order",
-}
+
+def exceptions_of(*modules: ModuleType) -> list[type[BaseException]]:
+    """Every public exception of *modules* that is their own, each once."""
+    found = []
+    for module in modules:
+        package = module.__name__.partition(".")[0]
+        for name, cls in sorted(vars(module).items()):
+            # torch.distributed.reduce_op warns when its class is asked for: isinstance() would.
+            is_exception = issubclass(type(cls), type) and issubclass(cls, Exception) and not issubclass(cls, Warning)
+            if is_exception and not name.startswith("_") and cls.__module__.partition(".")[0] == package:
+                found.append(cls)
+    return list(dict.fromkeys(found))
 
 
-def httpx_exceptions() -> Iterator[type[BaseException]]:
-    for name in httpx.__all__:
-        cls = getattr(httpx, name)
-        if isinstance(cls, type) and issubclass(cls, BaseException):
-            yield cls
+def name_of(cls: type[BaseException]) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 class BillingError(Exception):
@@ -143,37 +151,66 @@ class TestOthers:
         """
         assert f"ERR_{code}" == classify_error(error).error_code
 
-    @pytest.mark.parametrize(("name", "code"), HTTPX.items())
-    def test_httpx(self, name, code):
+    @pytest.mark.parametrize("cls", exceptions_of(httpx, httpcore, httpx2), ids=name_of)
+    def test_http(self, cls):
         """
-        Each exception of httpx has the code of what happened.
+        Each exception of httpx, httpcore and httpx2 has the code of what happened; a new one fails here.
         """
-        cls = getattr(httpx, name)
+        assert f"ERR_{HTTP[cls.__name__]}" == classify_error(cls.__new__(cls)).error_code
 
-        assert f"ERR_{code}" == classify_error(cls("what happened")).error_code
+    def test_no_name_is_left_over(self):
+        """
+        The table has no names that are none.
+        """
+        assert set(HTTP) == {cls.__name__ for cls in exceptions_of(httpx, httpcore, httpx2)}
 
-    def test_no_httpx_exception_is_forgotten(self):
+    @pytest.mark.parametrize(
+        ("status", "code"),
+        [
+            (301, "API_INVALID_RESPONSE"),
+            (400, "API_BAD_REQUEST"),
+            (401, "API_UNAUTHORIZED"),
+            (403, "API_UNAUTHORIZED"),
+            (408, "API_SERVER_ERROR"),
+            (418, "API_BAD_REQUEST"),
+            (429, "API_RATE_LIMIT"),
+            (500, "API_SERVER_ERROR"),
+            (503, "API_OVERLOAD"),
+            (599, "API_SERVER_ERROR"),
+        ],
+    )
+    def test_statuses(self, status, code):
         """
-        Every public exception of httpx is known, or listed here with the reason why it is not.
+        What raise_for_status() raises has the code of its status.
         """
-        assert {*HTTPX, *UNKNOWN_HTTPX} == {cls.__name__ for cls in httpx_exceptions()}
+        with pytest.raises(httpx.HTTPStatusError) as caught:
+            httpx.Response(status, request=httpx.Request("GET", "http://h")).raise_for_status()
 
-    @pytest.mark.parametrize("cls", list(httpx_exceptions()), ids=lambda cls: cls.__name__)
-    def test_httpx_unknown_only_with_a_reason(self, cls):
-        """
-        The classifier itself agrees with the two lists.
-        """
-        category = classify_error(cls.__new__(cls)).category
+        assert f"ERR_{code}" == classify_error(caught.value).error_code
 
-        assert (ErrorCategory.UNKNOWN == category) == (cls.__name__ in UNKNOWN_HTTPX)
-
-    def test_torch_out_of_memory(self):
+    @pytest.mark.parametrize("cls", exceptions_of(ssl, json), ids=name_of)
+    def test_ssl_and_json(self, cls):
         """
-        torch's error is known by its name, without torch being imported for it.
+        A certificate that is not trusted stays so; all else of TLS is a connection that broke.
+        """
+        codes = {"SSLCertVerificationError": "CONN_UNAVAILABLE", "JSONDecodeError": "API_INVALID_RESPONSE"}
+
+        assert f"ERR_{codes.get(cls.__name__, 'CONN_LOST')}" == classify_error(cls.__new__(cls)).error_code
+
+    def test_torch(self):
+        """
+        Out of memory is that; all else that torch raises by a class of its own is a forward pass that failed. The
+        classes are known by their names, without torch being imported for it.
         """
         torch = pytest.importorskip("torch")
+        public = [name for name in vars(torch) if not name.startswith("_")]
+        rooms = [room for name in public if isinstance(room := getattr(torch, name), ModuleType)]
+        classes = exceptions_of(torch, *[room for room in rooms if room.__name__.startswith("torch")])
+        codes = {cls: classify_error(cls.__new__(cls)).error_code for cls in classes}
 
-        assert "ERR_ENC_OUT_OF_MEMORY" == classify_error(torch.OutOfMemoryError("CUDA out of memory")).error_code
+        assert {torch.OutOfMemoryError, torch.AcceleratorError, torch.cuda.CudaError} <= set(codes)
+        assert ErrorCode.ERR_ENC_OUT_OF_MEMORY is codes.pop(torch.OutOfMemoryError)
+        assert {ErrorCode.ERR_ENC_FORWARD_FAILED} == set(codes.values())
 
     def test_subclass_of_a_known_one(self):
         """

@@ -155,6 +155,20 @@ class World:
 
         return asyncio.run(run())
 
+    def stream(self, client: LMStudioClient, request: ChatRequest, pieces: list[Any]) -> None:
+        """Read a whole stream into *pieces*, which has what came if it breaks."""
+        if self.name == "sync":
+            with client:
+                pieces.extend(client.stream(request))
+            return
+
+        async def run() -> None:
+            async with client:
+                async for piece in client.stream_async(request):
+                    pieces.append(piece)  # noqa: PERF401 - those before an error are wanted
+
+        asyncio.run(run())
+
     def chat(self, client: LMStudioClient, **changes: Any) -> Any:
         return self.call(client, "chat", ChatRequest(**{"model": "some-model", "prompt": "What is it?"} | changes))
 

@@ -125,7 +125,7 @@ class TestKnownErrors:
         assert classify_error(error).retryable
         assert (
             "http://127.0.0.1:1234 answered with an error (404): No models loaded. Please load a model.;"
-            " load a model, or turn on just-in-time loading"
+            " no model is loaded in LM Studio: load one in the developer page, or turn on just-in-time loading"
         ) == str(error)
 
     def test_a_wrong_path_leads_to_the_base_url(self):

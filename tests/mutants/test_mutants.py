@@ -41,6 +41,13 @@ def unused() -> int:
     return 5
 '''
 
+PYTEST = """
+[tool.pytest.ini_options]
+testpaths = ["tests"]
+addopts = "-p yaml"
+filterwarnings = ["error"]
+"""
+
 TEST = """
 import os
 from pixel_llm.policy.numbers import Box, is_small, unused
@@ -72,7 +79,7 @@ def project(tmp_path):
         "pixel_llm/policy/__init__.py": "",
         "pixel_llm/policy/numbers.py": CODE,
         "tests/policy/test_numbers.py": TEST,
-        "pyproject.toml": "[tool.pytest.ini_options]\ntestpaths = ['tests']\nfilterwarnings = ['error']\n",
+        "pyproject.toml": PYTEST,
         ".gitignore": ".mutants/\n__pycache__/\n",
     }
     for name, text in written.items():

@@ -375,6 +375,14 @@ MESSAGES = {
         "policy.yaml:2:68: targets.writer.write.cache: note: the target's timeout speaks of streams, which "
         "pass cache by: it is for other calls only [PL864]"
     ),
+    "PL880": (
+        "policy.yaml:2:32: encoder.labels: warning: labels has no effect with type patch, only with transformers: "
+        "leave it out [PL880]"
+    ),
+    "PL881": (
+        "policy.yaml:2:37: encoder.on_out_of_memory[1]: warning: halve is never reached: raise ends the list before "
+        "it [PL881]"
+    ),
     "PL901": (
         "policy.yaml:2:47: warning: the ignore comment: says no reason: write `# pixel-llm: ignore PL101 -- why` "
         "[PL901]"
@@ -493,6 +501,17 @@ class TestHedges:
 
         assert (said is not None) == (len(problems) == 1)
         assert all(said in problem for problem in problems)
+
+    @pytest.mark.parametrize("hedge", ["10s", "{quantile: 0.9, min_delay: 10s}"])
+    def test_a_hedge_that_is_never_sent_was_said_to_double_the_load(self, tmp_path, hedge):
+        """
+        One rule says that there is none; the others have nothing to say of it.
+        """
+        text = f"targets: {{encoder.forward: {{idempotent: true, timeout: 5s, hedge: {hedge}}}}}"
+
+        assert [1, 0, 0] == [len(found(tmp_path, text, rule)) for rule in ("PL820", "PL821", "PL822")]
+        text = text.replace("10s", "1s")
+        assert [0, 1, 1] == [len(found(tmp_path, text, rule)) for rule in ("PL820", "PL821", "PL822")]
 
     def test_several(self, tmp_path):
         """

@@ -1,7 +1,9 @@
 """The read-through cache: fresh results without a call, and one call for many that are equal."""
 
 import asyncio
+import contextvars
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from pixel_llm.errors import ConnectionError, ErrorCode, TimeoutError, Validatio
 from pixel_llm.events import CallFailed
 from pixel_llm.policy import CacheConfig, CircuitBreakerConfig, FallbackStep, FallbackStrategy, TargetPolicy
 from pixel_llm.resilience import Stack, guard
+from pixel_llm.resilience.caching import keys as keys_log
 from pixel_llm.testing import VirtualClock
 
 LOST = ErrorCode.ERR_CONN_LOST
@@ -705,3 +708,109 @@ class TestRings:
             return ask(), await leader
 
         assert ("own", "leader") == asyncio.run(main())
+
+    @pytest.mark.parametrize("hand_on", [True, False], ids=["with the context", "without"])
+    def test_an_equal_call_in_a_thread_of_the_leader_s(self, hand_on):
+        """
+        With its context it makes its own call; without, nothing tells it from others, and it waits until its deadline.
+        """
+        made = []
+
+        def body(depth=0):
+            made.append(depth)
+            if depth:
+                return "inner"
+            run = contextvars.copy_context().run if hand_on else (lambda function, *args: function(*args))
+            with ThreadPoolExecutor(1) as pool:
+                return pool.submit(run, inner, 1).result()
+
+        outer_stack = Stack("shop.ask", TargetPolicy(cache=MINUTE, deadline=30.0))
+        inner_stack = Stack("shop.ask", TargetPolicy(cache=MINUTE, deadline=0.05))
+        inner_stack.cache = outer_stack.cache
+        ask, inner = (guard(stack, body, key=lambda depth=0: 1) for stack in (outer_stack, inner_stack))
+
+        if hand_on:
+            assert ("inner", [0, 1]) == (ask(), made)
+        else:
+            with pytest.raises(TimeoutError):
+                ask()
+            assert [0] == made
+        assert 0 == len(outer_stack.cache.flights)
+
+
+class Odd:
+    """A key that is unhappy when it is compared, and maybe when it is hashed."""
+
+    def __init__(self, hashes=True):
+        self.hashes = hashes
+
+    def __hash__(self):
+        if not self.hashes:
+            raise RuntimeError("no hash")
+        return 1
+
+    def __eq__(self, other):
+        raise RuntimeError("no comparison")
+
+
+class TestOddKeys:
+    def test_a_key_whose_comparison_fails_failed_the_call(self, both_worlds, caplog):
+        """
+        Such calls are made, and share nothing; the log says so, once. No flight is left.
+        """
+        keys_log._complain.cache_clear()
+        call = both_worlds("first", "second", "third", cache=MINUTE, options={"key": lambda key: key})
+        again = Odd()
+
+        assert ["first", "second", "second", "third"] == [call(Odd()), call(again), call(again), call(Odd())]
+        assert (0, 3) == (len(call.stack.cache.flights), len(call.stack.cache.cache))
+        assert ["keys of the type Odd can't be compared, so that their calls share no results: mend its __eq__"] == [
+            record.getMessage() for record in caplog.records
+        ]
+
+    def test_a_key_without_a_hash(self, both_worlds):
+        """
+        The call is refused before anything has happened.
+        """
+        call = both_worlds("first", cache=MINUTE, options={"key": lambda key: key})
+        with pytest.raises(ValidationError, match="can't name this call in the cache: RuntimeError: no hash"):
+            call(Odd(hashes=False))
+
+        assert (0, 0) == (call.calls, len(call.stack.cache.flights))
+
+    def test_a_fallback_s_cache(self, both_worlds):
+        """
+        What can't be compared is not found there either; it is not given for another call.
+        """
+        steps = (FallbackStep(FallbackStrategy.CACHE, cache=MINUTE), SORRY)
+        call = both_worlds("first", gone(), fallback=steps, options={"key": lambda key: key})
+
+        assert ["first", "sorry"] == [call(Odd()), call(Odd())]
+
+    def test_followers_of_calls_that_collide(self):
+        """
+        Equal calls share one although a key that can't be compared has the same place in the table.
+        """
+        stack = Stack("shop.ask", TargetPolicy(cache=MINUTE))
+
+        async def body(key):
+            await asyncio.sleep(0.01)
+            return key
+
+        ask, odd = guard(stack, body, key=lambda key: key), Odd()
+
+        async def main():
+            return await asyncio.wait_for(asyncio.gather(ask(odd), ask(1), ask(odd), ask(1)), 10)
+
+        assert [odd.__class__, int, odd.__class__, int] == [type(value) for value in asyncio.run(main())]
+        assert 0 == len(stack.cache.flights)
+
+    def test_keys_are_as_equal_as_what_they_hold(self):
+        """
+        A wrapped key is found by its value, and has its hash.
+        """
+        key = keys_log.CallKey("visa")
+
+        assert (True, True, False, True) == (
+            key == keys_log.CallKey("visa"), key == "visa", key == keys_log.CallKey("cash"), hash(key) == hash("visa")
+        )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import threading
 from itertools import pairwise
@@ -603,7 +604,7 @@ class TestTokens:
         assert limit.tokens is not None
         assert limit.tokens.level(0.0) == 6
 
-    @pytest.mark.parametrize("used", [None, nan, inf, "many"])
+    @pytest.mark.parametrize("used", [None, nan, inf, -inf + inf, "many", True, False, 1e10, 10**400, b"5", [5]])
     def test_nobody_knows_what_was_used(self, used: Any, caplog: pytest.LogCaptureFixture):
         """
         The call has succeeded, so it stands; that its tokens are not counted is logged once.
@@ -619,6 +620,35 @@ class TestTokens:
         ]
         assert limit.tokens is not None
         assert limit.tokens.level(0.0) == 10
+
+    @pytest.mark.filterwarnings("error")
+    def test_a_usage_function_that_returned_a_coroutine(self, caplog: pytest.LogCaptureFixture):
+        """
+        It is closed, and said to be no number.
+        """
+
+        async def count(result: Any) -> int:
+            return 5
+
+        limit = rate_limit(
+            VirtualClock(0.0), usage=lambda result: count(result), tokens=TokenLimitConfig(max_tokens=10)
+        )
+        limit.charge("a result")
+        gc.collect()
+
+        assert "is no number of tokens from 0 to 1000000000" in caplog.text
+        assert limit.tokens is not None
+        assert limit.tokens.level(0.0) == 10
+
+    def test_the_most_a_result_can_have_used(self):
+        """
+        So many are counted, and no more.
+        """
+        limit = rate_limit(VirtualClock(0.0), usage=lambda _: 10**9, tokens=TokenLimitConfig(max_tokens=10))
+        limit.charge("a result")
+
+        assert limit.tokens is not None
+        assert limit.tokens.level(0.0) == 10 - 10**9
 
     def test_nothing_to_charge(self):
         """

@@ -39,6 +39,16 @@ def installed(tmp_path, monkeypatch):
 
 
 class TestRegisterFunction:
+    @pytest.mark.parametrize("function", [None, 3, "print"])
+    def test_none_for_a_function_gave_a_decorator(self, function):
+        """
+        What can't be called is refused at once, None too; nothing is registered.
+        """
+        with pytest.raises(ValidationError, match="the function 'apologise' must be something to call"):
+            register_function("apologise", function)
+
+        assert {} == registry._functions
+
     def test_registers_by_call_and_as_a_decorator(self):
         """
         Both ways give the function back unchanged.
@@ -214,12 +224,12 @@ class TestFunctionNames:
 
         @dataclasses.dataclass
         class Inner:
-            function: str | None = setting(RegisteredName(), "…", default=None)
-            other: str | None = setting(RegisteredName(), "…", default=None)
+            function: str | None = setting(RegisteredName(), "…", default=None, example="f")
+            other: str | None = setting(RegisteredName(), "…", default=None, example="f")
 
         @dataclasses.dataclass
         class Outer:
-            steps: tuple[Inner, ...] = setting(ListOf(Section(Inner)), "…", default=())
+            steps: tuple[Inner, ...] = setting(ListOf(Section(Inner)), "…", default=(), example=[])
 
         document = node_from({"steps": [{"function": "a"}, {"other": "b"}]}, Place("x.yaml"))
 

@@ -140,6 +140,7 @@ class RetryMachine(SteppedMachine):
     )
     def begin(self, section, names, idempotent, deadline_in_waits, chance):
         deadline = deadline_in_waits and deadline_in_waits * max(section["initial_delay"], 1.0)
+        section["max_delay"] = max(section["initial_delay"], section["max_delay"])  # as a policy must have it
         self.section, self.names = section, names
         self.idempotent, self.deadline = idempotent is not False, inf if deadline is None else deadline
         self.stack = Stack(

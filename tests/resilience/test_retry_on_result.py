@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import inspect
 import pickle
 
@@ -261,3 +262,22 @@ class TestPredicate:
         results = iter(["", "paid"])
 
         assert "paid" == guard(stack, lambda: next(results))()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_predicate_that_returned_a_coroutine_rejected_every_result(both_worlds, clock, events):
+    """
+    It is refused with its name, and the coroutine closed: nobody will await it.
+    """
+
+    async def looks_empty(value):
+        return not value
+
+    policy = TargetPolicy(retry=steady())
+    found = {"looks_empty": lambda value: looks_empty(value)}.__getitem__
+    call = both_worlds("paid", stack=Stack(TARGET, policy, clock=clock, emit=events.append, find_function=found))
+    with pytest.raises(ValidationError, match="looks_empty must be a plain function, but it returned a coroutine"):
+        call()
+    gc.collect()
+
+    assert 1 == call.calls

@@ -1,6 +1,7 @@
 import asyncio
 import builtins
 import gc
+import pickle
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -52,6 +53,10 @@ def steady(attempts=3, wait=1.0, **more):
 
 def breaker(failures=3, **more):
     return CircuitBreakerConfig(failure_threshold=failures, **more)
+
+
+def raise_gone():
+    raise gone()
 
 
 def gone(text="gone"):
@@ -486,16 +491,76 @@ class TestDeadline:
 
         assert (3, [4.0, 4.0]) == (inner.calls, clock.sleeps)
 
-    def test_errors_keep_the_innermost_target_s_story(self, both_worlds, make_stack, world):
+    def test_errors_keep_the_innermost_story_where_the_outer_call_has_nothing_to_add(
+        self, both_worlds, make_stack, world
+    ):
         """
-        Attempts and history are those of the target that the error comes from.
+        Attempts and history are those of the call that was tried again.
         """
-        inner = both_worlds(gone(), retry=steady(attempts=3))
+        inner = both_worlds(raise_gone, retry=steady(attempts=3))
         with pytest.raises(ConnectionError) as caught:
-            world.run(guard(make_stack("shop.order", retry=steady(attempts=2)), world.calling(inner.guarded)))
+            world.run(guard(make_stack("shop.order", deadline=60.0), world.calling(inner.guarded)))
+
+        error = caught.value
+        assert ("shop.pay", 3, 3, 3) == (error.target, error.attempt, error.attempts, len(error.history))
+        assert 1 == len(error.__notes__)
+
+    def test_nested_retries_told_only_the_inner_one_s_story(self, both_worlds, make_stack, world):
+        """
+        The error tells of the outer call's attempts, each with those of the inner call, and crosses a process pool.
+        """
+        inner = both_worlds(raise_gone, retry=steady(attempts=3))
+        outer = make_stack("shop.order", retry=steady(attempts=2))
+        with pytest.raises(ConnectionError) as caught:
+            world.run(guard(outer, world.calling(inner.guarded)))
 
         assert 6 == inner.calls
-        assert ("shop.pay", 3) == (caught.value.target, caught.value.attempts)
+        for error in (caught.value, pickle.loads(pickle.dumps(caught.value))):
+            assert ("shop.pay", 2, 2) == (error.target, error.attempt, error.attempts)
+            assert [(1, 3), (2, 3)] == [(record.number, len(record.inner)) for record in error.history]
+            assert [1, 2, 3] == [record.number for record in error.history[1].inner]
+            assert {()} == {record.inner for record in error.history[1].inner}
+        inner_note, outer_note = caught.value.__notes__
+        assert inner_note.startswith("shop.pay: gave up after 3 attempts")
+        assert outer_note.startswith("shop.order: gave up after 2 attempts")
+
+    def test_an_error_that_is_raised_again_and_again_does_not_grow(self, both_worlds):
+        """
+        What an earlier call has written into the same object is no story of a call inside.
+        """
+        error = gone()
+        call = both_worlds(error, retry=steady(attempts=2))
+        for _ in range(3):
+            with pytest.raises(ConnectionError):
+                call()
+
+        assert (2, [(), ()]) == (error.attempts, [record.inner for record in error.history])
+
+    def test_a_refusal_inside_is_told_by_the_attempts_of_the_outer_call(self, both_worlds, make_stack, world):
+        """
+        The inner call made no attempt; the outer one made two.
+        """
+        inner = both_worlds(raise_gone, circuit_breaker=breaker(1))
+        outer = make_stack("shop.order", retry=steady(attempts=2, retry_on=ErrorMatcher.of("ERR_CB_OPEN", "TRANSIENT")))
+        with pytest.raises(CircuitBreakerOpen) as caught:
+            world.run(guard(outer, world.calling(inner.guarded)))
+
+        error = caught.value
+        assert (2, [1, 0]) == (error.attempts, [len(record.inner) for record in error.history])
+
+    def test_an_exception_of_somebody_else_s_keeps_its_own_attempts(self, both_worlds):
+        """
+        Its attributes are not ours to write over.
+        """
+
+        class Theirs(OSError):
+            attempts = "many"
+
+        call = both_worlds(Theirs("gone"), retry=steady(attempts=2, retry_on=ErrorMatcher.of("UNKNOWN", "TRANSIENT")))
+        with pytest.raises(Theirs) as caught:
+            call()
+
+        assert ("many", False) == (caught.value.attempts, hasattr(caught.value, "history"))
 
 
 class TestWhatCounts:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from pixel_llm.errors import CircuitBreakerOpen, ConnectionError, ErrorCode
-from pixel_llm.events import CallRefused, RetryScheduled
+from pixel_llm.events import CallFailed, CallRefused, RetryScheduled
 from pixel_llm.policy import (
     CircuitBreakerConfig,
     FallbackStep,
@@ -135,6 +135,52 @@ class TestRefusedCall:
         assert "paid" == call()
         assert 20 == len(sleeps) == len(set(sleeps))
         assert all(min(1.0, cooldown / 20) / 2 <= seconds <= min(1.0, cooldown / 20) for seconds in sleeps)
+
+    def test_a_trial_that_hangs_was_waited_for_without_end(self, both_worlds, clock, events):
+        """
+        Without a deadline others' trial calls are waited for as long as a cooldown, and no longer.
+        """
+        call = both_worlds("paid", retry=waiting(), circuit_breaker=breaker(cooldown=30.0))
+        open_now(call.stack)
+        clock.advance(30.1)
+        call.stack.breaker.acquire()  # somebody's trial, which never ends
+        began = clock.monotonic()
+        with pytest.raises(CircuitBreakerOpen):
+            call()
+
+        assert 30.0 <= clock.monotonic() - began < 31.0
+        (failed,) = [event for event in events if isinstance(event, CallFailed)]
+        assert failed.reason.endswith(", whose trial calls have not ended for 30 s, and no deadline bounds the wait"), (
+            failed.reason
+        )
+
+    def test_trials_that_end_are_waited_for_anew(self, both_worlds, clock):
+        """
+        A cooldown between two rounds of trials begins the reckoning again.
+        """
+        call = both_worlds("paid", retry=waiting(), circuit_breaker=breaker(cooldown=30.0))
+        stack, sleeps = call.stack, []
+        open_now(stack)
+        clock.advance(30.1)
+        permits = [stack.breaker.acquire()]
+
+        def sleep(seconds):
+            sleeps.append(seconds)
+            clock.advance(seconds)
+            if len(sleeps) == 20:
+                stack.breaker.record_failure(permits.pop(), ConnectionError("gone"))
+            elif len(sleeps) == 21:
+                permits.append(stack.breaker.acquire())
+            elif len(sleeps) == 45:
+                stack.breaker.record_success(permits.pop())
+
+        async def sleep_async(seconds):
+            sleep(seconds)
+
+        clock.sleep, clock.sleep_async = sleep, sleep_async
+
+        assert "paid" == call()
+        assert 45 == len(sleeps)
 
     def test_without_it_fails_now(self, both_worlds, clock):
         """

@@ -127,8 +127,7 @@ def retries_something(policy: TargetPolicy, *, answer: bool = False) -> bool:
     during an attempt, whose failure no longer counts.
     """
     breaker, retry = refusing_breaker(policy), policy.retry
-    if retry is None:
-        return False
+    assert retry is not None  # noqa: S101 - asked of targets that have a retry
     count = None
     if breaker is not None and breaker.failure_threshold == breaker.half_open_max_calls == 1:
         attempt = policy.timeout.longest_attempt if policy.timeout is not None else None

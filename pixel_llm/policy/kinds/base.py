@@ -104,4 +104,12 @@ class Kind:
         return interpolate(node, self, path)
 
 
+def resolve_by_key(kind: Kind, node: Node, interpolate: Interpolate, path: Path) -> Node:
+    """:meth:`Kind.resolve` of a *kind* of maps, whose values have kinds of their own."""
+    if not isinstance(node.value, dict):
+        return interpolate(node, kind, path)
+    children = {key: kind.child(key).resolve(child, interpolate, (*path, key)) for key, child in node.value.items()}
+    return dataclasses.replace(node, value=children)
+
+
 ANYTHING = Kind()

@@ -6,7 +6,15 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pixel_llm.policy.kinds.base import ANYTHING, Interpolate, JSONSchema, Kind, SchemaBuilder, to_the_end
+from pixel_llm.policy.kinds.base import (
+    ANYTHING,
+    Interpolate,
+    JSONSchema,
+    Kind,
+    SchemaBuilder,
+    resolve_by_key,
+    to_the_end,
+)
 from pixel_llm.policy.kinds.setting import Setting
 from pixel_llm.policy.nodes import Node, Path
 from pixel_llm.policy.suggestions import one_of
@@ -36,10 +44,7 @@ class MapOf(Kind):
         return self.kind
 
     def resolve(self, node: Node, interpolate: Interpolate, path: Path) -> Node:
-        if not isinstance(node.value, dict):
-            return interpolate(node, self, path)
-        children = {name: self.kind.resolve(child, interpolate, (*path, name)) for name, child in node.value.items()}
-        return dataclasses.replace(node, value=children)
+        return resolve_by_key(self, node, interpolate, path)
 
 
 #: No list of a policy is longer.
@@ -64,6 +69,11 @@ class ListOf(Kind):
 
     def thaw(self, value: tuple[Any, ...]) -> list[Any]:
         return [self.kind.thaw(child) for child in value]
+
+    def complain(self, value: Any) -> str:
+        if not isinstance(value, tuple) or not value:
+            return f"must be a tuple that is not empty (got {value!r})"
+        return "; ".join(complaint for child in value if (complaint := self.kind.complain(child)))
 
     def resolve(self, node: Node, interpolate: Interpolate, path: Path) -> Node:
         if not isinstance(node.value, list):
@@ -176,9 +186,4 @@ class Steps(Kind):
         return settings[key].kind if key in settings else ANYTHING
 
     def resolve(self, node: Node, interpolate: Interpolate, path: Path) -> Node:
-        if not isinstance(node.value, dict):
-            return interpolate(node, self, path)
-        children = {
-            name: self.child(name).resolve(child, interpolate, (*path, name)) for name, child in node.value.items()
-        }
-        return dataclasses.replace(node, value=children)
+        return resolve_by_key(self, node, interpolate, path)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 from enum import StrEnum
 from typing import Any
 
 from pixel_llm.policy.durations import DURATION_PATTERN, format_duration, parse_duration
-from pixel_llm.policy.kinds.base import JSONSchema, Kind, SchemaBuilder, to_the_end
+from pixel_llm.policy.kinds.base import Interpolate, JSONSchema, Kind, SchemaBuilder, to_the_end
+from pixel_llm.policy.nodes import Node, Path
 from pixel_llm.policy.secrets import Secret
-from pixel_llm.policy.sizes import SIZE_PATTERN, format_size, parse_size
+from pixel_llm.policy.sizes import SIZE_OR_ZERO_PATTERN, SIZE_PATTERN, format_size, parse_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +34,25 @@ class Text(Kind):
 
     def complain(self, value: Any) -> str:
         return "" if isinstance(value, str) else f"must be {self.must_be} (got {value!r})"
+
+
+@dataclasses.dataclass(frozen=True)
+class FileName(Text):
+    """
+    The path of something that lies beside the policy: relative to the folder of the file that says it.
+
+    What a program says relates to its working directory, as everywhere in a program. ``~`` is the home folder.
+    """
+
+    may_be_empty: bool = False
+
+    def resolve(self, node: Node, interpolate: Interpolate, path: Path) -> Node:
+        node = interpolate(node, self, path)
+        if not isinstance(node.value, str) or not node.value or "${" in node.value:
+            return node  # what is wrong is said elsewhere
+        name = os.path.expanduser(node.value)  # noqa: PTH111 - Path.expanduser() raises where there is no home
+        folder = os.path.dirname(node.place.file)  # noqa: PTH120 - of <overrides> there is none
+        return dataclasses.replace(node, value=os.path.abspath(os.path.join(folder, name)))  # noqa: PTH100, PTH118
 
 
 #: The name under which a program registers a function. No colon, no import path: a policy never names code.
@@ -162,8 +183,10 @@ class Choice(Kind):
         return value.value
 
     def complain(self, value: Any) -> str:
+        if isinstance(value, self.options):
+            return ""
         names = ", ".join(f"{self.options.__name__}.{option.name}" for option in self.options)
-        return "" if isinstance(value, self.options) else f"must be one of {names} (got {value!r})"
+        return f"must be one of {names} (got {value!r})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,24 +219,28 @@ class Duration(Kind):
 
 @dataclasses.dataclass(frozen=True)
 class Size(Kind):
-    """An amount of memory with a unit; whole bytes in the model."""
+    """An amount of memory with a unit; whole bytes in the model. More than 0, unless *may_be_zero*."""
+
+    may_be_zero: bool = False
 
     def schema(self, build: SchemaBuilder) -> JSONSchema:
-        schema = {"type": "string", "title": "a size", "pattern": to_the_end(SIZE_PATTERN)}
-        return build.scalar(build.define("size", lambda: schema))
+        pattern = SIZE_OR_ZERO_PATTERN if self.may_be_zero else SIZE_PATTERN
+        schema = {"type": "string", "title": "a size", "pattern": to_the_end(pattern)}
+        return build.scalar(build.define("size_or_zero" if self.may_be_zero else "size", lambda: schema))
 
     def parse(self, text: str) -> str:
-        parse_size(text)
+        self.freeze(text)
         return text
 
     def freeze(self, value: str) -> int:
-        return parse_size(value)
+        return 0 if self.may_be_zero and value == "0B" else parse_size(value)
 
     def thaw(self, value: int) -> str:
         return format_size(value)
 
     def complain(self, value: Any) -> str:
-        fits = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        least = 0 if self.may_be_zero else 1
+        fits = isinstance(value, int) and not isinstance(value, bool) and value >= least
         return "" if fits else f"must be a number of bytes (got {value!r})"
 
 

@@ -209,4 +209,22 @@ RULES = (
         "targets: {pixel_llm.generate: {chaos: {result: {rate: 0.1, value: A picture.}}}}",
         chat("chaos: {result: {rate: 0.1, value: A picture.}}"),
     ),
+    _basic(
+        "PL040",
+        "An encoder without its weights",
+        "`vit` is nothing without a checkpoint, and `transformers` nothing without a model's folder. Random weights "
+        "would give random features.",
+        "Say where they are, or use `type: patch`, which needs none.",
+        "encoder: {type: vit}",
+        "encoder: {type: vit, checkpoint: models/vit.safetensors}",
+    ),
+    _basic(
+        "PL041",
+        "Numbers that the encoder can't compute with",
+        "`patch` measures in float32, since its formulas lose their meaning in less. float16 on a CPU saves no time, "
+        "and overflows.",
+        "Leave `dtype` out, or take `bfloat16` for a model on the CPU.",
+        "encoder: {type: vit, checkpoint: models/vit.safetensors, device: cpu, dtype: float16}",
+        "encoder: {type: vit, checkpoint: models/vit.safetensors, device: cpu, dtype: bfloat16}",
+    ),
 )

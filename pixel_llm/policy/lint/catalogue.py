@@ -8,6 +8,7 @@ from pixel_llm.policy.lint import (
     breaker_settings,
     chaos,
     comments,
+    encoder,
     fallback_steps,
     fallbacks,
     hedges,
@@ -40,6 +41,7 @@ _CONCEPTS = (
     server,
     logs,
     queues,
+    encoder,
     comments,
 )
 

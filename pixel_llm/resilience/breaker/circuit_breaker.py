@@ -22,6 +22,7 @@ from pixel_llm.resilience.breaker import words
 from pixel_llm.resilience.breaker.machine import Machine
 from pixel_llm.resilience.breaker.rates import Rates
 from pixel_llm.resilience.breaker.state import Changes, CircuitState, OnChange
+from pixel_llm.resilience.checked import checked_breaker
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
 from pixel_llm.resilience.threads.forking import forget_after_fork
 
@@ -101,7 +102,7 @@ class CircuitBreaker:
     ) -> None:
         self.name = name
         self.key = key
-        self.config = config if config is not None else CircuitBreakerConfig()
+        self.config = CircuitBreakerConfig() if config is None else checked_breaker(name, config)
         self._clock = clock
         self._on_change = on_change
         self._on_shadow_refusal = on_shadow_refusal

@@ -9,7 +9,9 @@ A leader that gives up for reasons of its own, because it was cancelled or its o
 passed, takes nobody down: the follower that has waited longest leads on.
 
 Nobody waits who is waited for: a call that is made inside of a leader's never follows, but makes its own
-attempt. So no ring of calls can wait for each other, however they call each other.
+attempt. That is known by the context (:mod:`contextvars`) in which it is made. So no ring of calls can wait for each
+other, unless a leader hands a call to a thread without its context (a plain ThreadPoolExecutor does) and waits for it:
+nothing tells such a call from anybody else's, and it waits until its deadline.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from typing import Any
 from pixel_llm.errors import ErrorCode, TimeoutError, ValidationError
 from pixel_llm.policy import FallbackStep, FallbackStrategy
 from pixel_llm.resilience.call import Call
-from pixel_llm.resilience.fallbacks.chain import FallbackChain
-from pixel_llm.resilience.limits import Published, get_published, lift, reset_published, set_published, take_back
+from pixel_llm.resilience.fallbacks.chain import FallbackChain, FallbackRun
+from pixel_llm.resilience.limits import Published, get_published, lift, set_published, take_back
 from pixel_llm.resilience.recovery import Recovery
 from pixel_llm.resilience.roads.options import GuardOptions
 from pixel_llm.resilience.roads.stepping import within
@@ -60,12 +60,15 @@ class RemoteSteps:
             return functools.partial(known, error)
         return known or self._elsewhere(index, step)
 
-    def limits(self, call: Call, index: int) -> Published | None:
-        """The limits of a step, which begins now; None if there is no time for it."""
-        ends = call.deadline + self._chain.reserve - self._chain.reserved_after(index)
-        if ends <= self.stack.clock.monotonic():
-            return None
-        return [ends, ends, call.terms, get_published()[3] + 1]
+    def next(self, run: FallbackRun, call: Call) -> _Trial | None:
+        """The next step that takes time and has some, as it begins now; None at the end. See :class:`FallbackRun`."""
+        while (found := run.next_step()) is not None:
+            index, step = found
+            ends = call.deadline + self._chain.reserve - self._chain.reserved_after(index)
+            if ends > self.stack.clock.monotonic():
+                return _Trial(self, run, index, step, [ends, ends, call.terms, get_published()[3] + 1])
+            run.skip(step, "the deadline has passed")
+        return None
 
     def _registered(self, step: FallbackStep) -> Callable[..., Any]:
         function = self.stack.find_function(step.value)
@@ -132,62 +135,67 @@ def _names_error(function: Callable[..., Any]) -> bool:
     return parameter is not None and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
 
 
+class _Trial:
+    """One step of a fallback that takes time, while it runs: within its limits, and whatever fails in it is noted."""
+
+    def __init__(self, steps: RemoteSteps, run: FallbackRun, index: int, step: FallbackStep, limits: Published) -> None:
+        self._steps = steps
+        self._run = run
+        self._index = index
+        self._step = step
+        self.limits = limits
+
+    def __enter__(self) -> None:
+        self._token = set_published(self.limits)
+
+    def __exit__(self, kind: object, raised: BaseException | None, traceback: object) -> bool:
+        take_back(self._token)
+        if not isinstance(raised, Exception):
+            return False
+        self._run.fail(self._step, raised)  # whatever it is, the next step may serve
+        return True
+
+    def find(self, error: Exception) -> Callable[..., Any] | None:
+        """What the step calls in place of a call that failed of *error*; None, and it is skipped, if it can't."""
+        found = self._steps.find(self._index, self._step, error)
+        if isinstance(found, str):
+            self._run.skip(self._step, found)
+            return None
+        return found
+
+    def serve(self, value: Any) -> None:
+        """End the call with *value*."""
+        lift(self.limits)
+        self._run.serve(self._step, value)
+
+
 def serve(steps: RemoteSteps, recovery: Recovery, call: Call, error: Exception) -> Any:
     """End a call that has failed for good, in the sync world; see :meth:`Recovery.finish`."""
     try:
         run = recovery.begin_fallback(error)
-        while (found := run.next_step()) is not None:
-            index, step = found
-            if (limits := steps.limits(call, index)) is None:
-                run.skip(step, "the deadline has passed")
-                continue
-            token = set_published(limits)
-            try:
-                function = steps.find(index, step, error)
-                if isinstance(function, str):
-                    run.skip(step, function)
-                    continue
-                value = function(*call.args, **call.kwargs)
-                if isinstance(value, _RUNS_LATER):
-                    raise _runs_later(value)
-            except Exception as raised:  # noqa: BLE001 - whatever it is, the next step may serve
-                run.fail(step, raised)
-            else:
-                lift(limits)
-                run.serve(step, value)
-            finally:
-                reset_published(token)
+        while (trial := steps.next(run, call)) is not None:
+            with trial:
+                if (function := trial.find(error)) is not None:
+                    value = function(*call.args, **call.kwargs)
+                    if isinstance(value, _RUNS_LATER):
+                        raise _runs_later(value)
+                    trial.serve(value)
         return recovery.end_fallback(run)
     finally:
-        run = error = None  # type: ignore[assignment]  # the error's traceback holds this frame: a cycle
+        run = trial = error = None  # type: ignore[assignment]  # the error's traceback holds this frame: a cycle
 
 
 async def serve_async(steps: RemoteSteps, recovery: Recovery, call: Call, error: Exception) -> Any:
     """End a call that has failed for good, in the async world; see :meth:`Recovery.finish`."""
     try:
         run = recovery.begin_fallback(error)
-        while (found := run.next_step()) is not None:
-            index, step = found
-            if (limits := steps.limits(call, index)) is None:
-                run.skip(step, "the deadline has passed")
-                continue
-            token = set_published(limits)
-            try:
-                function = steps.find(index, step, error)
-                if isinstance(function, str):
-                    run.skip(step, function)
-                    continue
-                value = await within(limits, _invoke(function, call), _out_of_time)
-            except Exception as raised:  # noqa: BLE001 - whatever it is, the next step may serve
-                run.fail(step, raised)
-            else:
-                lift(limits)
-                run.serve(step, value)
-            finally:
-                take_back(token)
+        while (trial := steps.next(run, call)) is not None:
+            with trial:
+                if (function := trial.find(error)) is not None:
+                    trial.serve(await within(trial.limits, _invoke(function, call), _out_of_time))
         return recovery.end_fallback(run)
     finally:
-        run = error = None  # type: ignore[assignment]  # the error's traceback holds this frame: a cycle
+        run = trial = error = None  # type: ignore[assignment]  # the error's traceback holds this frame: a cycle
 
 
 async def _invoke(function: Callable[..., Any], call: Call) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterator
 from math import inf
 from typing import Any
@@ -11,9 +10,10 @@ from typing import Any
 from pixel_llm.errors import ErrorCode, LimitExceeded, TimeoutError
 from pixel_llm.policy import RateLimitConfig, format_duration
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
+from pixel_llm.resilience.discarding import discard
 from pixel_llm.resilience.queues.fair_queue import LONGEST_WAIT, FairQueue, TaskWaiter, ThreadWaiter, Waiter
 from pixel_llm.resilience.queues.start_log import StartLog
-from pixel_llm.resilience.queues.token_bucket import TokenBucket, count_tokens
+from pixel_llm.resilience.queues.token_bucket import TokenBucket, checked_tokens, count_tokens
 
 
 class RateLimit(FairQueue):
@@ -134,12 +134,12 @@ class RateLimit(FairQueue):
             return
         try:
             used = self._usage(result)
-            if used is None or not math.isfinite(used):
-                raise ValueError(f"{used!r} tokens")
+            discard(used)
+            tokens = checked_tokens(used)
         except Exception:  # noqa: BLE001 - the function is somebody else's
             self._cannot_tell()
         else:
-            self._give_back((max(0.0, float(used)),))
+            self._give_back((tokens,))
 
     def _cannot_tell(self) -> None:
         if not self._complained:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Any
 
 from pixel_llm.policy import TokenLimitConfig
+
+#: More tokens than any call uses, and as many as a limit can have: what says more has gone wrong.
+MOST_TOKENS = 1_000_000_000
 
 
 class TokenBucket:
@@ -52,6 +56,18 @@ class TokenBucket:
         """Take out what a call has used."""
         self._level = self.level(now) - tokens
         self._updated = now
+
+
+def checked_tokens(used: Any) -> float:
+    """
+    The tokens that a usage function says a result has *used*; less than none are none.
+
+    Raises:
+        ValueError: If that is no number of tokens, or more than any call can use.
+    """
+    if isinstance(used, bool) or not isinstance(used, Real) or not used <= MOST_TOKENS:
+        raise ValueError(f"{used!r} is no number of tokens from 0 to {MOST_TOKENS}")
+    return max(0.0, float(used))
 
 
 def count_tokens(result: Any) -> float | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pixel_llm.errors import RetryExhausted, ValidationError
+from pixel_llm.resilience.discarding import discard
 
 #: Answers whether a result is no good.
 Rejects = Callable[[Any], Any]
@@ -35,6 +36,10 @@ def checked(
         except Exception as error:
             text = f"retry_on_result: {name} failed: {type(error).__name__}: {error}"
             raise ValidationError(text, target=target) from error
+        if inspect.isawaitable(rejected):
+            discard(rejected)
+            text = f"retry_on_result: {name} must be a plain function, but it returned a {type(rejected).__name__}"
+            raise ValidationError(text, target=target)
         if rejected:
             raise _rejection(target, name, value)
         return value

@@ -114,6 +114,9 @@ def _bind(
     first_road: Callable[[Callable[[Stack], Road]], Road],
 ) -> Binding:
     """Check what does not depend on the stack, and make the binding of *function*."""
+    if isinstance(function, staticmethod | classmethod):
+        kind = type(function).__name__
+        raise ValidationError(f"{target}: guard the function, not the {kind}: write @{kind} above the guard, not below")
     if not callable(function):
         raise ValidationError(f"{target}: must be given something to call (got {function!r})")
     helpers = (("key", options.key), ("cacheable", options.cacheable), ("alternative", options.alternative))

@@ -10,6 +10,7 @@ from typing import Any
 from pixel_llm.errors import ErrorCode, ValidationError
 from pixel_llm.resilience.breaker.keys import BreakerKey, FindBreaker, breaker_finder
 from pixel_llm.resilience.caching.cache import is_used_up
+from pixel_llm.resilience.caching.keys import CallKey
 from pixel_llm.resilience.stack import Stack
 
 #: Gives the callable that makes the same calls elsewhere, from ``"model"`` or ``"endpoint"`` and its name or address.
@@ -61,8 +62,7 @@ class GuardOptions:
 
         def make_key(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
             try:
-                made = key(*args, **kwargs)
-                hash(made)
+                made = CallKey(key(*args, **kwargs))
             except Exception as error:
                 text = f"key= can't name this call in the cache: {type(error).__name__}: {error}"
                 raise ValidationError(text, target=stack.target) from error

@@ -12,6 +12,7 @@ from pixel_llm.errors import CircuitBreakerOpen, PixelLMError, ValidationError
 from pixel_llm.resilience.breaker.no_breaker import NO_SHORT_ROAD
 from pixel_llm.resilience.caching import read_through
 from pixel_llm.resilience.call import Call
+from pixel_llm.resilience.discarding import discard
 from pixel_llm.resilience.fallbacks.remote import remote_steps, serve
 from pixel_llm.resilience.limits import NO_TERMS, Terms, get_published, lift, reset_published, set_published
 from pixel_llm.resilience.outcome import Outcome
@@ -28,8 +29,7 @@ _RUNS_LATER = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
 
 def runs_later(stack: Stack, value: Any) -> ValidationError:
     """The error of a sync function whose result is code that is yet to run: it would run unguarded."""
-    if isinstance(value, CoroutineType):
-        value.close()
+    discard(value)
     kind = type(value).__name__.replace("_", " ")
     return ValidationError(
         f"the function returned the {kind} of {value.__qualname__}, which would run unguarded: guard that one itself",

@@ -143,11 +143,7 @@ class AsyncStream(Stream, AsyncIterator[Any]):
             self._end()
             delivery.left("closed" if self._is_interrupted else "cancelled")
             raise
-        if chunk is not END:
-            return delivery.deliver(chunk)
-        self._end()
-        delivery.ended()
-        return END
+        return self._deliver(delivery, chunk)
 
     async def _run(self, road: AsyncStreamRoad, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
@@ -156,22 +152,10 @@ class AsyncStream(Stream, AsyncIterator[Any]):
         except BaseException:
             self._end()
             raise
-        if isinstance(value, Begun):
-            self._substitute = value.rest
-            return value.first
-        if not isinstance(value, Delivery):
+        if not isinstance(value, Begun | Delivery):
             self._substitute = _each(chunks_of(value, call))
             return await self._next_substitute()
-        first, value.first = value.first, None
-        if first is END:
-            self._end()
-            value.ended()
-            return END
-        self._delivery = value
-        chunk = value.deliver(first)
-        if value.timeout.max_pause is not None:
-            self._look_after(value.rest_of_pause())
-        return chunk
+        return self._begun(value)
 
     async def _next_substitute(self) -> Any:
         try:

@@ -17,7 +17,8 @@ from pixel_llm.resilience.roads.options import GuardOptions
 from pixel_llm.resilience.stack import Stack
 from pixel_llm.resilience.streams.async_source import AsyncSource
 from pixel_llm.resilience.streams.async_stream import AsyncStream
-from pixel_llm.resilience.streams.delivery import END, PASSES_BY, Delivery, Slot, cut_opening, opening_limits
+from pixel_llm.resilience.streams.delivery import END, PASSES_BY, Delivery
+from pixel_llm.resilience.streams.opening import Opening
 from pixel_llm.resilience.streams.stream import Begun
 
 
@@ -51,23 +52,15 @@ class AsyncStreamRoad(AsyncRoad):
 
     async def _round(self, call: Call, permit: int) -> Delivery:
         """Open the stream, and wait for its first content."""
-        stack = self.stack
-        call.attempts += 1
-        limits = opening_limits(stack, call)
-        slot = Slot(stack.admission)
+        opening = Opening(self.stack, call, permit)
         try:
-            source = AsyncSource(stack, functools.partial(self.function, *call.args, **call.kwargs), limits, slot.done)
-            first = await source.next(limits, functools.partial(cut_opening, stack))
-        except Exception as error:
-            slot.said(stack.clock.monotonic() - call.attempt_started, stack.says_of_load(call, error))
-            stack.settle(call, permit, error)
-            slot.done()
+            opened = functools.partial(self.function, *call.args, **call.kwargs)
+            source = AsyncSource(self.stack, opened, opening.limits, opening.slot.done)
+            first = await source.next(opening.limits, opening.cut)
+        except BaseException as error:
+            opening.failed(error)
             raise
-        except BaseException:
-            call.gate.release(permit)
-            slot.done()
-            raise
-        return Delivery(stack, call, permit, source, limits, first, self._keep, slot)
+        return opening.delivery(source, first, self._keep)
 
 
 class _Steps(RemoteSteps):

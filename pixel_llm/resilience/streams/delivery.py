@@ -45,23 +45,6 @@ _NO_TIMEOUT = TimeoutConfig()
 _CALLERS = Terms(inherited=True)
 
 
-def opening_limits(stack: Stack, call: Call) -> Published:
-    """The limits of an attempt of a stream, up to its first content."""
-    limits = stack.timing.limits_of(call)
-    first = (stack.policy.timeout or _NO_TIMEOUT).to_first_content
-    limits[0] = call.deadline if first is None else min(call.deadline, call.attempt_started + first)
-    return limits
-
-
-def cut_opening(stack: Stack, limits: Published) -> TimeoutError:
-    """The error of an attempt without content when its limits have passed."""
-    first = (stack.policy.timeout or _NO_TIMEOUT).first_token
-    if first is None or limits[0] == limits[1]:
-        return stack.timing.cut(limits)
-    text = f"there was no content within {first:g} s"
-    return TimeoutError(text, error_code=ErrorCode.ERR_TIMEOUT_RESPONSE, target=stack.target)
-
-
 class Slot:
     """
     The bulkhead's slot of one attempt of a stream, if there is a bulkhead.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -12,7 +12,7 @@ from pixel_llm.resilience.call import Call
 from pixel_llm.resilience.outcome import SERVED_BY_CALL, Outcome
 from pixel_llm.resilience.stack import Stack
 from pixel_llm.resilience.streams.arrival import Chunks
-from pixel_llm.resilience.streams.delivery import Delivery
+from pixel_llm.resilience.streams.delivery import END, Delivery
 
 
 class Stream:
@@ -22,6 +22,9 @@ class Stream:
     Args:
         stack: The layers.
     """
+
+    #: Sees in so many seconds whether the consumer has let it lie for too long.
+    _look_after: Callable[[float], None]
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
@@ -52,6 +55,26 @@ class Stream:
         if call is None:
             return Outcome(value=0, served_by=SERVED_BY_CALL, degraded=False, attempts=0, elapsed=0.0)
         return call.outcome(self._chunks, min(self._ended, self._stack.clock.monotonic()))
+
+    def _begun(self, value: Begun | Delivery) -> Any:
+        """The first chunk of what the call gave, or :data:`END`; the others follow."""
+        if isinstance(value, Begun):
+            self._substitute = value.rest
+            return value.first
+        self._delivery = value
+        first, value.first = value.first, None
+        chunk = self._deliver(value, first)
+        if not self._is_over and value.timeout.max_pause is not None:
+            self._look_after(value.rest_of_pause())
+        return chunk
+
+    def _deliver(self, delivery: Delivery, chunk: Any) -> Any:
+        """Hand out what the source gave, a chunk or :data:`END`."""
+        if chunk is not END:
+            return delivery.deliver(chunk)
+        self._end()
+        delivery.ended()
+        return END
 
     def _end(self) -> None:
         """There is nothing more to ask for."""

@@ -121,11 +121,7 @@ class SyncStream(Stream, Iterator[Any]):
             self._end()
             delivery.left("cancelled")
             raise
-        if chunk is not END:
-            return delivery.deliver(chunk)
-        self._end()
-        delivery.ended()
-        return END
+        return self._deliver(delivery, chunk)
 
     def _run(self, road: SyncStreamRoad, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
@@ -134,22 +130,10 @@ class SyncStream(Stream, Iterator[Any]):
         except BaseException:
             self._end()
             raise
-        if isinstance(value, Begun):
-            self._substitute = value.rest
-            return value.first
-        if not isinstance(value, Delivery):
+        if not isinstance(value, Begun | Delivery):
             self._substitute = iter(chunks_of(value, call))
             return self._next_substitute()
-        first, value.first = value.first, None
-        if first is END:
-            self._end()
-            value.ended()
-            return END
-        self._delivery = value
-        chunk = value.deliver(first)
-        if value.timeout.max_pause is not None:
-            self._look_after(value.rest_of_pause())
-        return chunk
+        return self._begun(value)
 
     def _next_substitute(self) -> Any:
         try:

@@ -15,7 +15,8 @@ from pixel_llm.resilience.recovery import Recovery
 from pixel_llm.resilience.roads.options import GuardOptions
 from pixel_llm.resilience.roads.sync_guard import SyncRoad
 from pixel_llm.resilience.stack import Stack
-from pixel_llm.resilience.streams.delivery import END, PASSES_BY, Delivery, Slot, cut_opening, opening_limits
+from pixel_llm.resilience.streams.delivery import END, PASSES_BY, Delivery
+from pixel_llm.resilience.streams.opening import Opening
 from pixel_llm.resilience.streams.stream import Begun
 from pixel_llm.resilience.streams.sync_source import Steps, SyncSource, ThreadSource
 from pixel_llm.resilience.streams.sync_stream import SyncStream
@@ -56,24 +57,15 @@ class SyncStreamRoad(SyncRoad):
 
     def _round(self, call: Call, permit: int) -> Delivery:
         """Open the stream, and wait for its first content."""
-        stack = self.stack
-        call.attempts += 1
-        limits = opening_limits(stack, call)
-        slot = Slot(stack.admission)
+        opening = Opening(self.stack, call, permit)
         try:
-            steps = Steps(stack, functools.partial(self.function, *call.args, **call.kwargs), limits)
-            source = self._make_source(steps, slot.done)
-            first = source.next(limits, functools.partial(cut_opening, stack))
-        except Exception as error:
-            slot.said(stack.clock.monotonic() - call.attempt_started, stack.says_of_load(call, error))
-            stack.settle(call, permit, error)
-            slot.done()
+            opened = functools.partial(self.function, *call.args, **call.kwargs)
+            source = self._make_source(Steps(self.stack, opened, opening.limits), opening.slot.done)
+            first = source.next(opening.limits, opening.cut)
+        except BaseException as error:
+            opening.failed(error)
             raise
-        except BaseException:
-            call.gate.release(permit)
-            slot.done()
-            raise
-        return Delivery(stack, call, permit, source, limits, first, self._keep, slot)
+        return opening.delivery(source, first, self._keep)
 
 
 class _Steps(RemoteSteps):
