@@ -52,7 +52,7 @@ coverage: $(INSTALLED) ## Run the engine's and the language's tests; each of the
 fuzz: $(INSTALLED) ## Take mutated policies through the loader, for a minute
 	@$(BIN)/python -m fuzz --jobs 2 --seconds 60 --count 1000000000
 
-soak: $(INSTALLED) ## Play a million schedules of faults to the engine (a quarter of an hour); SEED=2 for others
+soak: $(INSTALLED) ## Play a million schedules of faults to the engine (the better part of an hour); SEED=2 for others
 	@$(BIN)/python -m soak --jobs 2 --count 1000000 --seed $(or $(SEED),1)
 
 mutants: $(MUTANTS) ## Change 600 places of the engine and the policy language, one by one; 95 % must be noticed
