@@ -219,10 +219,10 @@ class Stack:
         if self.listener is not None:
             self.listener(kind(self.target, *values))
 
-    def begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], key: Any, started: float) -> Call:
+    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any], key: Any, started: float) -> Call:
         """A call that begins at the moment *started*: it has its own deadline, or what is left to its caller."""
         deadline, terms = self.timing.of_call(started)
-        return Call(args, dict(kwargs), key, started, deadline, terms, self.gate)
+        return Call(args, kwargs, key, started, deadline, terms, self.gate)
 
     def enter(self, call: Call) -> int:
         """
