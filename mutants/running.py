@@ -198,7 +198,7 @@ def _look(one: _Running) -> Result | None:
 
 def _run_tests(place: Path, tests: list[str], limit: float, *, until_one_fails: bool = True) -> None:
     """In the child: run *tests*, and exit with what came of them."""
-    status = _BROKEN
+    status, only = _BROKEN, _Only(tests)
     try:
         os.setsid()
         resource.setrlimit(resource.RLIMIT_CPU, (int(limit) + 1, int(limit) + 3))
@@ -225,11 +225,13 @@ def _run_tests(place: Path, tests: list[str], limit: float, *, until_one_fails: 
             "no:pytest_cov",
             "--tb=no",
         ]
-        status = int(run([*options, "--rootdir", str(place), *files], plugins=[_Only(tests), hypothesis]))
+        status = int(run([*options, "--rootdir", str(place), *files], plugins=[only, hypothesis]))
         if status == 5:  # nothing was collected: the mutant has taken the tests away
             status = 1
     except BaseException:  # noqa: BLE001 - this process ends here
         traceback.print_exc()
+        if only.has_finished:  # pytest's last look at what finalisers have raised: its users would see it fail
+            status = 1
     finally:
         sys.stdout.flush()
         os._exit(status)
@@ -248,11 +250,16 @@ class _Only:
 
     def __init__(self, tests: list[str]) -> None:
         self._order = {test: number for number, test in enumerate(tests)}
+        self.has_finished = False
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Keep what is wanted."""
         wanted = [item for item in items if item.nodeid in self._order]
         items[:] = sorted(wanted, key=lambda item: self._order[item.nodeid])
+
+    def pytest_sessionfinish(self) -> None:
+        """All tests have been run, or one has failed."""
+        self.has_finished = True
 
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
         """Run *item*, and once more if it fails; what came of the last run is reported."""
