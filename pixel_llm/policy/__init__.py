@@ -22,7 +22,7 @@ from pixel_llm.policy.sections.encoder import (
 from pixel_llm.policy.sections.fallback import CacheConfig, FallbackStep, FallbackStrategy
 from pixel_llm.policy.sections.hedge import HedgeConfig
 from pixel_llm.policy.sections.image import ImageConfig, ImageFormat
-from pixel_llm.policy.sections.lm_studio import GenerationConfig, LMStudioConfig, Vision
+from pixel_llm.policy.sections.lm_studio import GenerationConfig, LMStudioConfig, Vision, WithoutVision
 from pixel_llm.policy.sections.logging import LogContent, LoggingConfig, LogLevel
 from pixel_llm.policy.sections.rate_limit import RateLimitConfig, TokenLimitConfig
 from pixel_llm.policy.sections.retry import Jitter, RetryConfig, RetryStrategy
@@ -73,6 +73,7 @@ __all__ = [
     "TokenLimitConfig",
     "Vision",
     "WindowConfig",
+    "WithoutVision",
     "build_schema",
     "find_folder",
     "format_duration",

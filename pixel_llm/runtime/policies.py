@@ -118,6 +118,11 @@ class Policies:
         """What it says, frozen."""
         return self._compiled.loaded.config
 
+    @property
+    def clock(self) -> Clock:
+        """Where time comes from."""
+        return self._clock
+
     def wrap(
         self,
         target: str,

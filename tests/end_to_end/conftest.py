@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pixel_llm import CaptionResult, HybridPixelLLM
+from pixel_llm.hybrid import BatchItem
 from pixel_llm.testing import ScriptedLMStudio, Step, VirtualClock
 
 CHAT = "lm_studio.chat"
@@ -29,6 +30,25 @@ class Stage:
         if self._world == "sync":
             return self.model.generate(picture, prompt)
         return asyncio.run(self.model.generate_async(picture, prompt))
+
+    def batch(self, images: Any, **options: Any) -> list[BatchItem]:
+        """Caption many in the world of this test."""
+        if self._world == "sync":
+            return self.model.generate_batch(images, **options)
+        return asyncio.run(self.model.generate_batch_async(images, **options))
+
+    def stream(self, picture: Any = None, prompt: str | None = None) -> tuple[list[str], Any]:
+        """The pieces of a caption, read in the world of this test, and the stream that they came from."""
+        picture = red() if picture is None else picture
+        if self._world == "sync":
+            stream = self.model.stream(picture, prompt)
+            return list(stream), stream
+
+        async def read() -> tuple[list[str], Any]:
+            stream = self.model.stream_async(picture, prompt)
+            return [piece async for piece in stream], stream
+
+        return asyncio.run(read())
 
     @property
     def breaker(self) -> Any:
@@ -68,7 +88,8 @@ def stage(world: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterato
             clock = clock or VirtualClock()
             tell = None if on_step is None else (lambda step: on_step(clock, step))
             server = exits.enter_context(ScriptedLMStudio(script=list(script), on_step=tell, **server_options))
-            config = {"lm_studio": {"base_url": server.base_url}, **(overrides or {})}
+            overrides = overrides or {}
+            config = {**overrides, "lm_studio": {"base_url": server.base_url, **overrides.get("lm_studio", {})}}
             events: list[Any] = []
             model = exits.enter_context(
                 HybridPixelLLM(profile, error_config=config, clock=clock, listeners=[events.append])

@@ -21,6 +21,7 @@ from pixel_llm.policy.lint import (
     streams,
     structure,
     time,
+    vision,
 )
 from pixel_llm.policy.lint.rule import Rule
 
@@ -39,6 +40,7 @@ _CONCEPTS = (
     structure,
     repetition,
     server,
+    vision,
     logs,
     queues,
     encoder,

@@ -8,12 +8,9 @@ from collections.abc import Iterator
 from urllib.parse import SplitResult, urlsplit
 
 from pixel_llm.errors import ProblemSeverity
-from pixel_llm.policy.lint.origins import is_own, nearest, own_source
-from pixel_llm.policy.lint.rule import Finding, Rule, is_written, key_place, look_up
+from pixel_llm.policy.lint.origins import is_own, nearest
+from pixel_llm.policy.lint.rule import Finding, Rule, is_written, look_up
 from pixel_llm.policy.loading import LoadedPolicy
-from pixel_llm.policy.sections.image import ImageFormat
-from pixel_llm.policy.sections.lm_studio import Vision
-from pixel_llm.policy.sections.target import SYSTEM_TARGETS
 
 _KEY = ("lm_studio", "api_key")
 _URL = ("lm_studio", "base_url")
@@ -98,21 +95,6 @@ def _not_the_api(loaded: LoadedPolicy) -> Iterator[Finding]:
         yield Finding(_URL, f"the path must end in /v1, where the API starts (got {path}): every call would be a 404")
 
 
-def _unused_encoder(loaded: LoadedPolicy) -> Iterator[Finding]:
-    if loaded.config.lm_studio.vision is not Vision.IMAGE:
-        return
-    own = own_source(loaded)
-    paths = [("encoder",), *(("targets", name) for name in SYSTEM_TARGETS if name.startswith("encoder."))]
-    for path in paths:
-        node = look_up(own, path)
-        if node is not None and node.value != {}:
-            yield Finding(
-                path,
-                "has no effect with `vision: image`, which sends the picture itself and never calls the encoder",
-                key_place(own, path),
-            )
-
-
 def _unused_top_p(loaded: LoadedPolicy) -> Iterator[Finding]:
     generation = loaded.config.lm_studio.generation
     path = ("lm_studio", "generation", "top_p")
@@ -120,27 +102,6 @@ def _unused_top_p(loaded: LoadedPolicy) -> Iterator[Finding]:
         yield Finding(
             nearest(loaded, path, ("lm_studio", "generation", "temperature")),
             "top_p has no effect with `temperature: 0`, which always takes the likeliest word: leave one of them out",
-        )
-
-
-def _unused_image_settings(loaded: LoadedPolicy) -> Iterator[Finding]:
-    own = own_source(loaded)
-    path = ("lm_studio", "image")
-    node = look_up(own, path)
-    if loaded.config.lm_studio.vision is Vision.DESCRIPTION and node is not None and node.value != {}:
-        yield Finding(
-            path,
-            "has no effect with `vision: description`, which never sends the picture itself",
-            key_place(own, path),
-        )
-
-
-def _unused_quality(loaded: LoadedPolicy) -> Iterator[Finding]:
-    path = ("lm_studio", "image", "quality")
-    if loaded.config.lm_studio.image.format is ImageFormat.PNG and is_written(loaded, path):
-        yield Finding(
-            nearest(loaded, path, ("lm_studio", "image", "format")),
-            "quality has no effect with `format: png`, which keeps every pixel: leave one of them out",
         )
 
 
@@ -202,16 +163,6 @@ RULES = (
         check=_not_the_api,
     ),
     Rule(
-        id="PL606",
-        name="Encoder settings although only the image is sent",
-        severity=ProblemSeverity.NOTE,
-        why="With `vision: image` the model sees the picture itself, and the encoder is neither loaded nor called.",
-        mend="Leave them out; or send the description too, with `vision: both`.",
-        bad="lm_studio: {vision: image}\nencoder: {device: cpu}",
-        good="lm_studio: {vision: both}\nencoder: {device: cpu}",
-        check=_unused_encoder,
-    ),
-    Rule(
         id="PL607",
         name="top_p although the temperature is 0",
         severity=ProblemSeverity.NOTE,
@@ -220,26 +171,5 @@ RULES = (
         bad="lm_studio: {generation: {temperature: 0, top_p: 0.9}}",
         good="lm_studio: {generation: {temperature: 0.2, top_p: 0.9}}",
         check=_unused_top_p,
-    ),
-    Rule(
-        id="PL608",
-        name="Image settings although only the description is sent",
-        severity=ProblemSeverity.NOTE,
-        why="With `vision: description` the model reads what the encoder says of the picture. No picture is sent that "
-        "could have a size, a format or a quality.",
-        mend="Leave them out; or send the picture too, with `vision: both`.",
-        bad="lm_studio: {vision: description, image: {max_side: 512}}",
-        good="lm_studio: {vision: both, image: {max_side: 512}}",
-        check=_unused_image_settings,
-    ),
-    Rule(
-        id="PL609",
-        name="A quality although pictures are sent as PNG",
-        severity=ProblemSeverity.NOTE,
-        why="PNG keeps every pixel as it is; only JPEG has a quality.",
-        mend="Leave `quality` out, or let `format` be `auto` or `jpeg`.",
-        bad="lm_studio: {image: {format: png, quality: 80}}",
-        good="lm_studio: {image: {format: jpeg, quality: 80}}",
-        check=_unused_quality,
     ),
 )

@@ -19,6 +19,13 @@ class Vision(StrEnum):
     BOTH = "both"
 
 
+class WithoutVision(StrEnum):
+    """What happens when the model turns out to take no images."""
+
+    FAIL = "fail"
+    DESCRIPTION = "description"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationConfig:
     """What the model is asked to do. Immutable, safe to share between threads."""
@@ -68,6 +75,13 @@ class LMStudioConfig:
         "What is sent of the picture: the encoder's description, the image itself, or both.",
         default=Vision.BOTH,
         example="both",
+    )
+    without_vision: WithoutVision = setting(
+        Choice(WithoutVision),
+        "What happens when the model turns out to take no images: the call fails, or the model is asked again with the "
+        "encoder's description alone. Such a caption is degraded, and says that the description served.",
+        default=WithoutVision.FAIL,
+        example="description",
     )
     generation: GenerationConfig = setting(
         Section(GenerationConfig),

@@ -1,0 +1,308 @@
+"""
+The hybrid model: a picture goes through the vision encoder and LM Studio, a caption comes back.
+
+::
+
+    image → validation → [ encoder.load → encoder.forward → lm_studio.chat ] → result
+                          └──────────── pixel_llm.generate ──────────────┘
+
+Every name in brackets is a target of the policy, with its own stack.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from pixel_llm.errors import ErrorCode, ValidationError
+from pixel_llm.events import Listener
+from pixel_llm.hybrid.asking import Asking, Told
+from pixel_llm.hybrid.batch import BatchItem, OnProgress
+from pixel_llm.hybrid.batching import Batching
+from pixel_llm.hybrid.chatting import Chat, is_whole_stream
+from pixel_llm.hybrid.config import HybridConfig
+from pixel_llm.hybrid.counts import CallCounts
+from pixel_llm.hybrid.describing import Describer, read_picture
+from pixel_llm.hybrid.question import Answer, Question, check_prompt
+from pixel_llm.hybrid.result import CaptionResult, result_of
+from pixel_llm.hybrid.stream import AsyncCaptionStream, CaptionStream
+from pixel_llm.lm_studio import LMStudioClient, ModelList
+from pixel_llm.policy import Vision
+from pixel_llm.resilience import SYSTEM_CLOCK, Clock
+from pixel_llm.runtime import Policies, load_policies
+
+if TYPE_CHECKING:
+    from pixel_llm.encoder import ImageSource
+
+#: How many pictures of a batch LM Studio is asked about at once where no bulkhead says: so many it works on itself.
+DEFAULT_JOBS = 4
+
+#: Each is a thread in the sync world.
+MOST_JOBS = 256
+
+
+class HybridPixelLLM:
+    """
+    Captions pictures as one policy profile says. Safe for concurrent use.
+
+    Args:
+        profile: The profile's name, else ``$PIXEL_LLM_PROFILE``, else ``basic``.
+        policies: The folder of policies, or policies that are already loaded (then *profile*,
+            *error_config*, *clock* and *listeners* are theirs, and closing them is yours).
+        error_config: Policy sections laid over the profile, checked by the same schema, such as
+            ``{"targets": {"lm_studio.chat": {"timeout": "5s"}}}``.
+        clock: Where time comes from.
+        listeners: Called for every event.
+
+    Raises:
+        PolicyError: If the policy is wrong. Nothing is started then.
+    """
+
+    def __init__(
+        self,
+        profile: str | None = None,
+        policies: str | Path | Policies | None = None,
+        *,
+        error_config: Mapping[str, Any] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        listeners: Iterable[Listener] = (),
+    ) -> None:
+        self._config: HybridConfig | None = None
+        if isinstance(policies, Policies):
+            if profile is not None or error_config is not None:
+                raise ValidationError("policies that are already loaded take neither profile nor error_config")
+            self.policies, self._owns_policies = policies, False
+        else:
+            self.policies = load_policies(policies, profile, overrides=error_config, clock=clock, listeners=listeners)
+            self._owns_policies = True
+            self._config = HybridConfig(profile=profile, policies=policies, error_config=error_config)
+        self._describer = Describer(self.policies)
+        self._chat = Chat(self.policies)
+        self._asking = asking = Asking(self.policies, self._describer, self._chat, clock=self.policies.clock)
+        self._counts = CallCounts()
+        generate = partial(self.policies.wrap, "pixel_llm.generate", key=asking.key, cooperative=True)
+        self._answer = generate(asking.ask, cacheable=Answer.is_good)
+        self._answer_async = generate(asking.ask_async, cacheable=Answer.is_good)
+        self._stream = generate(asking.stream, cacheable=is_whole_stream)
+        self._stream_async = generate(asking.stream_async, cacheable=is_whole_stream)
+
+    @classmethod
+    def from_config(cls, config: HybridConfig) -> Self:
+        """Build the model that *config* describes, as in another process."""
+        return cls(config.profile, config.policies, error_config=config.error_config)
+
+    @property
+    def config(self) -> HybridConfig:
+        """
+        What this model was built from; it pickles.
+
+        Raises:
+            ValidationError: If it was given policies that were already loaded: these don't say where they came from.
+        """
+        if self._config is None:
+            raise ValidationError("a model that was given loaded policies has no config: give it a profile's name")
+        return self._config
+
+    @property
+    def client(self) -> LMStudioClient:
+        """The client of the policy's server. Its calls pass no stack."""
+        return self._chat.client
+
+    def load(self) -> None:
+        """
+        Load the encoder now, through its own target, rather than with the first picture.
+
+        Raises:
+            EncoderError: If it can't be loaded.
+        """
+        self._describer.load()
+
+    def models(self) -> ModelList:
+        """Which models the server lists; through the target `lm_studio.models`."""
+        return self._chat.models()
+
+    async def models_async(self) -> ModelList:
+        """:meth:`models` for event loops."""
+        return await self._chat.models_async()
+
+    def generate(self, image: ImageSource, prompt: str | None = None) -> CaptionResult:
+        """
+        Caption one picture. The deadlines cover the encoder and LM Studio, not the reading of *image*.
+
+        Args:
+            image: A path, bytes, a binary file, a PIL image, a NumPy array or a torch tensor; see
+                :func:`pixel_llm.encoder.load_image` for shapes and ranges.
+            prompt: What to ask about it.
+
+        Raises:
+            ValidationError: If the image or the prompt is wrong.
+            EncoderError: If what was given is no image, or the encoder fails for good.
+            PixelLMError: What LM Studio's failure was, where the policy has no fallback for it.
+        """
+        prompt, started = check_prompt(prompt), time.monotonic()
+        with self._counts.failures():
+            picture = read_picture(image)
+        return self.caption(Question(picture, prompt), time.monotonic() - started)
+
+    async def generate_async(self, image: ImageSource, prompt: str | None = None) -> CaptionResult:
+        """:meth:`generate` for event loops. Decoding and encoding run in a thread, so the loop is never blocked."""
+        prompt, started = check_prompt(prompt), time.monotonic()
+        with self._counts.failures():
+            picture = await asyncio.to_thread(read_picture, image)
+        return await self.caption_async(Question(picture, prompt), time.monotonic() - started)
+
+    def stream(self, image: ImageSource, prompt: str | None = None) -> CaptionStream:
+        """
+        Caption one picture, and give the caption while it is written.
+
+        The image is read now, the server asked when the first piece is: errors of either kind come then. See
+        :class:`CaptionStream`, and :meth:`generate` for the arguments.
+        """
+        prompt, started = check_prompt(prompt), time.monotonic()
+        with self._counts.failures():
+            question = Question(read_picture(image), prompt)
+        reading = time.monotonic() - started
+        return CaptionStream(partial(self._stream, question), reading, partial(self._ended, prompt))
+
+    def stream_async(self, image: ImageSource, prompt: str | None = None) -> AsyncCaptionStream:
+        """:meth:`stream` for event loops. The image is read, in a thread, when the first piece is asked for."""
+        prompt = check_prompt(prompt)
+
+        async def open_stream(told: Told) -> Any:
+            return self._stream_async(Question(await asyncio.to_thread(read_picture, image), prompt), told)
+
+        return AsyncCaptionStream(open_stream, partial(self._ended, prompt))
+
+    def generate_batch(
+        self,
+        images: Iterable[ImageSource],
+        prompt: str | None = None,
+        *,
+        jobs: int | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> list[BatchItem]:
+        """
+        Caption many pictures: encoded together, asked about several at once.
+
+        One that fails does not touch the others. Memory holds some of the pictures at a time, however many there are.
+
+        Args:
+            images: What :meth:`generate` takes, or an array of N pictures. They are taken as they are needed.
+            prompt: What to ask about each.
+            jobs: How many to ask about at once; by default as many as the bulkhead of `lm_studio.chat` lets in, else
+                four, which is what LM Studio works on at once.
+            on_progress: Told of every picture when it has ended, one at a time, in whichever thread that was.
+
+        Returns:
+            An item for each image, in their order: its result, or its error.
+
+        Raises:
+            ValidationError: If the prompt or *jobs* is wrong.
+        """
+        return self._batching(prompt, jobs, on_progress).run(images)
+
+    async def generate_batch_async(
+        self,
+        images: Iterable[ImageSource],
+        prompt: str | None = None,
+        *,
+        jobs: int | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> list[BatchItem]:
+        """:meth:`generate_batch` for event loops."""
+        return await self._batching(prompt, jobs, on_progress).run_async(images)
+
+    def caption(self, question: Question, reading: float = 0.0) -> CaptionResult:
+        """Caption a picture that has been read already, which took *reading* seconds."""
+        with self._counts.failures():
+            result = result_of(self._answer.outcome(question), reading)
+        self._ended(question.prompt, result)
+        return result
+
+    async def caption_async(self, question: Question, reading: float = 0.0) -> CaptionResult:
+        """:meth:`caption` for event loops."""
+        with self._counts.failures():
+            result = result_of(await self._answer_async.outcome(question), reading)
+        self._ended(question.prompt, result)
+        return result
+
+    def get_error_metrics(self) -> dict[str, Any]:
+        """
+        How the calls so far have ended, all of the same moment.
+
+        ``total_requests``, ``successful_requests`` (with a caption, whoever served), ``degraded_requests`` (of these,
+        those that a fallback served), ``failed_requests``, ``success_rate`` (1.0 without any), ``error_counts`` by
+        code, those that a fallback stood in for included; and ``circuit_breaker_state`` of `lm_studio.chat`: its name,
+        a name for each key where the policy says ``per``, None without a breaker. Streams count when they have ended.
+        """
+        breakers = {key: breaker.state.value for key, breaker in self.policies.breakers("lm_studio.chat").items()}
+        state = breakers.get(None) if set(breakers) <= {None} else {str(key): name for key, name in breakers.items()}
+        return {**self._counts.snapshot(), "circuit_breaker_state": state}
+
+    def reset_metrics(self) -> None:
+        """Count from now on. Breakers are not touched."""
+        self._counts.reset()
+
+    def close(self) -> None:
+        """Close the connections and, if they were loaded here, the policies' log. A later call opens what it needs."""
+        self._chat.close()
+        if self._owns_policies:
+            self.policies.close()
+
+    async def aclose(self) -> None:
+        """:meth:`close`, and close the connections of the running event loop."""
+        await self._chat.aclose()
+        self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a HybridPixelLLM can't be pickled: pickle its config, and build one of it in each process")
+
+    def __repr__(self) -> str:
+        return f"<HybridPixelLLM {self.policies.profile!r} at {self.client.base_url}>"
+
+    def _ended(self, prompt: str, how: CaptionResult | Exception) -> None:
+        self._counts.ended(how)
+        if isinstance(how, CaptionResult):
+            self.policies.log_content("pixel_llm.generate", prompt=prompt, caption=how.text)
+
+    def _batching(self, prompt: str | None, jobs: int | None, on_progress: OnProgress | None) -> Batching:
+        if jobs is None:
+            layers = self.policies.describe("lm_studio.chat")
+            limits = [layer.settings["max_concurrent"] for layer in layers if layer.name == "bulkhead"]
+            jobs = min([*limits, MOST_JOBS]) if limits else DEFAULT_JOBS
+        if not isinstance(jobs, int) or isinstance(jobs, bool) or not 1 <= jobs <= MOST_JOBS:
+            raise ValidationError(
+                f"jobs must be a whole number from 1 to {MOST_JOBS} (got {jobs!r})",
+                error_code=ErrorCode.ERR_VAL_INVALID_RANGE,
+                details={"field": "jobs"},
+            )
+        return Batching(
+            self,
+            None if self.policies.config.lm_studio.vision is Vision.IMAGE else self._describer.describe_all,
+            clock=self.policies.clock,
+            prompt=check_prompt(prompt),
+            jobs=jobs,
+            together=self.policies.config.encoder.batch.max_size,
+            on_progress=on_progress,
+        )
