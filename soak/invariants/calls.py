@@ -122,15 +122,14 @@ def caches_of(case: Case) -> list[CacheConfig]:
 
 def given_by(case: Case) -> list[object]:
     """What may be served in place of a value of the callable's."""
-    bank = case.play.schedule.bank if case.may_go_to_the_bank else None
-    return _given(case.policy) if bank is None else [*_given(case.policy), *_given(bank)]
-
-
-def _given(policy: TargetPolicy) -> list[object]:
     words = {FallbackStrategy.DEFAULT_VALUE: "default"}
-    known = (*words, FallbackStrategy.NONE)
-    given: list[object] = [words.get(step.strategy) for step in policy.fallback or () if step.strategy in known]
-    return given if policy.chaos is None else [*given, "chaos"]
+    given: list[object] = [
+        words.get(step.strategy) for step in case.all_steps if step.strategy in (*words, FallbackStrategy.NONE)
+    ]
+    # What chaos has made may have been kept under a policy before.
+    bank = case.play.schedule.bank
+    policies = case.play.targets.policies if bank is None else [*case.play.targets.policies, bank]
+    return given if all(policy.chaos is None for policy in policies) else [*given, "chaos"]
 
 
 def _outcome(case: Case) -> Iterator[str]:
@@ -161,7 +160,8 @@ def _error(case: Case) -> Iterator[str]:
     if not any(_explains(one, error, is_nested=call.is_nested) for one in policies):
         yield f"raised {error!r}, which nothing explains"
     counted = getattr(error, "attempts", None)
-    is_own = policy.cache is None and policy.chaos is None and not _is_served(case)
+    # What calls a nested call, again and again, writes its own number over that one's.
+    is_own = policy.cache is None and policy.chaos is None and not call.is_nested and not _is_served(case)
     if counted != len(call.attempts) and is_own:
         yield f"its error counts {counted} attempts, there were {len(call.attempts)}"
 
