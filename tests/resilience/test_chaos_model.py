@@ -41,6 +41,8 @@ class ChaosMachine(SteppedMachine):
         deadline=st.sampled_from([None, 1.0, LATE, DEADLINE]),
     )
     def begin(self, seed, delayed, failed, replaced, deadline):
+        if delayed is failed is replaced is None:
+            failed = 0.5  # a section that injects nothing is refused
         self.value = ["injected"]
         config = ChaosConfig(
             seed=seed,

@@ -31,8 +31,8 @@ class RateLimitMachine(SteppedMachine):
 
     @initialize(
         max_calls=st.sampled_from([None, 1, 2, 3]),
-        max_wait=st.sampled_from([0.0, 1.0, 5.0]),
-        deadline=st.sampled_from([None, 2.5]),
+        max_wait=st.sampled_from([0.0, 1.0, PERIOD, 5.0]),
+        deadline=st.sampled_from([None, PERIOD, 2.5]),
         has_tokens=st.booleans(),
     )
     def begin(self, max_calls, max_wait, deadline, has_tokens):
@@ -119,7 +119,7 @@ class RateLimitMachine(SteppedMachine):
             self.plan(call)
 
     @precondition(lambda self: self.inside)
-    @rule(data=st.data(), used=st.sampled_from([0, 1, 3, 5, 20]))
+    @rule(data=st.data(), used=st.sampled_from([0, 1, 3, 5, MAX_TOKENS, 20]))
     def succeed(self, data, used):
         call = data.draw(st.sampled_from(self.inside))
         call.caller.attempts[0].end({"usage": {"total_tokens": used}})

@@ -313,5 +313,5 @@ class SyncRetryMachine(RetryMachine):
 
 TestAsyncAgainstTheModel = RetryMachine.TestCase
 TestSyncAgainstTheModel = SyncRetryMachine.TestCase
-TestAsyncAgainstTheModel.settings = settings(max_examples=70, stateful_step_count=30, deadline=None)
-TestSyncAgainstTheModel.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestAsyncAgainstTheModel.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestSyncAgainstTheModel.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
