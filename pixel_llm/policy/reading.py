@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import re
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -41,7 +40,7 @@ def read_file(path: FilePath, *, name: str | None = None) -> Node:
     name = name or str(path)
     try:
         if path.is_fifo():  # reading one could wait for ever
-            raise OSError(errno.EINVAL, "it is a pipe; give `-` for standard input")
+            raise OSError("it is a pipe; give `-` for standard input")
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as exc:

@@ -307,6 +307,7 @@ class TestHalfOpen:
 
         assert f"shop.pay: circuit breaker is half open (last: ERR_CONN_LOST): {words} under way" == str(caught.value)
         assert ErrorCode.ERR_CB_HALF_OPEN is caught.value.error_code
+        assert {"state": "half_open", "last_error_code": ErrorCode.ERR_CONN_LOST} == caught.value.details
         assert caught.value.retry_after is None
 
     @pytest.mark.parametrize("settle", ["record_success", "release"])

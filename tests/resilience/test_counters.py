@@ -24,6 +24,8 @@ class TestHistogram:
         counters.record_success(seconds)
         counts = counters.latency().counts
 
+        assert len(BOUNDS) + 1 == len(counts)
+        assert 1 == counters.successes() == counters.succeeded_at_once()
         assert [bucket] == [number for number, count in enumerate(counts) if count]
         assert bucket == len(BOUNDS) or seconds < BOUNDS[bucket]
         assert bucket == 0 or seconds >= BOUNDS[bucket - 1]

@@ -446,11 +446,25 @@ class TestIdle:
         async def case():
             stream = world.open([1, Hang(4.0), 2], timeout=TimeoutConfig(idle=3.0), circuit_breaker=breaker())
             await stream.next()
-            with pytest.raises(TimeoutError, match="nothing came for 3 s after 1 chunk") as caught:
+            with pytest.raises(TimeoutError, match="nothing came for 3 s after 1 chunk$") as caught:
                 await stream.next()
 
             assert ErrorCode.ERR_TIMEOUT_IDLE is caught.value.error_code
             assert CircuitState.OPEN is stream.stream._stack.breaker.state
+
+        world.run(case)
+
+    def test_says_after_how_many_chunks(self, world):
+        """
+        The error tells how far the stream had come.
+        """
+
+        async def case():
+            stream = world.open([1, 2, Hang(4.0), 3], timeout=TimeoutConfig(idle=3.0))
+            await stream.next()
+            await stream.next()
+            with pytest.raises(TimeoutError, match="nothing came for 3 s after 2 chunks$"):
+                await stream.next()
 
         world.run(case)
 
@@ -534,6 +548,20 @@ class TestDeadline:
 
 
 class TestMaxPause:
+    def test_after_a_single_chunk(self, world):
+        """
+        One chunk is no plural.
+        """
+
+        async def case():
+            stream = world.open([1, 2], timeout=TimeoutConfig(max_pause=30.0))
+            await stream.next()
+            await world.pause(31.0)
+            with pytest.raises(LimitExceeded, match="the stream was closed after 1 chunk, since"):
+                await stream.next()
+
+        world.run(case)
+
     def test_closes_what_the_consumer_lets_lie(self, world):
         """
         A consumer that comes back too late gets a clear error, once; nobody is blamed.

@@ -38,7 +38,7 @@ class Arrival:
 
     def add(self, chunk: Any) -> None:
         """One more was delivered."""
-        if self._bytes <= MAX_BYTES and len(self._kept) == self.chunks < MAX_CHUNKS:
+        if len(self._kept) == self.chunks < MAX_CHUNKS:  # else one was not kept already
             self._bytes += sys.getsizeof(chunk)
             if self._bytes <= MAX_BYTES:
                 self._kept.append(chunk)
