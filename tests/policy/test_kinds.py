@@ -16,6 +16,7 @@ from pixel_llm.policy import (
 )
 from pixel_llm.policy.kinds import Size
 from pixel_llm.policy.sections.chaos import ChaosResult
+from pixel_llm.policy.sections.fallback import FALLBACK_CHAIN
 from pixel_llm.policy.settings import Section
 
 
@@ -65,3 +66,22 @@ class TestComplain:
         In Python there is only the long form: a section's config, which is looked into.
         """
         assert complaint == Section(TargetPolicy).complain(target)
+
+
+class TestThaw:
+    def test_of_fallback_steps(self):
+        """
+        A chain goes back to what a policy file would say, and comes back the same.
+        """
+        written = [
+            {"target": "shop.till", "reserve": "2s", "when": ["TRANSIENT", "429"]},
+            {"cache": {"ttl": "1m", "max_entries": 5, "max_bytes": "1KiB"}},
+            {"default_value": [1, {"a": None}]},
+            {"custom_function": "shop.apologise"},
+            "none",
+        ]
+        steps = FALLBACK_CHAIN.freeze(written)
+
+        assert (2.0, None) == (steps[0].reserve, steps[3].reserve)
+        assert written == FALLBACK_CHAIN.thaw(steps)
+        assert steps == FALLBACK_CHAIN.freeze(FALLBACK_CHAIN.thaw(steps))

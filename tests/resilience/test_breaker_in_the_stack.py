@@ -433,8 +433,12 @@ class TestKeys:
         """
         A function without such an argument needs breaker_key=, and wrapping it says so.
         """
-        with pytest.raises(ValidationError, match="is per endpoint, but the function has no argument 'endpoint'"):
+        with pytest.raises(ValidationError, match="is per endpoint, but the function has no argument") as caught:
             ask(circuit_breaker=breaker(per="endpoint"))
+
+        assert ErrorCode.ERR_VAL_MISSING_FIELD is caught.value.error_code
+        assert "no argument 'endpoint': wrapping it needs breaker_key=, a function that gives" in str(caught.value)
+
         with pytest.raises(ValidationError, match="is per endpoint, but breaker_key= only knows model or user"):
             ask(circuit_breaker=breaker(per="endpoint"), breaker_key={"user": str, "model": str})
         with pytest.raises(ValidationError, match="but breaker_key= only knows nothing"):

@@ -27,6 +27,7 @@ from pixel_llm.events import (
     StreamBroken,
 )
 from pixel_llm.policy import (
+    AdaptiveConfig,
     BulkheadConfig,
     CacheConfig,
     CircuitBreakerConfig,
@@ -437,6 +438,58 @@ class TestBroken:
         world.run(case)
 
 
+class TestAdaptiveBulkhead:
+    @staticmethod
+    def room(**settings):
+        return BulkheadConfig(max_concurrent=4, adaptive=AdaptiveConfig(**settings))
+
+    def test_a_stream_that_ends_lets_the_limit_grow(self, world):
+        """
+        A stream that has ended is a success, and if all slots were in use, there is room for one more.
+        """
+
+        async def case():
+            stream = world.open([1, 2], bulkhead=self.room(initial_limit=1))
+            slots = stream.stream._stack.admission.bulkhead
+            await stream.rest()
+
+            assert (2, 0) == (slots.limit, slots.in_use)
+
+        world.run(case)
+
+    def test_how_long_it_is_read_says_nothing(self, world):
+        """
+        A stream is as slow as its first content: what comes after it depends on who reads.
+        """
+
+        async def case():
+            room = self.room(initial_limit=1, slow_call_duration=5.0)
+            stream = world.open([1, 2], bulkhead=room)
+            slots = stream.stream._stack.admission.bulkhead
+            await stream.next()
+            await world.pause(60.0)
+            await stream.rest()
+
+            assert 2 == slots.limit
+
+        world.run(case)
+
+    def test_a_slow_first_content_lowers_it(self, world):
+        """
+        A stream whose first content came late is a sign of overload.
+        """
+
+        async def case():
+            room = self.room(initial_limit=4, slow_call_duration=5.0, backoff_ratio=0.5)
+            stream = world.open([lambda: world.clock.advance(6.0), 1], bulkhead=room)
+            slots = stream.stream._stack.admission.bulkhead
+            await stream.rest()
+
+            assert 2 == slots.limit
+
+        world.run(case)
+
+
 class TestIdle:
     def test_bounds_the_wait_for_the_server(self, world):
         """
@@ -446,7 +499,7 @@ class TestIdle:
         async def case():
             stream = world.open([1, Hang(4.0), 2], timeout=TimeoutConfig(idle=3.0), circuit_breaker=breaker())
             await stream.next()
-            with pytest.raises(TimeoutError, match="nothing came for 3 s after 1 chunk$") as caught:
+            with pytest.raises(TimeoutError, match=r"nothing came for 3 s after 1 chunk$") as caught:
                 await stream.next()
 
             assert ErrorCode.ERR_TIMEOUT_IDLE is caught.value.error_code
@@ -463,7 +516,7 @@ class TestIdle:
             stream = world.open([1, 2, Hang(4.0), 3], timeout=TimeoutConfig(idle=3.0))
             await stream.next()
             await stream.next()
-            with pytest.raises(TimeoutError, match="nothing came for 3 s after 2 chunks$"):
+            with pytest.raises(TimeoutError, match=r"nothing came for 3 s after 2 chunks$"):
                 await stream.next()
 
         world.run(case)
