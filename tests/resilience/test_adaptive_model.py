@@ -115,6 +115,15 @@ class BulkheadMachine(SteppedMachine):
         else:
             call.end = C.ERR_LIMIT_BULKHEAD
 
+    @rule(number=st.integers(2, 4))
+    def several_call(self, number):
+        while len(self.inside) + len(self.queue) < number:
+            before = len(self.inside) + len(self.queue)
+            self.call()
+            self.agree()
+            if before == len(self.inside) + len(self.queue):
+                break
+
     @precondition(lambda self: self.inside)
     @rule(data=st.data(), how=st.sampled_from([*sorted(ENDS), "value", "value"]))
     def end(self, data, how):
