@@ -84,9 +84,11 @@ def _consistent(chance: Random, layers: dict[str, Any], kind: str, *, bank: bool
         layers["fallback"] = tuple(step for step in steps if _can_serve(step, kind, bank=bank)) or _NOTHING_SERVES
     if "hedge" in layers:
         layers["idempotent"] = True  # else the policy is refused
-    if "retry" in layers and "deadline" not in layers:
-        # A call that waits for a breaker looks every few milliseconds whether the trials have ended, so for
-        # ever if one hangs and nothing bounds it.
+    breaker = layers.get("circuit_breaker")
+    short = breaker is not None and breaker.cooldown < 0.25
+    if "retry" in layers and ("deadline" not in layers or short):
+        # A call that waits for a breaker looks every twentieth of its cooldown whether the trials have ended, so for
+        # ever if one hangs and nothing bounds it, or a hundred thousand times.
         layers["retry"] = dataclasses.replace(layers["retry"], wait_for_breaker=False)
     return TargetPolicy(**layers)
 
