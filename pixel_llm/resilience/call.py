@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from pixel_llm.errors import AttemptRecord
@@ -91,13 +92,22 @@ class Call:
         call.queued = self.queued
         return call
 
+    def note_who_is_asked(self) -> None:
+        """From now on its attempts may go to several places: note which of them were really asked."""
+        self.terms = replace(self.terms, asked=[])
+
+    @property
+    def asked(self) -> int:
+        """How often something was really called: the attempts, unless each may ask several places."""
+        return self.attempts if self.terms.asked is None else len(self.terms.asked)
+
     def outcome(self, value: Any, ended: float) -> Outcome[Any]:
         """Its outcome, when it has ended with *value*."""
         return Outcome(
             value=value,
             served_by=self.served_by,
             degraded=self.error is not None,
-            attempts=self.attempts,
+            attempts=self.asked,
             elapsed=ended - self.started,
             error=self.error,
             skipped=self.skipped,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
@@ -62,11 +62,16 @@ NO_LIMITS = Limits()
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The part of the limits that is the same for every call of a stack; see :class:`Limits`."""
+    """
+    The part of the limits that is the same for every call of a stack; see :class:`Limits`.
+
+    A call that can go to several places has terms of its own: *asked* names the places that were really asked.
+    """
 
     clock: Clock = SYSTEM_CLOCK
     connect: float | None = None
     inherited: bool = False
+    asked: list[str] | None = field(default=None, compare=False)
 
 
 NO_TERMS = Terms()

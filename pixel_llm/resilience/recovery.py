@@ -99,7 +99,7 @@ class Recovery:
         self._last_error = None
         elapsed = self._elapsed() if elapsed is None else elapsed
         self._stack.counters.record_success(elapsed)
-        self._stack.report(CallRecovered, self._call.attempts, elapsed)
+        self._stack.report(CallRecovered, self._call.asked, elapsed)
 
     def has_content(self) -> None:
         """The call has become a stream, which lives on: what went wrong before is let go of."""
@@ -147,7 +147,7 @@ class Recovery:
             error, self._instead = self._instead, None
         self._last_error = None  # its traceback leads back here: a cycle
         self._mark(error)
-        stack.report(CallFailed, call.attempts, code_of(error), text_of(error), self._elapsed(), self._reason)
+        stack.report(CallFailed, call.asked, code_of(error), text_of(error), self._elapsed(), self._reason)
         tell_followers(call, error, stack.clock.monotonic())
         if stack.fallback is not None:
             return stack.fallback.begin(error, call.key)
@@ -244,7 +244,7 @@ class Recovery:
         What an inner call has written stays where this one made a single attempt, which has nothing to add; else it is
         in the records of the attempts. An exception of somebody else's that has such attributes itself keeps them.
         """
-        attempts, told = self._call.attempts, _told(error)
+        attempts, told = self._call.asked, _told(error)
         if told is _Told.ELSEWHERE or (told is _Told.INSIDE and attempts <= 1):
             return
         if isinstance(error, PixelLMError):

@@ -22,6 +22,7 @@ from pixel_llm.policy.elsewhere import elsewhere
 from pixel_llm.policy.sections.circuit_breaker import PER_TARGET
 from pixel_llm.resilience.breaker.circuit_breaker import CircuitBreaker
 from pixel_llm.resilience.breaker.keyed import KeyedBreakers
+from pixel_llm.resilience.breaker.keys import BreakerKey, FindGate, breaker_finder
 from pixel_llm.resilience.breaker.no_breaker import NO_BREAKER, NO_KEY_YET, NoBreaker
 from pixel_llm.resilience.breaker.reporting import reporting_breaker
 from pixel_llm.resilience.caching.cache import ResultCache
@@ -84,6 +85,7 @@ class Stack:
         self.counters: Counters = Counters() if before is None else before.counters
         self.find_function = find_function
         self.wrapped = wrapped
+        self.budgets = budgets
         self.retry: Retry | None = None
         self.budget: BudgetShare | None = None
         if policy.retry is not None and policy.retry.does_something:
@@ -134,6 +136,11 @@ class Stack:
         self.listener = emit
         if before is not None:
             self._go_on_from(before)
+        #: The same layers around several places, where something is wrapped that has routes; see
+        #: :mod:`pixel_llm.resilience.routes`.
+        self.over_routes: Any = None
+        if before is not None and before.over_routes is not None:
+            self.over_routes = before.over_routes.under(self)
 
     @cached_property
     def abandoned_threads(self) -> AbandonedThreads:
@@ -173,6 +180,8 @@ class Stack:
             self.admission.go_on_from(before.admission)
         for stack, old_stack in self._alternatives_of(before):
             stack.take_queues(old_stack)
+        if self.over_routes is not None and before.over_routes is not None:
+            self.over_routes.take_queues(before.over_routes)
 
     def _alternatives_of(self, before: Stack) -> Iterator[tuple[Stack, Stack]]:
         """The stacks of steps that call elsewhere, and those that *before* has made for the same places."""
@@ -186,7 +195,15 @@ class Stack:
 
     def describe(self) -> tuple[Layer, ...]:
         """The layers that are there, outermost first, the call itself last."""
-        return describe(self.policy)
+        layers: tuple[Layer, ...] = describe(self.policy) if self.over_routes is None else self.over_routes.describe()
+        return layers
+
+    def find_breaker(self, breaker_key: BreakerKey | None, function: Callable[..., Any]) -> FindGate | None:
+        """A function that gives the breaker of a call of *function*, or None where all calls have the same one."""
+        section = self.policy.circuit_breaker
+        if self.breakers is None or section is None:
+            return None
+        return breaker_finder(self.target, self.breakers, section.per, breaker_key, function)
 
     @property
     def caches(self) -> bool:

@@ -14,10 +14,12 @@ from pixel_llm.errors import PolicyError, ValidationError
 from pixel_llm.events import Listener, Listeners, PolicyReloaded, PolicyReloadFailed
 from pixel_llm.monitoring import EventLog
 from pixel_llm.policy import LoadedPolicy, PolicyConfig, load_policy
+from pixel_llm.policy.suggestions import one_of
 from pixel_llm.resilience import SYSTEM_CLOCK, CircuitBreaker, Clock, Guarded, Layer, Stack, StackStats, guard
 from pixel_llm.resilience.breaker.keys import BreakerKey
 from pixel_llm.resilience.registry import finder
 from pixel_llm.resilience.roads.options import Alternative
+from pixel_llm.resilience.routes.routes import Routes
 from pixel_llm.runtime import active
 from pixel_llm.runtime.compiled import Compiled
 from pixel_llm.runtime.reloaded import Reloaded, compare
@@ -134,6 +136,7 @@ class Policies:
         alternative: Alternative | None = None,
         breaker_key: BreakerKey | None = None,
         stream: bool = False,
+        routes: Routes | None = None,
     ) -> Guarded[P, R]:
         """
         Put the stack of *target* around *function*, sync or async; see :func:`pixel_llm.resilience.guard`.
@@ -152,6 +155,7 @@ class Policies:
                 alternative=alternative,
                 breaker_key=breaker_key,
                 stream=stream,
+                routes=routes,
             )
             self._guarded.add(guarded)
         return guarded
@@ -174,6 +178,7 @@ class Policies:
         alternative: Alternative | None = None,
         breaker_key: BreakerKey | None = None,
         stream: bool = False,
+        routes: Routes | None = None,
     ) -> Callable[[Callable[P, R]], Guarded[P, R]]:
         """:meth:`wrap` as a decorator."""
         if not isinstance(target, str):
@@ -191,6 +196,7 @@ class Policies:
                 alternative=alternative,
                 breaker_key=breaker_key,
                 stream=stream,
+                routes=routes,
             )
 
         return decorate
@@ -199,11 +205,15 @@ class Policies:
         """
         The circuit breaker of *target*, or that of one *key* where the policy says ``per``.
 
+        Where its calls can go to several endpoints, *key* is the address of one, as :meth:`breakers` has it.
+
         Raises:
             PolicyError: If the policy has no such target, gives it no breaker, or gives it one for each key and none
                 is named, or the other way round.
         """
         stack = self._compiled.stack(target)
+        if stack.over_routes is not None and stack.policy.circuit_breaker is not None:
+            return self._breaker_of_place(target, key)
         if stack.breakers is not None:
             per = stack.policy.circuit_breaker.per if stack.policy.circuit_breaker is not None else ""
             if key is _WHOLE_TARGET:
@@ -218,11 +228,30 @@ class Policies:
         return stack.breaker
 
     def breakers(self, target: str) -> dict[Hashable, CircuitBreaker]:
-        """The circuit breakers that *target* has by now, by key; without ``per`` the only one, under None."""
+        """
+        The circuit breakers that *target* has by now, by key; without ``per`` the only one, under None.
+
+        Where its calls can go to several endpoints, each has its own, under its address; with ``per: model`` they are
+        under the address and the model.
+        """
         stack = self._compiled.stack(target)
+        if stack.over_routes is not None:
+            found: dict[Hashable, CircuitBreaker] = stack.over_routes.breakers_by_place()
+            return found
         if stack.breakers is not None:
             return dict(stack.breakers.items())
         return {} if stack.breaker is None else {None: stack.breaker}
+
+    def _breaker_of_place(self, target: str, key: Hashable) -> CircuitBreaker:
+        breakers = self.breakers(target)
+        if key is _WHOLE_TARGET and len(breakers) == 1:
+            return next(iter(breakers.values()))
+        if key not in breakers:
+            there = one_of([str(known) for known in breakers])
+            raise self._compiled.problem(
+                target, f"{target} has a circuit breaker for each endpoint: name one with key=; there are {there}"
+            )
+        return breakers[key]
 
     def has_breaker(self, target: str) -> bool:
         """True if *target* has a circuit breaker."""

@@ -10,12 +10,16 @@ from pixel_llm.errors import ErrorCode, ValidationError
 from pixel_llm.policy.suggestions import one_of
 from pixel_llm.resilience.breaker.circuit_breaker import CircuitBreaker
 from pixel_llm.resilience.breaker.keyed import KeyedBreakers
+from pixel_llm.resilience.breaker.no_breaker import NoBreaker
 
 #: Gives the key from the arguments of a call; or such functions by what the policy may say under ``per``.
 BreakerKey = Callable[..., Hashable] | Mapping[str, Callable[..., Hashable]]
 
 #: Gives the breaker of a call from its positional and its keyword arguments.
 FindBreaker = Callable[[tuple[Any, ...], Mapping[str, Any]], CircuitBreaker]
+
+#: Gives what a call passes: its breaker, or what stands in a breaker's place.
+FindGate = Callable[[tuple[Any, ...], Mapping[str, Any]], CircuitBreaker | NoBreaker]
 
 
 def breaker_finder(

@@ -45,7 +45,7 @@ class AsyncRoad(Road):
         super().__init__(function, stack)
         self._make_key, self._keep = options.key_maker(stack), options.keeper(stack)
         self._remote = remote_steps(stack, options, guard_alone, is_async=True)
-        self._find_breaker = options.breaker_finder(stack, function)
+        self._find_breaker = stack.find_breaker(options.breaker_key, function)
         called = stack.around(function, is_async=True)
         self.function = _coroutine_function(called)
         if self._make_key is self._find_breaker is None and called is function and stack.admission is None:

@@ -16,6 +16,8 @@ from pixel_llm.resilience.roads.async_guard import AsyncRoad, guard_async
 from pixel_llm.resilience.roads.binding import AsyncOffRoad, Binding, OffRoad, Road, UnboundRoad
 from pixel_llm.resilience.roads.options import Alternative, GuardOptions
 from pixel_llm.resilience.roads.sync_guard import SyncRoad, guard_sync
+from pixel_llm.resilience.routes.binding import over_places
+from pixel_llm.resilience.routes.routes import Routes
 from pixel_llm.resilience.stack import Stack
 from pixel_llm.resilience.streams.async_stream_road import AsyncStreamRoad
 from pixel_llm.resilience.streams.stream_guard import StreamOffRoad, guard_stream
@@ -49,6 +51,7 @@ def guard(
     alternative: Alternative | None = None,
     breaker_key: BreakerKey | None = None,
     stream: bool = False,
+    routes: Routes | None = None,
 ) -> Guarded[P, R]:
     """
     Put *stack* around *function*, sync or async.
@@ -72,11 +75,14 @@ def guard(
             be hashable, and appear in messages and events.
         stream: The function is no generator function, but gives streams all the same: it returns an iterator, a
             coroutine function an async iterator.
+        routes: The places that can answer the same calls, where there are several: each has its own breaker, rate
+            limit, bulkhead and timeout, and an attempt asks one after the other until there is an answer. *function*
+            is then called only while stacks are switched off.
 
     Raises:
         ValidationError: If the function can't be guarded as the policy asks.
     """
-    options = GuardOptions(key, cooperative, cacheable, alternative, breaker_key, stream)
+    options = GuardOptions(key, cooperative, cacheable, alternative, breaker_key, stream, routes)
     binding = _bind(stack.target, function, options, lambda make_road: make_road(stack))
     guarded = _put_on(stack.target, function, binding, options)
     if stack.wrapped is not None:
@@ -129,10 +135,11 @@ def _bind(
 
     def make_road(stack: Stack) -> Road:
         options.check(stack)
+        stack, called = over_places(stack, function, options, stream=False, is_async=is_async)
         if stack.hedging is None:
-            return AsyncRoad(stack, function, options) if is_async else SyncRoad(stack, function, options)
+            return AsyncRoad(stack, called, options) if is_async else SyncRoad(stack, called, options)
         hedged: Callable[..., Road] = HedgedAsyncRoad if is_async else HedgedSyncRoad
-        return hedged(stack, function, options, stack.hedging)
+        return hedged(stack, called, options, stack.hedging)
 
     off_road = AsyncOffRoad(function) if is_async else OffRoad(function)
     return Binding(make_road, off_road, first_road(make_road))
@@ -144,11 +151,12 @@ def _bind_stream(
     options: GuardOptions,
     first_road: Callable[[Callable[[Stack], Road]], Road],
 ) -> Binding:
-    road: Callable[..., Road] = AsyncStreamRoad if _is_async(function) else SyncStreamRoad
+    is_async = _is_async(function)
+    road: Callable[..., Road] = AsyncStreamRoad if is_async else SyncStreamRoad
 
     def make_road(stack: Stack) -> Road:
         options.check(stack)
-        return road(stack, function, options)
+        return road(*over_places(stack, function, options, stream=True, is_async=is_async), options)
 
     off_road = StreamOffRoad(function, lambda: road(Stack(target, TargetPolicy()), function, GuardOptions()))
     return Binding(make_road, off_road, first_road(make_road))

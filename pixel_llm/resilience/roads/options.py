@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pixel_llm.errors import ErrorCode, ValidationError
-from pixel_llm.resilience.breaker.keys import BreakerKey, FindBreaker, breaker_finder
+from pixel_llm.resilience.breaker.keys import BreakerKey
 from pixel_llm.resilience.caching.cache import is_used_up
 from pixel_llm.resilience.caching.keys import CallKey
+from pixel_llm.resilience.routes.routes import Routes
 from pixel_llm.resilience.stack import Stack
 
 #: Gives the callable that makes the same calls elsewhere, from ``"model"`` or ``"endpoint"`` and its name or address.
@@ -27,13 +28,7 @@ class GuardOptions:
     alternative: Alternative | None = None
     breaker_key: BreakerKey | None = None
     stream: bool = False
-
-    def breaker_finder(self, stack: Stack, function: Callable[..., Any]) -> FindBreaker | None:
-        """A function that gives the breaker of a call of *function*, or None where all calls have the same one."""
-        section = stack.policy.circuit_breaker
-        if stack.breakers is None or section is None:
-            return None
-        return breaker_finder(stack.target, stack.breakers, section.per, self.breaker_key, function)
+    routes: Routes | None = None
 
     def check(self, stack: Stack) -> None:
         """

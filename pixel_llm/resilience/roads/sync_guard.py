@@ -56,7 +56,7 @@ class SyncRoad(Road):
         super().__init__(function, stack)
         self._make_key, self._keep = options.key_maker(stack), options.keeper(stack)
         self._remote = remote_steps(stack, options, guard_alone, is_async=False)
-        self._find_breaker = options.breaker_finder(stack, function)
+        self._find_breaker = stack.find_breaker(options.breaker_key, function)
         called = stack.around(function, is_async=False)
         self._threads: AbandonedThreads | None = None
         if stack.timing.attempt_timeout is not None and not options.cooperative:

@@ -33,7 +33,7 @@ class AsyncStreamRoad(AsyncRoad):
         # No result is looked at before it is there, so `retry_on_result` is not asked.
         self.function = open_stream if stack.chaos is None else stack.chaos.around_async(open_stream)
         if self._remote is not None and stack.fallback is not None:
-            self._remote = _Steps(stack, stack.fallback, options, _guard_alone, is_async=True)
+            self._remote = _Steps(stack, stack.fallback, options, guard_alone, is_async=True)
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any], started: float) -> Call:
         """A call that no cache is read through for: that has no stream to give."""
@@ -80,7 +80,7 @@ async def _begin(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any
     return Begun(await anext(value, END), value) if isinstance(value, AsyncIterator) else value
 
 
-def _guard_alone(stack: Stack, function: Callable[..., Any], options: GuardOptions) -> Callable[..., Any]:
+def guard_alone(stack: Stack, function: Callable[..., Any], options: GuardOptions) -> Callable[..., Any]:
     """*function* behind *stack*, for good."""
     road = AsyncStreamRoad(stack, function, options)
     return lambda *args, **kwargs: AsyncStream(road, args, kwargs)

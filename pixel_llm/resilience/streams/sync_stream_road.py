@@ -34,7 +34,7 @@ class SyncStreamRoad(SyncRoad):
         timeout = stack.policy.timeout
         self._make_source: Callable[..., Any] = SyncSource
         if self._remote is not None and stack.fallback is not None:
-            self._remote = _Steps(stack, stack.fallback, options, _guard_alone, is_async=False)
+            self._remote = _Steps(stack, stack.fallback, options, guard_alone, is_async=False)
         if timeout is not None and timeout.ends_attempts and not options.cooperative:
             # An iterator can't be interrupted: a limit on its steps buys it a thread, a deadline alone is
             # checked between chunks.
@@ -83,7 +83,7 @@ def _begin(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return Begun(next(value, END), value) if isinstance(value, Iterator) else value
 
 
-def _guard_alone(stack: Stack, function: Callable[..., Any], options: GuardOptions) -> Callable[..., Any]:
+def guard_alone(stack: Stack, function: Callable[..., Any], options: GuardOptions) -> Callable[..., Any]:
     """*function* behind *stack*, for good."""
     road = SyncStreamRoad(stack, function, options)
     return lambda *args, **kwargs: SyncStream(road, args, kwargs)
