@@ -190,6 +190,7 @@ class TestOwnThread:
 
         assert eventually(lambda: AbandonedThreadEnded in map(type, events))
         assert ThreadAbandoned is type(events[0])
+        assert 6.0 == pytest.approx(events[0].elapsed)
         assert [0, 1, 2] == list(guard(stack, counting)())
 
     def test_too_many_that_hang(self):
