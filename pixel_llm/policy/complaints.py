@@ -80,7 +80,7 @@ def _describe(violation: Any) -> str:
             return f"must be at most {limit}{got}"
         case "anyOf":
             is_name = isinstance(value, str) and value in _ERROR_NAMES
-            hint = "" if is_name else suggestion(str(value), limit[0].get("enum", []))
+            hint = "" if is_name else suggestion(str(value), limit[0]["enum"])
             return f"{_must_be(violation)}{got}{hint}"
         case "minItems" | "minLength":
             return "must not be empty"

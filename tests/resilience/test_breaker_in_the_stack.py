@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 
 import pytest
@@ -11,10 +12,12 @@ from pixel_llm.errors import APIError, CircuitBreakerOpen, ErrorCode, Validation
 from pixel_llm.events import CallRefused, CallWouldBeRefused, CircuitStateChanged, RetryScheduled
 from pixel_llm.policy import (
     BreakerMode,
+    BulkheadConfig,
     CircuitBreakerConfig,
     FallbackStep,
     FallbackStrategy,
     Jitter,
+    RateLimitConfig,
     RetryConfig,
     RetryStrategy,
     WindowConfig,
@@ -534,3 +537,35 @@ class TestKeys:
 
 async def _awaited(coroutine):
     return await coroutine
+
+
+class TestCallsFromBefore:
+    @pytest.mark.parametrize(
+        "layers",
+        [{}, {"bulkhead": BulkheadConfig()}, {"rate_limit": RateLimitConfig(max_calls=9, period=1.0)}],
+        ids=["alone", "in a slot", "in its turn"],
+    )
+    @pytest.mark.parametrize("end", ["paid", gone(), ValueError("mistake")], ids=["success", "failure", "neutral"])
+    def test_say_nothing_of_trials(self, both_worlds, clock, layers, end):
+        """
+        A call that was let in before the breaker opened is no trial, however it ends in the half-open one.
+        """
+
+        def pays_late():
+            breaker = call.stack.breaker
+            breaker.record_failure(breaker.acquire(), gone())
+            clock.advance(60.0)
+            breaker.record_success(breaker.acquire())
+            breaker.acquire()  # a second trial is under way
+            assert HALF_OPEN is breaker.state
+            if isinstance(end, Exception):
+                raise end
+            return end
+
+        call = both_worlds(pays_late, circuit_breaker=breaker(success_threshold=2, half_open_max_calls=1), **layers)
+        with contextlib.suppress(ConnectionResetError, ValueError):
+            call()
+
+        assert HALF_OPEN is call.stack.breaker.state
+        with pytest.raises(CircuitBreakerOpen, match="1 trial call is under way"):
+            call()

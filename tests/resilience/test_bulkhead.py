@@ -144,6 +144,8 @@ class TestRefusals:
                 await slots.enter_async(2.0)
             assert caught.value.error_code is ErrorCode.ERR_TIMEOUT_DEADLINE
             assert caught.value.target == "shop.pay"
+            said = "shop.pay: the deadline has passed while the call waited for a slot of the bulkhead"
+            assert said == str(caught.value)
 
         run_virtual(clock, main())
 

@@ -277,6 +277,8 @@ class TestRefusals:
             limit.enter(5.0)
 
         assert caught.value.error_code is ErrorCode.ERR_TIMEOUT_DEADLINE
+        said = "shop.pay: the deadline has passed while the call waited for its turn under the rate limit"
+        assert said == str(caught.value)
         assert limit.waiting == 0
 
 

@@ -215,7 +215,7 @@ class TestPredicate:
             call()
 
         assert (1, 0) == (call.calls, call.stack.breaker.failures)
-        assert KeyError is type(raised.value.__cause__)
+        assert (KeyError, "shop.pay") == (type(raised.value.__cause__), raised.value.target)
 
     def test_must_be_a_plain_function(self, clock, world):
         """

@@ -263,7 +263,9 @@ class TestAbandonedThreads:
         assert "shop.pay: 2 threads run on after the time was up" in str(caught.value)
         assert (2, 2, 0) == (stack.abandoned_threads.count, len(calls), caught.value.attempts or 0)
         left = [event for event in events if type(event) is ThreadAbandoned]
-        assert [(pytest.approx(30.0), 1), (pytest.approx(30.0), 2)] == [(event.elapsed, event.running) for event in left]
+        assert [(pytest.approx(30.0), 1), (pytest.approx(30.0), 2)] == [
+            (event.elapsed, event.running) for event in left
+        ]
         assert ["timeout"] == [event.layer for event in events if type(event) is CallRefused]
         assert "too many threads run on after their time" == events[-1].reason
 
