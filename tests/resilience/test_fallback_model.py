@@ -136,7 +136,7 @@ class FallbackMachine(RuleBasedStateMachine):
 
     @rule(
         key=st.sampled_from("abc"),
-        takes=st.sampled_from([0.0, 0.0, 1.0, 7.0]),
+        takes=st.sampled_from([0.0, 0.0, 1.0, DEADLINE - RESERVE, DEADLINE]),
         how=st.sampled_from(["value", "value", *sorted(ERRORS)]),
         guess_takes=st.sampled_from([0.0, 1.0, 3.0]),
         guess_fails=st.booleans(),
@@ -174,6 +174,22 @@ class FallbackMachine(RuleBasedStateMachine):
         assert outcome.error is (error if outcome.degraded else None)
         if served_by == "default_value":
             outcome.value.append("changed")  # which nobody else sees
+
+    @rule(
+        key=st.sampled_from("abc"),
+        between=st.sampled_from(["nothing", "reload", "another chain"]),
+        seconds=st.sampled_from([LAYER_TTL, TTL - 1, TTL]),
+        guess_fails=st.booleans(),
+    )
+    def succeed_and_fail(self, key, between, seconds, guess_fails):
+        """A call whose like has succeeded some time ago, under the same policy or another one."""
+        self.call(key, 0.0, "value", 0.0, guess_fails)
+        if between == "reload":
+            self.reload()
+        elif between == "another chain":
+            self.reload_with_another_chain()
+        self.wait(seconds)
+        self.call(key, 0.0, "throttled", 0.0, guess_fails)
 
     @rule(seconds=st.sampled_from([1.0, 2.0, LAYER_TTL, TTL]))
     def wait(self, seconds):
