@@ -130,6 +130,21 @@ class TestTickets:
 
 
 class TestWaiting:
+    def test_is_not_woken_before_there_is_news(self, flights):
+        """
+        Whoever waits is woken once, when the leader has landed; who asks after that is woken at once.
+        """
+        leader, follower = flights.join("a"), flights.join("a")
+        woken = []
+        flights.watch(follower, lambda: woken.append("by the leader"))
+        assert [] == woken
+
+        leader.land(1)
+        assert ["by the leader"] == woken
+
+        flights.watch(follower, lambda: woken.append("at once"))
+        assert ["by the leader", "at once"] == woken
+
     def test_a_thread_is_woken(self, flights):
         """
         Who waits in a thread gets what the leader brings.
