@@ -20,6 +20,7 @@ COMMANDS = {
         "Print the script that completes commands in your shell.",
     ),
     "demo": ("pixel_llm.cli.demo:demo_command", "Watch a policy carry captions through a failing server."),
+    "doctor": ("pixel_llm.cli.doctor:doctor_command", "Check whether captions can be had, and say what to do if not."),
     "lm-studio-stub": (
         "pixel_llm.cli.lm_studio_stub:lm_studio_stub_command",
         "Run a scripted LM Studio that misbehaves as told.",

@@ -28,7 +28,7 @@ from pixel_llm.lm_studio.model_states import (
 )
 from pixel_llm.lm_studio.payload import ChatRequest, chat_payload
 from pixel_llm.lm_studio.proxies import address_of, environment_proxy
-from pixel_llm.lm_studio.replies import ChatReply, ModelList, read_chat, read_models
+from pixel_llm.lm_studio.replies import ChatReply, ModelList, read_chat, read_models, read_who
 
 
 class LMStudioClient:
@@ -98,6 +98,19 @@ class LMStudioClient:
     async def chat_async(self, request: ChatRequest) -> ChatReply:
         """Ask the model."""
         return read_chat(await self._exchange.ask_async(self._chat, _encode(request)), request.model)
+
+    def try_chat(self, request: ChatRequest) -> str:
+        """
+        Ask the model only to see whether it answers: a single token need not hold any text.
+
+        Returns:
+            Who answered, as in :attr:`ChatReply.model`.
+        """
+        return read_who(self._exchange.ask(self._chat, _encode(request)), request.model)
+
+    async def try_chat_async(self, request: ChatRequest) -> str:
+        """The async twin of :meth:`try_chat`."""
+        return read_who(await self._exchange.ask_async(self._chat, _encode(request)), request.model)
 
     def stream(self, request: ChatRequest) -> Iterator[ChatChunk]:
         """

@@ -99,14 +99,7 @@ def read_chat(reply: RawReply, requested_model: str) -> ChatReply:
     Raises:
         APIError: If the server reports an error, with any status, or the answer makes no sense.
     """
-    document = read_document(reply, model=requested_model)
-    choices = document.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    if not isinstance(choice, dict):
-        make_no_sense(reply, "holds no choices")
-    message = choice.get("message")
-    if not isinstance(message, dict):
-        make_no_sense(reply, "holds no message")
+    document, choice, message = _read_choice(reply, requested_model)
     finish_reason = choice.get("finish_reason")
     finish_reason = finish_reason if isinstance(finish_reason, str) else None
     text = _text_of(message, "content")
@@ -116,16 +109,44 @@ def read_chat(reply: RawReply, requested_model: str) -> ChatReply:
     if not (text or reasoning):
         make_no_sense(reply, f"is empty (finish_reason {clean(str(finish_reason), 40)})")
     usage = document.get("usage")
-    model = document.get("model")
     return ChatReply(
         text=text or reasoning,
-        model=model if isinstance(model, str) and model else requested_model,
+        model=_who(document, requested_model),
         requested_model=requested_model,
         finish_reason=finish_reason,
         prompt_tokens=count_of(usage, "prompt_tokens"),
         completion_tokens=count_of(usage, "completion_tokens"),
         from_reasoning=bool(reasoning),
     )
+
+
+def read_who(reply: RawReply, requested_model: str) -> str:
+    """
+    Who answered, be it with nothing, as one token may be.
+
+    Raises:
+        APIError: If the server reports an error, with any status, or the answer is none to a chat.
+    """
+    document, _, _ = _read_choice(reply, requested_model)
+    return _who(document, requested_model)
+
+
+def _read_choice(reply: RawReply, requested_model: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The answer to a chat, its choice, and the message in that."""
+    document = read_document(reply, model=requested_model)
+    choices = document.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(choice, dict):
+        make_no_sense(reply, "holds no choices")
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        make_no_sense(reply, "holds no message")
+    return document, choice, message
+
+
+def _who(document: dict[str, Any], requested_model: str) -> str:
+    model = document.get("model")
+    return model if isinstance(model, str) and model else requested_model
 
 
 def read_models(reply: RawReply) -> ModelList:

@@ -14,7 +14,7 @@ import pixel_llm.lm_studio
 from pixel_llm.errors import APIError, ErrorCode, PixelLMError, ValidationError
 from pixel_llm.lm_studio import ChatRequest, LMStudioClient
 from pixel_llm.lm_studio.exchange import LARGEST_REPLY
-from pixel_llm.testing import Answer, ErrorBody, Hang, ScriptedLMStudio, Status, WrongType
+from pixel_llm.testing import Answer, EmptyChoices, ErrorBody, Hang, ScriptedLMStudio, Status, WrongType
 
 REQUEST = ChatRequest(model="qwen2.5-vl-7b-instruct", prompt="What is it?")
 
@@ -139,6 +139,17 @@ class TestChat:
 
         assert ErrorCode.ERR_API_INVALID_RESPONSE == caught.value.error_code
         assert f"the answer of {server.address} is longer than {LARGEST_REPLY} bytes" == str(caught.value)
+
+    def test_try_chat(self, world):
+        """An answer without a word is an answer to `try_chat`, which says who gave it; an error is none."""
+        request = ChatRequest(model="some-model", prompt="Say yes.", max_tokens=1)
+        silent = Answer(text="", finish_reason="length", model="other")
+        with ScriptedLMStudio([silent, EmptyChoices()]) as server:
+            client = LMStudioClient(server.base_url)
+
+            assert "other" == world.call(client, "try_chat", request)
+            with pytest.raises(APIError, match="holds no choices"):
+                world.call(client, "try_chat", request)
 
     def test_models(self, world):
         """
