@@ -115,8 +115,7 @@ class Asking:
             str(config.image),
             generation,
             self._describer.identity,
-            self._chat.client.base_url,
-            self._chat.client.key_fingerprint,
+            *self._chat.identity,
         ]
         return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
 

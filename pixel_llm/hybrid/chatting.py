@@ -9,6 +9,8 @@ from typing import Any
 
 from pixel_llm.lm_studio import ChatChunk, ChatReply, ChatRequest, LMStudioClient, request_key
 from pixel_llm.lm_studio.endpoint import is_same_server
+from pixel_llm.lm_studio.servers import Servers
+from pixel_llm.resilience.routes.routes import Routes
 from pixel_llm.runtime import Policies
 
 
@@ -20,52 +22,66 @@ class Chat:
         policies: Their `lm_studio` section says which server; their stacks are around its calls.
 
     Attributes:
-        client: Talks to the policy's server.
+        client: Talks to the policy's server, or the first of several.
         ask: Asks it; the same in the four ways: plain and as a stream, for threads and for event loops.
         models: Which models it has.
     """
 
     def __init__(self, policies: Policies) -> None:
-        self._config = policies.config.lm_studio
-        key = self._config.api_key
-        self._api_key = key.reveal() if key is not None else None
-        self.client = LMStudioClient(self._config.base_url, api_key=self._api_key)
+        self._config = config = policies.config.lm_studio
+        self._servers = Servers(config, policies.clock)
+        self.client = client = self._servers.first
         self._others: dict[str, LMStudioClient] = {}
         # The client reads the time left before every socket operation: all of them are cooperative.
-        endpoint = {"endpoint": lambda *_: self.client.base_url}
+        endpoint = {"endpoint": lambda *_: client.base_url}
         keys = {"model": lambda request: request.model, **endpoint}
         chat = partial(policies.wrap, "lm_studio.chat", key=self._key, cooperative=True, breaker_key=keys)
         whole = partial(chat, cacheable=_is_whole)
-        self.ask = whole(self.client.chat, alternative=self._elsewhere)
-        self.ask_async = whole(self.client.chat_async, alternative=self._elsewhere_async)
+        over = self._routes
+        self.ask = whole(client.chat, alternative=self._elsewhere, routes=over(lambda one: one.chat))
+        self.ask_async = whole(
+            client.chat_async, alternative=self._elsewhere_async, routes=over(lambda one: one.chat_async)
+        )
         stream = partial(chat, cacheable=is_whole_stream)
-        self.stream = stream(self.client.stream, alternative=self._stream_elsewhere)
-        self.stream_async = stream(self.client.stream_async, alternative=self._stream_elsewhere_async)
+        self.stream = stream(client.stream, alternative=self._stream_elsewhere, routes=over(lambda one: one.stream))
+        self.stream_async = stream(
+            client.stream_async, alternative=self._stream_elsewhere_async, routes=over(lambda one: one.stream_async)
+        )
         models = partial(
             policies.wrap,
             "lm_studio.models",
-            key=lambda: self.client.base_url,
+            key=lambda: self.identity[0],
             cooperative=True,
             breaker_key=endpoint,
         )
-        self.models = models(self.client.models)
-        self.models_async = models(self.client.models_async)
+        self.models = models(client.models, routes=over(lambda one: one.models))
+        self.models_async = models(client.models_async, routes=over(lambda one: one.models_async))
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Tells the servers, and the keys for them, from others, in the keys of caches."""
+        return self._servers.identity
 
     def close(self) -> None:
         """Close the connections of threads."""
-        for client in self._clients():
+        self._servers.close()
+        for client in list(self._others.values()):
             client.close()
 
     async def aclose(self) -> None:
         """Close the connections of threads and of the running event loop."""
-        for client in self._clients():
+        await self._servers.aclose()
+        for client in list(self._others.values()):
             await client.aclose()
 
-    def _clients(self) -> list[LMStudioClient]:
-        return [self.client, *list(self._others.values())]
+    def _routes(self, method: Callable[[LMStudioClient], Callable[..., Any]]) -> Routes | None:
+        """Where the calls of a *method* of the clients can go; None if there is one server, which is always ready."""
+        if not self._config.has_routes:
+            return None
+        return Routes({server.name: method(server.client) for server in self._servers}, self._servers)
 
     def _key(self, request: ChatRequest) -> str:
-        return request_key(request, self.client.base_url, self.client.key_fingerprint)
+        return request_key(request, *self.identity)
 
     # The chat with another model, or on another server; see ``alternative`` of :meth:`Policies.wrap`
 
@@ -102,14 +118,15 @@ class Chat:
         """Who is asked, and what the request becomes."""
         if step == "endpoint":
             return self._other_client(name), _unchanged
-        return self.client, partial(_with_model, name)
+        return self._servers.best(name), partial(_with_model, name)
 
     def _other_client(self, base_url: str) -> LMStudioClient:
         client = self._others.get(base_url)
         if client is not None:
             return client
         # A key is for the server that it was given for.
-        api_key = self._api_key if is_same_server(base_url, self._config.base_url) else None
+        keys = [server.api_key for server in self._config.servers if is_same_server(base_url, server.base_url)]
+        api_key = keys[0].reveal() if keys and keys[0] is not None else None
         # setdefault() is atomic, so that two threads get the same one.
         return self._others.setdefault(base_url, LMStudioClient(base_url, api_key=api_key))
 

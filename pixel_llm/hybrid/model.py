@@ -110,7 +110,7 @@ class HybridPixelLLM:
 
     @property
     def client(self) -> LMStudioClient:
-        """The client of the policy's server. Its calls pass no stack."""
+        """The client of the policy's server, or of the first of several. Its calls pass no stack."""
         return self._chat.client
 
     def load(self) -> None:

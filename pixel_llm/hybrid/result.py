@@ -34,6 +34,8 @@ class CaptionResult:
         elapsed: Seconds from start to end, the reading of the image and waits included.
         truncated: True if the model ran into its token limit.
         model: The model that answered, or None if only a fallback did.
+        endpoint: The address of the server that answered, where the policy names several or has models loaded first;
+            else None.
         error: What the fallback stands in for, else None.
     """
 
@@ -44,6 +46,7 @@ class CaptionResult:
     elapsed: float
     truncated: bool = False
     model: str | None = None
+    endpoint: str | None = None
     error: Exception | None = None
 
     def __str__(self) -> str:
@@ -96,6 +99,7 @@ def result_of(outcome: Outcome[Any], reading: float) -> CaptionResult:
         elapsed=elapsed,
         truncated=getattr(chat.value, "finish_reason", None) == "length",
         model=_model_of(chat.value) if chat.served_by != FallbackStrategy.CACHE.value else None,
+        endpoint=chat.asked[-1] if chat.asked and chat.served_by == SERVED_BY_CALL else None,
         error=chat.error or left_out,
     )
 

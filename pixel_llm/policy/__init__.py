@@ -19,6 +19,7 @@ from pixel_llm.policy.sections.encoder import (
     Normalization,
     OutOfMemoryStep,
 )
+from pixel_llm.policy.sections.endpoints import Balance, ColdStartConfig, EndpointConfig, HealthConfig
 from pixel_llm.policy.sections.fallback import CacheConfig, FallbackStep, FallbackStrategy
 from pixel_llm.policy.sections.hedge import HedgeConfig
 from pixel_llm.policy.sections.image import ImageConfig, ImageFormat
@@ -34,6 +35,7 @@ __all__ = [
     "DEFAULT_PROFILE",
     "SYSTEM_TARGETS",
     "AdaptiveConfig",
+    "Balance",
     "BreakerMode",
     "BulkheadConfig",
     "CacheConfig",
@@ -42,15 +44,18 @@ __all__ = [
     "ChaosError",
     "ChaosResult",
     "CircuitBreakerConfig",
+    "ColdStartConfig",
     "Device",
     "Dtype",
     "EncoderBatchConfig",
     "EncoderCacheConfig",
     "EncoderConfig",
     "EncoderType",
+    "EndpointConfig",
     "FallbackStep",
     "FallbackStrategy",
     "GenerationConfig",
+    "HealthConfig",
     "HedgeConfig",
     "ImageConfig",
     "ImageFormat",

@@ -111,4 +111,5 @@ class Call:
             elapsed=ended - self.started,
             error=self.error,
             skipped=self.skipped,
+            asked=tuple(self.terms.asked or ()),
         )

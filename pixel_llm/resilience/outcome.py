@@ -40,6 +40,8 @@ class Outcome(Generic[T]):
         elapsed: Seconds from start to end, waits included.
         error: What the fallback stands in for, else None.
         skipped: The fallback steps before the one that served, and why they did not.
+        asked: Where calls can go to several places: which were really asked, in order. If the call itself served, the
+            last of them did.
     """
 
     value: T
@@ -49,3 +51,4 @@ class Outcome(Generic[T]):
     elapsed: float
     error: Exception | None = None
     skipped: tuple[SkippedStep, ...] = ()
+    asked: tuple[str, ...] = ()

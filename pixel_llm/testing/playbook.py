@@ -34,6 +34,7 @@ class Playbook:
         loaded: tuple[str, ...] | None,
         api_key: str | None,
         check_model: bool,
+        own_api: bool = True,
     ) -> None:
         self._queues: dict[str, deque[Step]] = {}
         self._then = then
@@ -41,6 +42,7 @@ class Playbook:
         self._loaded = set(models if loaded is None else loaded)
         self._api_key = api_key
         self._check_model = check_model
+        self._own_api = own_api
 
     @property
     def pending(self) -> int:
@@ -72,6 +74,8 @@ class Playbook:
             return queue.popleft(), True, _pop_refusals(queue)
         if _is_chat(request):
             return self._then, True, []
+        if request.path.startswith("/api/") and not self._own_api:
+            return Status(status=404, message="File Not Found"), False, []
         if request.method == "GET" and request.path in _MODEL_PATHS:
             loaded = tuple(model for model in self._models if model in self._loaded)
             return ModelList(models=self._models, loaded=loaded), False, []

@@ -61,6 +61,8 @@ class ScriptedLMStudio:
 
         check_model: When set, chats with a model not in *models* get 400; they take no step.
 
+        own_api: When False, the paths of LM Studio's own API are not there, as on other OpenAI-compatible servers.
+
         host: An IPv4 address or name.
 
         port: 0 takes a free one. It stays the same while the server is down.
@@ -81,6 +83,7 @@ class ScriptedLMStudio:
         loaded: Sequence[str] | None = None,
         api_key: str | None = None,
         check_model: bool = False,
+        own_api: bool = True,
         host: str = "127.0.0.1",
         port: int = 0,
         keep_alive: float = 5.0,
@@ -100,6 +103,7 @@ class ScriptedLMStudio:
             loaded=None if loaded is None else tuple(loaded),
             api_key=api_key,
             check_model=check_model,
+            own_api=own_api,
         )
         self._requests: list[RecordedRequest] = []
         self._connections: dict[Connection, threading.Thread] = {}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pixel_llm.policy.kinds import Choice, Integer, Number, SecretText, Text
+from pixel_llm.policy.kinds import Choice, Integer, ListOf, Number, SecretText, Text
 from pixel_llm.policy.secrets import Secret
+from pixel_llm.policy.sections.endpoints import BASE_URL, Balance, ColdStartConfig, EndpointConfig, HealthConfig
 from pixel_llm.policy.sections.image import ImageConfig
 from pixel_llm.policy.settings import Section, setting
 
@@ -53,7 +54,7 @@ class LMStudioConfig:
     """The LM Studio server, or any other OpenAI-compatible one. Immutable, safe to share between threads."""
 
     base_url: str = setting(
-        Text("an http or https address such as http://127.0.0.1:1234/v1", r"^https?://[^\s/]+(/\S*)?$"),
+        BASE_URL,
         "Where the server's API starts. 127.0.0.1 is faster than localhost.",
         default="http://127.0.0.1:1234/v1",
         example="http://127.0.0.1:1234/v1",
@@ -63,6 +64,32 @@ class LMStudioConfig:
         "The key, if the server wants one: always as ${VARIABLE}, never in the file itself.",
         default=None,
         example="${LM_STUDIO_API_KEY}",
+    )
+    endpoints: tuple[EndpointConfig, ...] | None = setting(
+        ListOf(Section(EndpointConfig)),
+        "Several servers, in place of base_url and api_key. Each has its own breaker, rate limit, bulkhead and "
+        "timeout; when one fails, the next is asked at once.",
+        default=None,
+        example=[{"base_url": "http://127.0.0.1:1234/v1"}, {"base_url": "http://10.0.0.5:1234/v1"}],
+    )
+    balance: Balance = setting(
+        Choice(Balance),
+        "Which of the endpoints is asked first, among those that are well and have the model loaded: each in turn, or "
+        "the one with the fewest calls under way.",
+        default=Balance.ROUND_ROBIN,
+        example="least_busy",
+    )
+    health: HealthConfig = setting(
+        Section(HealthConfig),
+        "How the endpoints are looked after in the background. It only changes the order in which they are asked.",
+        default=HealthConfig(),
+        example={"interval": "30s"},
+    )
+    cold_start: ColdStartConfig | None = setting(
+        Section(ColdStartConfig),
+        "What a call to a model that is not loaded waits for: one load for all callers.",
+        default=None,
+        example={"grace": "60s"},
     )
     model: str = setting(
         Text("the name of a model", may_be_empty=False),
@@ -95,3 +122,13 @@ class LMStudioConfig:
         default=ImageConfig(),
         example={"max_side": 1024},
     )
+
+    @property
+    def servers(self) -> tuple[EndpointConfig, ...]:
+        """Every server: the endpoints, or the only one."""
+        return self.endpoints or (EndpointConfig(base_url=self.base_url, api_key=self.api_key),)
+
+    @property
+    def has_routes(self) -> bool:
+        """True if it must be found out for each call which server is asked, or whether it is ready."""
+        return self.endpoints is not None or self.cold_start is not None
