@@ -234,3 +234,12 @@ class HedgeSkipped(Event):
     name = "hedge_skipped"
     layer: str
     error_code: ErrorCode | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMismatched(Event):
+    """The server answered with another model than the one that was asked. Each pair of names is told once a client."""
+
+    name = "model_mismatched"
+    asked: str
+    answered: str

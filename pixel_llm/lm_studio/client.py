@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from types import TracebackType
 from typing import Any, Self
 
 from pixel_llm.errors import ErrorCode, ValidationError
+from pixel_llm.events import Listener
 from pixel_llm.lm_studio.chat_stream import EVENT_STREAM, ChatChunk, ChatStream
 from pixel_llm.lm_studio.connections import Connections
 from pixel_llm.lm_studio.embeddings import EmbeddingReply, embeddings_payload, read_embeddings
@@ -26,6 +27,7 @@ from pixel_llm.lm_studio.model_states import (
     read_model_states,
     read_warmed_up,
 )
+from pixel_llm.lm_studio.model_watch import ModelWatch
 from pixel_llm.lm_studio.payload import ChatRequest, chat_payload
 from pixel_llm.lm_studio.proxies import address_of, environment_proxy
 from pixel_llm.lm_studio.replies import ChatReply, ModelList, read_chat, read_models, read_who
@@ -48,6 +50,8 @@ class LMStudioClient:
         timeout: Seconds for each single socket operation where no limits are set.
         trust_env: Whether to read proxies from the environment, see :func:`environment_proxy`. Certificates are those
             of ``$SSL_CERT_FILE`` or ``$SSL_CERT_DIR``, else certifi's, as httpx has it.
+        listeners: Told, with :class:`ModelMismatched`, when another model answers a chat than was asked; once for each
+            pair of names. ``[policies.tell]`` writes it to the policy's log.
 
     Raises:
         ValidationError: If an argument, or the environment's proxy, is wrong. All other methods raise
@@ -55,7 +59,13 @@ class LMStudioClient:
     """
 
     def __init__(
-        self, base_url: str, *, api_key: str | None = None, timeout: float = 60.0, trust_env: bool = True
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        timeout: float = 60.0,
+        trust_env: bool = True,
+        listeners: Iterable[Listener] = (),
     ) -> None:
         if not (timeout > 0 and math.isfinite(timeout)):
             raise ValidationError(
@@ -73,6 +83,7 @@ class LMStudioClient:
             timeout,
             proxy=None if proxy is None else address_of(proxy),
         )
+        self._watch = ModelWatch(listeners)
         call = self._exchange.call
         self._chat = call("POST", "/chat/completions")
         self._streamed = call("POST", "/chat/completions", Accept=f"{EVENT_STREAM}, application/json")
@@ -93,11 +104,11 @@ class LMStudioClient:
 
     def chat(self, request: ChatRequest) -> ChatReply:
         """Ask the model."""
-        return read_chat(self._exchange.ask(self._chat, _encode(request)), request.model)
+        return self._watched(read_chat(self._exchange.ask(self._chat, _encode(request)), request.model))
 
     async def chat_async(self, request: ChatRequest) -> ChatReply:
         """Ask the model."""
-        return read_chat(await self._exchange.ask_async(self._chat, _encode(request)), request.model)
+        return self._watched(read_chat(await self._exchange.ask_async(self._chat, _encode(request)), request.model))
 
     def try_chat(self, request: ChatRequest) -> str:
         """
@@ -129,6 +140,7 @@ class LMStudioClient:
                 if stream.done:
                     break
             yield from stream.finish()
+            self._watch.compare(request.model, stream.model)
             if stream.done:
                 drain(answer.parts)
 
@@ -144,6 +156,7 @@ class LMStudioClient:
                     break
             for chunk in stream.finish():
                 yield chunk
+            self._watch.compare(request.model, stream.model)
             if stream.done:
                 await drain_async(answer.parts)
 
@@ -224,6 +237,10 @@ class LMStudioClient:
     async def aclose(self) -> None:
         """Close the idle connections of threads and of the running event loop."""
         await self._connections.of_this_process.aclose()
+
+    def _watched(self, reply: ChatReply) -> ChatReply:
+        self._watch.compare(reply.requested_model, reply.model)
+        return reply
 
     def __enter__(self) -> Self:
         return self

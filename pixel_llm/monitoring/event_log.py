@@ -30,6 +30,7 @@ from pixel_llm.events import (
     HedgeSent,
     HedgeSkipped,
     HedgeWon,
+    ModelMismatched,
     PolicyReloaded,
     PolicyReloadFailed,
     RetryScheduled,
@@ -59,6 +60,7 @@ LEVELS: dict[type[Event], str] = {
     HedgeSent: "info",
     HedgeWon: "info",
     HedgeSkipped: "debug",
+    ModelMismatched: "warning",
     PolicyReloaded: "info",
     PolicyReloadFailed: "error",
 }

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from pixel_llm.errors import PolicyError, ValidationError
-from pixel_llm.events import Listener, Listeners, PolicyReloaded, PolicyReloadFailed
+from pixel_llm.events import Event, Listener, Listeners, PolicyReloaded, PolicyReloadFailed
 from pixel_llm.monitoring import EventLog
 from pixel_llm.policy import LoadedPolicy, PolicyConfig, load_policy
 from pixel_llm.policy.suggestions import one_of
@@ -310,6 +310,10 @@ class Policies:
             ValidationError: If it can't be called, or is async: nobody would await it.
         """
         self._listeners.add(_checked_listener(listener))
+
+    def tell(self, event: Event) -> None:
+        """Tell every listener, the log first, of an event that no stack reports, such as one of a client's."""
+        self._listeners(event)
 
     def log_content(self, target: str, **content: str) -> None:
         """Write down what was asked and answered, if the policy says ``log_content: full``; else nothing."""

@@ -87,6 +87,14 @@ class TestPieces:
         """
         assert "A cat." == "".join(piece.text for piece in read(chunk("A cat."), ending))
 
+    def test_a_last_event_without_its_blank_line(self):
+        """
+        It counts, as HTTP says that it is whole.
+        """
+        pieces = read(chunk("A"), chunk(" cat.", "stop").rstrip())
+
+        assert [ChatChunk("A", "m"), ChatChunk(" cat.", "m"), ChatChunk("", "m", "stop")] == pieces
+
     def test_what_comes_after_done_is_nobodys(self):
         """
         The answer is complete with ``[DONE]``.

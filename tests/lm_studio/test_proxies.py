@@ -290,6 +290,7 @@ class TestChoice:
             "LM.test",
             ",,",
             "x y",
+            "http://[x",
         ],
     )
     @pytest.mark.parametrize(

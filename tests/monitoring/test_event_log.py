@@ -25,6 +25,7 @@ from pixel_llm.events import (
     HedgeSent,
     HedgeSkipped,
     HedgeWon,
+    ModelMismatched,
     RetryScheduled,
     StreamAbandoned,
     StreamBroken,
@@ -55,6 +56,7 @@ EVENTS = [
     HedgeSent("shop.pay", 2, 0.5),
     HedgeWon("shop.pay", 2, 0.75),
     HedgeSkipped("shop.pay", "bulkhead", ErrorCode.ERR_LIMIT_BULKHEAD),
+    ModelMismatched("shop.pay", "qwen", "llava"),
 ]
 
 
