@@ -29,7 +29,15 @@ if TYPE_CHECKING:
         get_recovery_suggestion,
         is_retryable,
     )
-    from pixel_llm.hybrid import CaptionResult, HybridPixelLLM
+    from pixel_llm.hybrid import (
+        AsyncCaptionStream,
+        BatchItem,
+        BatchProgress,
+        CaptionResult,
+        CaptionStream,
+        HybridConfig,
+        HybridPixelLLM,
+    )
     from pixel_llm.lm_studio import AsyncPolicyTransport, DoubleRetryWarning, PolicyTransport, error_behind
     from pixel_llm.resilience import CircuitState, Outcome, current_limits, register_function
     from pixel_llm.runtime import Policies, Reloaded, active_policies, guard, load_policies
@@ -63,7 +71,15 @@ _ROOMS = {
         "get_recovery_suggestion",
         "is_retryable",
     ),
-    "pixel_llm.hybrid": ("CaptionResult", "HybridPixelLLM"),
+    "pixel_llm.hybrid": (
+        "AsyncCaptionStream",
+        "BatchItem",
+        "BatchProgress",
+        "CaptionResult",
+        "CaptionStream",
+        "HybridConfig",
+        "HybridPixelLLM",
+    ),
     "pixel_llm.lm_studio": ("AsyncPolicyTransport", "DoubleRetryWarning", "PolicyTransport", "error_behind"),
     "pixel_llm.resilience": ("CircuitState", "Outcome", "current_limits", "register_function"),
     "pixel_llm.runtime": ("Policies", "Reloaded", "active_policies", "guard", "load_policies"),
@@ -84,8 +100,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "APIError",
+    "AsyncCaptionStream",
     "AsyncPolicyTransport",
+    "BatchItem",
+    "BatchProgress",
     "CaptionResult",
+    "CaptionStream",
     "CircuitBreakerOpen",
     "CircuitState",
     "ConnectionError",
@@ -93,6 +113,7 @@ __all__ = [
     "EncoderError",
     "ErrorCategory",
     "ErrorCode",
+    "HybridConfig",
     "HybridPixelLLM",
     "LimitExceeded",
     "Outcome",

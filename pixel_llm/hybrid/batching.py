@@ -36,13 +36,16 @@ if TYPE_CHECKING:
 
 
 class Captioner(Protocol):
-    """Captions one picture that has been read."""
+    """Captions one picture that has been read, and counts how it ends."""
 
     def caption(self, question: Question, reading: float) -> CaptionResult:
         """The caption; *reading* is how many seconds it took to read the picture."""
 
     async def caption_async(self, question: Question, reading: float) -> CaptionResult:
         """The same for event loops."""
+
+    def not_read(self, error: Exception) -> None:
+        """Count a picture that could not be read."""
 
 
 class Batching:
@@ -165,7 +168,7 @@ class Batching:
     def _ask(self, prepared: Prepared, tally: Tally) -> None:
         how: CaptionResult | Exception
         try:
-            how = self._captioner.caption(_question_of(prepared), prepared.reading)
+            how = self._captioner.caption(self._question_of(prepared), prepared.reading)
         except Exception as error:  # noqa: BLE001 - the same
             how = error
         tally.add(prepared, how)
@@ -173,16 +176,17 @@ class Batching:
     async def _ask_async(self, prepared: Prepared, tally: Tally) -> None:
         how: CaptionResult | Exception
         try:
-            how = await self._captioner.caption_async(_question_of(prepared), prepared.reading)
+            how = await self._captioner.caption_async(self._question_of(prepared), prepared.reading)
         except Exception as error:  # noqa: BLE001 - the same
             how = error
         tally.add(prepared, how)
 
-
-def _question_of(prepared: Prepared) -> Question:
-    if prepared.question is None:
-        raise prepared.error or RuntimeError("the picture was not read")
-    return prepared.question
+    def _question_of(self, prepared: Prepared) -> Question:
+        if prepared.question is not None:
+            return prepared.question
+        error = prepared.error or RuntimeError("the picture was not read")
+        self._captioner.not_read(error)
+        raise error
 
 
 def _dismiss(todo: queue.Queue[Prepared | None], workers: int) -> None:

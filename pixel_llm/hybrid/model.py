@@ -231,6 +231,10 @@ class HybridPixelLLM:
         self._ended(question.prompt, result)
         return result
 
+    def not_read(self, error: Exception) -> None:
+        """Count a picture that could not be read, which ended in *error*."""
+        self._counts.ended(error)
+
     def get_error_metrics(self) -> dict[str, Any]:
         """
         How the calls so far have ended, all of the same moment.

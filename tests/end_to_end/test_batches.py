@@ -56,6 +56,10 @@ class TestBatch:
         assert "no-such-file.png" == items[0].image
         with pytest.raises(ValidationError, match="no such file"):
             items[0].unwrap()
+        metrics = made.model.get_error_metrics()
+        assert (4, 3, 1) == tuple(
+            metrics[name] for name in ("total_requests", "failed_requests", "successful_requests")
+        )
 
     def test_the_encoder_takes_them_together(self, stage):
         """

@@ -11,7 +11,9 @@ import torch
 
 from pixel_llm import (
     AsyncPolicyTransport,
+    BatchItem,
     CaptionResult,
+    HybridConfig,
     HybridPixelLLM,
     PixelLMError,
     Policies,
@@ -56,6 +58,16 @@ async def main() -> None:
     with HybridPixelLLM("production", error_config={"targets": {}}) as model:
         assert_type(await model.generate_async("photo.jpg"), CaptionResult)
         assert_type(model.generate(b"...").text, str)
+        with model.stream("photo.jpg", "Who?") as pieces:
+            assert_type("".join(pieces), str)
+            assert_type(pieces.result, CaptionResult)
+        async for piece in model.stream_async("photo.jpg"):
+            assert_type(piece, str)
+        items = model.generate_batch(["photo.jpg", b"..."], jobs=2, on_progress=lambda progress: print(progress.done))
+        assert_type(items, list[BatchItem])
+        assert_type(items[0].unwrap(), CaptionResult)
+        assert_type(await model.generate_batch_async(iter(["photo.jpg"])), list[BatchItem])
+        assert_type(model.config, HybridConfig)
 
 
 @policies.guard("billing.charge")
