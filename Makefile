@@ -7,10 +7,10 @@ BENCH := $(VENV)/.bench
 MUTANTS := $(VENV)/.mutants
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit coverage fuzz soak mutants bench schema docs constraints clean
+.PHONY: help demo test lint unit coverage fuzz soak soak-captions mutants bench schema docs constraints clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -54,6 +54,9 @@ fuzz: $(INSTALLED) ## Take mutated policies through the loader, for a minute
 
 soak: $(INSTALLED) ## Play a million schedules of faults to the engine (the better part of an hour); SEED=2 for others
 	@$(BIN)/python -m soak --jobs 2 --count 1000000 --seed $(or $(SEED),1)
+
+soak-captions: $(INSTALLED) ## Caption 10,000 pictures through a server that fails at random (some minutes); SEED=2 for others
+	@$(BIN)/python -m soak.captions --seed $(or $(SEED),1)
 
 mutants: $(MUTANTS) ## Change 600 places of the engine and the policy language, one by one; 95 % must be noticed
 	@$(BIN)/python -m mutants --sample 600 --seed $(or $(SEED),1) --jobs 2
