@@ -473,6 +473,22 @@ class TestAllowRequest:
 
         assert CLOSED is breaker.state
 
+    @pytest.mark.parametrize("config", [{}, {"failure_rate": 0.5, "minimum_calls": 2}], ids=["in a row", "a rate"])
+    def test_failure_while_open_changes_nothing(self, make, clock, changes, config):
+        """
+        A failure that comes in while the breaker is open neither counts nor prolongs it, and is not its last error.
+        """
+        breaker = make(**config)
+        while breaker.state is CLOSED:
+            fail(breaker)
+        clock.advance(10.0)
+        before = (breaker.state, breaker.failures, breaker.retry_after(), list(changes))
+        breaker.record_failure(error=APIError("down"), elapsed=1.0)
+
+        assert before == (breaker.state, breaker.failures, breaker.retry_after(), changes)
+        with pytest.raises(CircuitBreakerOpen, match=r"last: ERR_CONN_LOST\); next trial in 50.0 s"):
+            breaker.acquire()
+
     def test_success_while_open_changes_nothing(self, make):
         """
         A success reported to an open breaker, which let nobody through, is not believed.

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import gc
 import pickle
+import sys
 
 import pytest
 from streaming import END, AsyncStreams, Hang, SyncStreams
@@ -43,7 +44,7 @@ from pixel_llm.policy import (
     TokenLimitConfig,
 )
 from pixel_llm.resilience import CircuitState, Stack, current_limits, guard
-from pixel_llm.resilience.streams.arrival import MAX_CHUNKS
+from pixel_llm.resilience.streams.arrival import MAX_BYTES, MAX_CHUNKS
 
 LOST = ErrorCode.ERR_CONN_LOST
 
@@ -339,6 +340,23 @@ class TestBroken:
         world.run(case)
 
         assert not any("Once" in repr(event) for event in world.events)
+
+    def test_keeps_a_mebibyte(self, world):
+        """
+        Of long chunks so many are kept as fit into a mebibyte, by their own size; it is said that more had arrived.
+        """
+
+        async def case():
+            chunk = "x" * (1024 * 1024 // 4 - sys.getsizeof(""))
+            stream = world.open([chunk, chunk, chunk, chunk, "y", "z", gone()])
+            with pytest.raises(ConnectionError) as caught:
+                await stream.rest()
+            arrived = caught.value.arrived
+
+            assert (6, (chunk,) * 4, False) == (arrived.chunks, arrived.content, arrived.complete)
+            assert 1024 * 1024 == MAX_BYTES
+
+        world.run(case)
 
     def test_keeps_no_more_than_a_bound(self, world):
         """
