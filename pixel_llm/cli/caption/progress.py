@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -63,6 +65,18 @@ class Watching:
         else:
             click.echo(text, err=True)
 
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Within, the bar makes room for other output, whichever stream of the terminal that goes to."""
+        if self._bar is None:
+            yield
+            return
+        self._bar.stop()
+        try:
+            yield
+        finally:
+            self._bar.start()
+
     def ended(self, row: Row) -> None:
         """One more has ended."""
         if row.error_code is not None:
@@ -106,8 +120,7 @@ class Watching:
             TimeRemainingColumn(),
             TextColumn("{task.description}"),
             console=Console(stderr=True),
-            # Captions go where standard output goes. Only where that is the same terminal must they pass the bar.
-            redirect_stdout=sys.stdout.isatty(),
-            redirect_stderr=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
             transient=True,
         )

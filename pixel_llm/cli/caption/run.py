@@ -132,7 +132,8 @@ class Run:
         watching.ended(row)
         self._note(row)
         try:
-            teller.tell(item.index, row)
+            with watching.aside():
+                teller.tell(item.index, row)
         except OSError as error:
             self._broken = error
 
