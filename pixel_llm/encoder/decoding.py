@@ -25,6 +25,9 @@ FORMATS = frozenset(
     {"AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP"}
 )
 
+#: What an image is called in messages that came as bytes.
+IMAGE_BYTES = "image bytes"
+
 #: Bytes that may be a path that someone has passed as bytes are shorter than this.
 _LONGEST_PATH = 4096
 
@@ -127,15 +130,15 @@ def _translated(name: str, content: bytes = b"") -> Iterator[None]:
             f"{name}: not enough memory to decode it", error_code=ErrorCode.ERR_ENC_OUT_OF_MEMORY
         ) from exc
     except UnidentifiedImageError as exc:
-        raise _unreadable(name, f"is no image in a format that is read here{_path_hint(content)}") from exc
+        raise _unreadable(name, f"is no image in a format that is read here{_path_hint(name, content)}") from exc
     except Image.DecompressionBombError as exc:
         raise _unreadable(name, f"has too many pixels ({exc})") from exc
     except Exception as exc:  # Pillow's readers raise OSError, SyntaxError, struct.error, IndexError…
         raise _unreadable(name, f"is damaged or cut off ({shorten(str(exc)) or type(exc).__name__})") from exc
 
 
-def _path_hint(content: bytes) -> str:
-    looks_like_path = 0 < len(content) < _LONGEST_PATH and all(byte >= 32 for byte in content)
+def _path_hint(name: str, content: bytes) -> str:
+    looks_like_path = name == IMAGE_BYTES and 0 < len(content) < _LONGEST_PATH and all(byte >= 32 for byte in content)
     return " (bytes are what is in a file, not its path: os.fsdecode() makes a path of them)" if looks_like_path else ""
 
 

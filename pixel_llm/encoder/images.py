@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from pixel_llm.encoder.arrays import pixels_from_array
-from pixel_llm.encoder.decoding import decode, from_pil
+from pixel_llm.encoder.decoding import IMAGE_BYTES, decode, from_pil
 from pixel_llm.encoder.files import name_of, read_path, read_stream, shorten
 from pixel_llm.encoder.picture import Picture
 from pixel_llm.errors import ErrorCode, PixelLMError
@@ -59,7 +59,7 @@ def load_image(source: ImageSource, *, layout: Layout | None = None, value_range
     if isinstance(source, Picture):
         return source
     if isinstance(source, bytes | bytearray | memoryview):
-        return Picture(decode(bytes(source), "image bytes"), "image bytes")
+        return Picture(decode(bytes(source), IMAGE_BYTES), IMAGE_BYTES)
     if isinstance(source, Image.Image):
         name = _pil_name(source)
         return Picture(from_pil(source, name), name)

@@ -29,7 +29,8 @@ class Chat:
 
     def __init__(self, policies: Policies) -> None:
         self._config = config = policies.config.lm_studio
-        self._servers = Servers(config, policies.clock)
+        self._tell = policies.tell
+        self._servers = Servers(config, policies.clock, listeners=[self._tell])
         self.client = client = self._servers.first
         self._others: dict[str, LMStudioClient] = {}
         # The client reads the time left before every socket operation: all of them are cooperative.
@@ -128,7 +129,7 @@ class Chat:
         keys = [server.api_key for server in self._config.servers if is_same_server(base_url, server.base_url)]
         api_key = keys[0].reveal() if keys and keys[0] is not None else None
         # setdefault() is atomic, so that two threads get the same one.
-        return self._others.setdefault(base_url, LMStudioClient(base_url, api_key=api_key))
+        return self._others.setdefault(base_url, LMStudioClient(base_url, api_key=api_key, listeners=[self._tell]))
 
 
 def _unchanged(request: ChatRequest) -> ChatRequest:

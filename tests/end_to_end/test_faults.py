@@ -328,6 +328,17 @@ class TestOtherProfiles:
         assert attempts == made.times_asked()
 
 
+class TestAnotherModel:
+    def test_that_answers_is_told_once(self, stage):
+        """LM Studio may answer with what is loaded, whatever was asked for: an event says so."""
+        made = stage(then=Answer(text="Red.", model="something-else"))
+        made.ask()
+        made.ask(blue())
+
+        (event,) = [event for event in made.events if event.name == "model_mismatched"]
+        assert "something-else" == event.answered
+
+
 class TestLog:
     def test_is_where_production_says(self, stage):
         """What went wrong is in logs/pixel_llm.log, one JSON object a line, without prompt, picture or caption."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from pixel_llm.events import Listener
 from pixel_llm.lm_studio.client import LMStudioClient
 from pixel_llm.lm_studio.servers.cold_start import ColdStart
 from pixel_llm.lm_studio.servers.probes import HealthProbes
@@ -25,13 +26,17 @@ class Servers:
     Args:
         config: Which servers, and how they are looked after.
         clock: Where time comes from.
+        listeners: Told when another model answers than the one that was asked.
     """
 
-    def __init__(self, config: LMStudioConfig, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self, config: LMStudioConfig, clock: Clock = SYSTEM_CLOCK, *, listeners: Iterable[Listener] = ()
+    ) -> None:
         self._by_name: dict[str, Server] = {}
+        listeners = tuple(listeners)
         for endpoint in config.servers:
             key = endpoint.api_key.reveal() if endpoint.api_key is not None else None
-            server = Server(LMStudioClient(endpoint.base_url, api_key=key), clock)
+            server = Server(LMStudioClient(endpoint.base_url, api_key=key, listeners=listeners), clock)
             self._by_name[server.name] = server
         self._servers = tuple(self._by_name.values())
         clients = [server.client for server in self._servers]
