@@ -9,19 +9,22 @@ from typing import Any
 
 from pixel_llm.errors import APIError
 from pixel_llm.lm_studio import LMStudioClient, ModelList, ModelState
-from pixel_llm.policy import LMStudioConfig, LoadedPolicy
+from pixel_llm.policy import EndpointConfig, LMStudioConfig, LoadedPolicy
 
 
 @dataclass(slots=True)
 class Case:
     """
-    One examination. The checks fill it in, one after the other; it belongs to one thread at a time.
+    One examination, or the part of it that is about one server.
+
+    The checks fill it in, one after the other; it belongs to one thread at a time.
 
     Attributes:
         folder: Where policies lie, or None as :func:`load_policy` has it.
         profile: The profile, or None.
         overrides: Sections laid over it.
         policy: The policy, once it is loaded.
+        endpoint: The server that is looked at; None before the policy is loaded.
         server: The client, once the base URL is known to be one.
         listed: What the server lists.
         refusal: What it said instead, if it wants another key.
@@ -33,6 +36,7 @@ class Case:
     profile: str | None = None
     overrides: Mapping[str, Any] | None = None
     policy: LoadedPolicy | None = None
+    endpoint: EndpointConfig | None = None
     server: LMStudioClient | None = None
     listed: ModelList = field(default_factory=lambda: ModelList(()))
     refusal: APIError | None = None
@@ -49,6 +53,10 @@ class Case:
     def config(self) -> LMStudioConfig:
         """Its section `lm_studio`."""
         return self.loaded.config.lm_studio
+
+    def at(self, endpoint: EndpointConfig) -> Case:
+        """The case of one server; what is known of the policy is shared."""
+        return Case(self.folder, self.profile, self.overrides, self.policy, endpoint)
 
     @property
     def client(self) -> LMStudioClient:

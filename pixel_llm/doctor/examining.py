@@ -8,7 +8,7 @@ file system does: each runs in a thread that is left behind if need be.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,14 @@ class Check:
     needs: tuple[str, ...] = ()
 
 
-CHECKS = (
+#: What is looked at once …
+CHECKS_OF_THE_POLICY = (
     Check("policy", check_policy),
     Check("rules", check_rules, ("policy",)),
     Check("encoder", check_encoder, ("policy",)),
+)
+#: … and what of each server.
+CHECKS_OF_A_SERVER = (
     Check("server", check_server, ("policy",)),
     Check("key", check_key, ("server",)),
     Check("model", check_model, ("key",)),
@@ -56,16 +60,14 @@ class Examination:
     What came of the checks. Immutable.
 
     Attributes:
-        profile: The profile; None, as what follows, if the policy can't be loaded.
+        profile: The profile; None, as the two below, if the policy can't be loaded.
         file: The file that it is in.
-        base_url: The server, without user name and password; None if that is no address.
         model: The model.
-        results: The checks, in their order.
+        results: The checks, in their order; those of a server for one server after the other.
     """
 
     profile: str | None
     file: Path | None
-    base_url: str | None
     model: str | None
     results: tuple[CheckResult, ...]
 
@@ -96,26 +98,34 @@ def examine(
         timeout: Seconds for each check.
     """
     case = Case(folder, profile, overrides)
-    results: list[CheckResult] = []
     causes: dict[str, str] = {}
-    try:
-        for check in CHECKS:
-            cause = next((causes[need] for need in check.needs if need in causes), None)
-            result = _run(check, case, timeout) if cause is None else _left_out(check, cause)
-            results.append(result)
-            if cause is not None or result.outcome is Outcome.FAILED:
-                causes[check.name] = cause or check.name
-    finally:
-        if case.server is not None:
-            case.server.close()
+    results = _run_all(CHECKS_OF_THE_POLICY, case, timeout, causes)
     policy = case.policy
+    for endpoint in (None,) if policy is None else policy.config.lm_studio.servers:
+        of_server = case if endpoint is None else case.at(endpoint)
+        try:
+            results += _run_all(CHECKS_OF_A_SERVER, of_server, timeout, dict(causes))
+        finally:
+            if of_server.server is not None:
+                of_server.server.close()
     return Examination(
         profile=None if policy is None else policy.profile,
         file=None if policy is None else policy.file,
-        base_url=None if case.server is None else case.server.base_url,
         model=None if policy is None else policy.config.lm_studio.model,
         results=tuple(results),
     )
+
+
+def _run_all(checks: Sequence[Check], case: Case, timeout: float, causes: dict[str, str]) -> list[CheckResult]:
+    """Run *checks* in order. *causes* gives, for each check that can be no need, the one that has failed."""
+    results = []
+    for check in checks:
+        cause = next((causes[need] for need in check.needs if need in causes), None)
+        result = _run(check, case, timeout) if cause is None else _left_out(check, case, cause)
+        results.append(result)
+        if cause is not None or result.outcome is Outcome.FAILED:
+            causes[check.name] = cause or check.name
+    return results
 
 
 def _run(check: Check, case: Case, timeout: float) -> CheckResult:
@@ -124,15 +134,22 @@ def _run(check: Check, case: Case, timeout: float) -> CheckResult:
         finding = _within(timeout, check)(case)
     except Exception as error:  # noqa: BLE001 - whatever it is, the other checks are still worth their result
         finding = failure_of(error)
-    seconds = time.monotonic() - started
+    return _result(check, case, finding, time.monotonic() - started)
+
+
+def _left_out(check: Check, case: Case, cause: str) -> CheckResult:
+    return _result(check, case, skipped(f"because {cause} failed"))
+
+
+def _result(check: Check, case: Case, finding: Finding, seconds: float = 0.0) -> CheckResult:
     return CheckResult(
-        name=check.name, outcome=finding.outcome, message=finding.message, todo=finding.todo, seconds=seconds
+        name=check.name,
+        server=None if case.server is None else case.server.base_url,
+        outcome=finding.outcome,
+        message=finding.message,
+        todo=finding.todo,
+        seconds=seconds,
     )
-
-
-def _left_out(check: Check, cause: str) -> CheckResult:
-    finding = skipped(f"because {cause} failed")
-    return CheckResult(name=check.name, outcome=finding.outcome, message=finding.message)
 
 
 def _within(timeout: float, check: Check) -> Callable[[Case], Finding]:

@@ -35,6 +35,7 @@ class CheckResult:
 
     Attributes:
         name: The check's name.
+        server: The base URL of the server that was looked at, without user name and password; None if it was none.
         outcome: How it ended.
         message: What was found; several lines where there are several problems.
         todo: What to do about it; empty where nothing is to be done.
@@ -42,6 +43,7 @@ class CheckResult:
     """
 
     name: str
+    server: str | None = None
     outcome: Outcome
     message: str
     todo: str = ""

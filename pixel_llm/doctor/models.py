@@ -31,7 +31,8 @@ def check_loaded(case: Case) -> Finding:
     state = state_of(case.config.model, case.states or ())
     if state is None:
         return skipped(case.no_states if case.states is None else "LM Studio's own list does not have the model")
-    return judge_loaded(state, is_listed=is_among(case.config.model, case.listed))
+    is_listed = is_among(case.config.model, case.listed)
+    return judge_loaded(state, is_listed=is_listed, has_grace=case.config.cold_start is not None)
 
 
 def check_context(case: Case) -> Finding:
@@ -65,10 +66,16 @@ def judge_model(model: str, listed: Sequence[str] | Iterable[str], states: Seque
     return warning(f"the server does not list {model}, but {told}", todo)
 
 
-def judge_loaded(state: ModelState, *, is_listed: bool) -> Finding:
-    """Is the model loaded? Where it is not, and is not listed either, just-in-time loading is off."""
+def judge_loaded(state: ModelState, *, is_listed: bool, has_grace: bool = False) -> Finding:
+    """
+    Is the model loaded? Where it is not, and is not listed either, just-in-time loading is off.
+
+    With *has_grace* the policy gives calls the time that loading takes, and has it loaded.
+    """
     if state.loaded:
         return ok(f"{state.id} is loaded")
+    if has_grace:
+        return ok(f"{state.id} is not loaded: the first call has it loaded, as lm_studio.cold_start says")
     if not is_listed:
         return failed(
             f"{state.id} is not loaded, and just-in-time loading is off",
@@ -76,7 +83,7 @@ def judge_loaded(state: ModelState, *, is_listed: bool) -> Finding:
         )
     return warning(
         f"{state.id} is not loaded: the first call waits until it is",
-        f"load it before (`lms load {state.id}`), or give the first call the time",
+        f"load it before (`lms load {state.id}`), or give the first call the time with lm_studio.cold_start",
     )
 
 

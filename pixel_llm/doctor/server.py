@@ -11,8 +11,9 @@ from pixel_llm.policy.showing import count
 
 def check_server(case: Case) -> Finding:
     """Ask the server which models it has. One that wants another key is a server, too."""
-    key = case.config.api_key
-    case.server = client = LMStudioClient(case.config.base_url, api_key=None if key is None else key.reveal())
+    endpoint = case.endpoint or case.config.servers[0]
+    key = endpoint.api_key
+    case.server = client = LMStudioClient(endpoint.base_url, api_key=None if key is None else key.reveal())
     try:
         case.listed = client.models()
     except APIError as error:

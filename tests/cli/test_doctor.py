@@ -31,7 +31,9 @@ class TestDoctor:
 
     def test_problems(self, tmp_path):
         """Exit 1; what to do stands below what is wrong. As JSON, each is an object."""
-        (tmp_path / "mine.yaml").write_text("version: 1\nextends: basic\nlm_studio: {vision: image}\n")
+        (tmp_path / "mine.yaml").write_text(
+            "version: 1\nextends: basic\nlm_studio:\n  vision: image\n  endpoints: [base_url: http://127.0.0.1:9/v1]\n"
+        )
         with ScriptedLMStudio() as server:
             words = ["--policies", ".", "--profile", "mine", "--base-url", server.base_url, "--model", "gemma"]
             text = doctor(*words, cwd=tmp_path)
@@ -41,7 +43,7 @@ class TestDoctor:
         assert 1 == text.returncode
         assert "failed   model       the server has no gemma, but qwen2.5-vl-7b-instruct" in text.stdout
         assert "\n                     → download it in LM Studio, or set lm_studio.model" in text.stdout
-        assert (False, server.base_url, "gemma") == (document["fine"], document["base_url"], document["model"])
+        assert (False, "gemma", server.base_url) == (document["fine"], document["model"], checks["model"]["server"])
         assert ("failed", "skipped") == (checks["model"]["outcome"], checks["round trip"]["outcome"])
         assert checks["round trip"]["message"] == "because model failed"
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pixel_llm.doctor import CheckResult, Examination, Outcome, examine
-from pixel_llm.doctor.examining import CHECKS
+from pixel_llm.doctor.examining import CHECKS_OF_A_SERVER, CHECKS_OF_THE_POLICY
 from pixel_llm.testing import Answer, Drip, EmptyChoices, Garbage, Hang, ScriptedLMStudio, Status, Step, WrongType
 
 MODEL = "qwen2.5-vl-7b-instruct"
@@ -55,7 +55,7 @@ class TestExamine:
         """Against a server that is well every check is fine, and has nothing to be done."""
         examination = look(serve())
 
-        assert [(check.name, "ok", "") for check in CHECKS] == [
+        assert [(check.name, "ok", "") for check in (*CHECKS_OF_THE_POLICY, *CHECKS_OF_A_SERVER)] == [
             (result.name, result.outcome.value, result.todo) for result in examination.results
         ]
         assert (True, "basic", MODEL) == (examination.is_fine, examination.profile, examination.model)
@@ -92,7 +92,7 @@ class TestExamine:
         ]
         assert "lm_studio.model: must be" in named(examination, "policy").message
         assert "because policy failed" == named(examination, "vision").message
-        assert (False, None) == (examination.is_fine, examination.base_url)
+        assert (False, None) == (examination.is_fine, examination.model)
 
     def test_linter_complains(self, serve, tmp_path):
         """What the linter warns of is told, and stops nothing."""
@@ -132,6 +132,26 @@ class TestExamine:
         examination = look(serve(), vision="image", without_vision="fail")
 
         assert "skipped" == named(examination, "encoder").outcome
+
+
+class TestSeveralServers:
+    def test_each_is_looked_at(self, serve):
+        """Each endpoint has checks of its own, with its own key; one that is down skips its own alone."""
+        up, down = serve(api_key="right"), serve()
+        down.refuse()
+        endpoints = [{"base_url": down.base_url}, {"base_url": up.base_url, "api_key": "${KEY}"}]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("KEY", "right")
+            examination = examine(overrides={"lm_studio": {"endpoints": endpoints}})
+
+        assert [("failed", down.base_url), ("ok", up.base_url)] == [
+            (result.outcome, result.server) for result in examination.results if result.name == "server"
+        ]
+        assert ["skipped", "ok"] == [result.outcome for result in examination.results if result.name == "vision"]
+
+    def test_cold_start(self, serve):
+        """A model that the policy has loaded need not be."""
+        assert "ok" == named(look(serve(loaded=[]), cold_start={"grace": "60s"}), "loaded").outcome
 
 
 class TestServer:

@@ -16,6 +16,7 @@ from pixel_llm.cli.caption.journal import Journal
 from pixel_llm.cli.caption.progress import Watching
 from pixel_llm.cli.caption.row import Row
 from pixel_llm.cli.caption.telling import InOrder, IntoJournal, Teller, show_json, show_text, show_trouble
+from pixel_llm.cli.policy.options import server_overrides
 from pixel_llm.cli.terminal import printable
 from pixel_llm.errors import PixelLMError
 from pixel_llm.hybrid import DEFAULT_PROMPT, BatchProgress, HybridPixelLLM
@@ -57,11 +58,10 @@ class Run:
         self._style, self._jobs = style, jobs
         self._allow_degraded = allow_degraded
         self._is_fine = True
-        server = {name: value for name, value in (("base_url", base_url), ("model", model)) if value is not None}
         self._model: dict[str, Any] = {
             "profile": profile,
             "policies": policies,
-            "error_config": {"lm_studio": server} if server else None,
+            "error_config": server_overrides(base_url, model),
         }
         self._journal = Journal(output) if output is not None else None
         known = self._journal

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pixel_llm.cli.doctor.reports import REPORTS
-from pixel_llm.cli.policy.options import complete_profile
+from pixel_llm.cli.policy.options import complete_profile, server_overrides
 from pixel_llm.policy import parse_duration
 
 #: No check is worth more seconds of waiting.
@@ -60,7 +60,6 @@ def doctor_command(
     """
     from pixel_llm.doctor import examine  # loads httpx
 
-    server = {name: value for name, value in (("base_url", base_url), ("model", model)) if value is not None}
-    examination = examine(policies, profile, overrides={"lm_studio": server} if server else None, timeout=timeout)
+    examination = examine(policies, profile, overrides=server_overrides(base_url, model), timeout=timeout)
     click.echo(REPORTS[style](examination))
     context.exit(0 if examination.is_fine else 1)

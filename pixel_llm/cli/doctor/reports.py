@@ -28,6 +28,7 @@ def as_json(examination: Examination) -> str:
     checks = [
         {
             "name": result.name,
+            "server": result.server,
             "outcome": result.outcome.value,
             "message": result.message,
             "todo": result.todo or None,
@@ -39,7 +40,6 @@ def as_json(examination: Examination) -> str:
         "fine": examination.is_fine,
         "profile": examination.profile,
         "file": None if examination.file is None else str(examination.file),
-        "base_url": examination.base_url,
         "model": examination.model,
         "checks": checks,
     }

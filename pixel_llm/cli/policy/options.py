@@ -51,3 +51,11 @@ def source_options(command: F) -> F:
 def variables_from(env_file: Path | None) -> Mapping[str, str]:
     """The environment, below what *env_file* sets."""
     return os.environ if env_file is None else {**os.environ, **read_env_file(env_file)}
+
+
+def server_overrides(base_url: str | None, model: str | None) -> dict[str, Any] | None:
+    """Sections that stand above the policy: the server at *base_url* in place of all that it names, and *model*."""
+    server: dict[str, Any] = {} if base_url is None else {"base_url": base_url, "endpoints": None}
+    if model is not None:
+        server["model"] = model
+    return {"lm_studio": server} if server else None
