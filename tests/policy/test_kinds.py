@@ -13,6 +13,7 @@ from pixel_llm.policy import (
     RetryConfig,
     TargetPolicy,
     TimeoutConfig,
+    load_policy_file,
 )
 from pixel_llm.policy.kinds import Size
 from pixel_llm.policy.sections.chaos import ChaosResult
@@ -85,3 +86,15 @@ class TestThaw:
         assert (2.0, None) == (steps[0].reserve, steps[3].reserve)
         assert written == FALLBACK_CHAIN.thaw(steps)
         assert steps == FALLBACK_CHAIN.freeze(FALLBACK_CHAIN.thaw(steps))
+
+
+class TestResolve:
+    def test_null_in_place_of_a_list(self, tmp_path):
+        """
+        A null where nothing is inherited leaves the default, of lists as of anything else.
+        """
+        file = tmp_path / "policy.yaml"
+        file.write_text("version: 1\ntargets: {lm_studio.chat: {retry: {retry_on: null}, fallback: null}}\n")
+        target = load_policy_file(file, variables={}).config.targets["lm_studio.chat"]
+
+        assert (RetryConfig(), None) == (target.retry, target.fallback)

@@ -52,6 +52,17 @@ class TestGivingBack:
         assert () == limit.starts
         assert limit.try_enter() == 5.0
 
+    def test_where_no_starts_are_counted(self):
+        """
+        A limit of tokens alone knows of no starts, so there is none to take back.
+        """
+        limit = rate_limit(VirtualClock(5.0), tokens=TokenLimitConfig(max_tokens=10, period=1.0))
+        stamp = limit.try_enter()
+        limit.cancel(stamp)
+
+        assert (5.0, ()) == (stamp, limit.starts)
+        assert 5.0 == limit.try_enter()
+
 
 class TestSlidingLog:
     def test_every_window(self):
