@@ -16,6 +16,7 @@ from pixel_llm.policy.queues import broken_queues, check_queues
 from pixel_llm.policy.sections.document import PolicyConfig
 from pixel_llm.policy.sections.fallback import FallbackStrategy
 from pixel_llm.policy.sections.target import SYSTEM_TARGETS, TargetPolicy, is_pattern, is_system_name
+from pixel_llm.policy.server_meaning import check_servers, complain_of_url
 from pixel_llm.policy.suggestions import one_of, suggestion
 
 
@@ -66,7 +67,7 @@ def check_meaning(policy: PolicyConfig, document: Node) -> list[Problem]:
     ]
     problems += check_fallback_targets(policy, document)
     return [
-        *_usable_base_url(policy, document),
+        *check_servers(policy, document),
         *check_encoder(policy, document),
         *_known_budgets(policy, document),
         *problems,
@@ -87,25 +88,6 @@ def unknown_system_target(name: str) -> str:
     """The message for a name under the system's prefixes that the system does not have."""
     hint = suggestion(name, SYSTEM_TARGETS) or f"; there are {one_of(SYSTEM_TARGETS)}"
     return f"the system has no target {name!r}{hint}"
-
-
-def _usable_base_url(policy: PolicyConfig, document: Node) -> Iterator[Problem]:
-    complaint = _complain_of_url(policy.lm_studio.base_url)
-    if complaint:
-        path = ("lm_studio", "base_url")
-        yield Problem(document.find(path).place, format_path(path), complaint, "PL014")
-
-
-def _complain_of_url(url: str) -> str:
-    """What is wrong with *url*, which itself is not shown: it may hold a password."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return "must have a port from 1 to 65535, and a host"
-    if not parts.hostname or port == 0:
-        return "must have a host, and a port from 1 to 65535"
-    return "must end with its path, such as /v1, without ? and #" if parts.query or parts.fragment else ""
 
 
 def _delays_in_order(name: str, target: TargetPolicy, document: Node) -> Iterator[Problem]:
@@ -184,4 +166,4 @@ def _usable_steps(name: str, target: TargetPolicy, document: Node) -> Iterator[P
 
 def _complain_of_endpoint(url: str) -> str:
     # It is the name of the step in logs and results, so that it must not hold a password.
-    return _complain_of_url(url) or ("must be without user name and password" if urlsplit(url).username else "")
+    return complain_of_url(url) or ("must be without user name and password" if urlsplit(url).username else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pixel_llm.policy import load_policy_file
+from pixel_llm.policy.layers_in_words import layers_in_words
 from pixel_llm.policy.sections.fallback import FallbackStep, FallbackStrategy, reserved
 
 #: A layer of `lm_studio.chat`, and its meaning.
@@ -259,6 +260,51 @@ class TestLayersInWords:
         A target without any layer is the call.
         """
         assert [("call", "")] == target("version: 1\ntargets: {lm_studio.chat: {}}\n").layers_in_words()
+
+
+class TestSeveralServers:
+    def words(self, tmp_path, lm_studio, target="lm_studio.chat"):
+        file = tmp_path / "policy.yaml"
+        layers = "{deadline: 9s, retry: {max_attempts: 2}, circuit_breaker: {failure_threshold: 5}, timeout: 1s}"
+        file.write_text(
+            f"version: 1\nlm_studio: {lm_studio}\ntargets: {{lm_studio.chat: {layers}, lm_studio.models: {layers}}}\n",
+            "utf-8",
+        )
+        return layers_in_words(load_policy_file(file, variables={}).config, target)
+
+    def test_stand_above_the_layers_of_each(self, tmp_path):
+        """
+        The layers of the whole call stand above the servers, those that each has for itself below.
+        """
+        two = "[{base_url: 'http://a/v1'}, {base_url: 'http://b/v1'}]"
+
+        words = self.words(tmp_path, f"{{endpoints: {two}, cold_start: {{grace: 45s}}}}")
+
+        assert ["deadline", "retry", "endpoints", "cold_start", "circuit_breaker", "timeout", "call"] == [
+            name for name, _ in words
+        ]
+        assert "2 servers, each in turn; each has the layers below for itself" == dict(words)["endpoints"]
+        assert "up to 45s for a model that is not loaded, before the attempt" == dict(words)["cold_start"]
+
+    def test_the_least_busy(self, tmp_path):
+        """
+        How they are chosen is told.
+        """
+        two = "[{base_url: 'http://a/v1'}, {base_url: 'http://b/v1'}]"
+        words = self.words(tmp_path, f"{{endpoints: {two}, balance: least_busy}}")
+
+        assert "2 servers, the least busy first; each has the layers below for itself" == dict(words)["endpoints"]
+
+    def test_one_server(self, tmp_path):
+        """
+        One server is not told of; nor is a cold start where no model is asked for.
+        """
+        cold = "{cold_start: {grace: 45s}}"
+
+        assert "endpoints" not in dict(self.words(tmp_path, cold))
+        assert "cold_start" in dict(self.words(tmp_path, cold))
+        assert "cold_start" not in dict(self.words(tmp_path, cold, "lm_studio.models"))
+        assert self.words(tmp_path, "{}") == [layer for layer in self.words(tmp_path, cold) if layer[0] != "cold_start"]
 
 
 class TestReserved:

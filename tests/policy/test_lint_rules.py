@@ -294,6 +294,26 @@ MESSAGES = {
         "policy.yaml:2:43: lm_studio.image.quality: note: quality has no effect with `format: png`, which keeps every "
         "pixel: leave one of them out [PL609]"
     ),
+    "PL610": (
+        "policy.yaml:2:50: lm_studio.without_vision: note: without_vision has no effect with `vision: description`, "
+        "which sends no image: leave one of them out [PL610]"
+    ),
+    "PL611": (
+        "policy.yaml:2:23: lm_studio.base_url: warning: base_url has no effect beside endpoints, each of which has its "
+        "own [PL611]"
+    ),
+    "PL612": (
+        "policy.yaml:2:22: lm_studio.balance: note: balance has no effect with one server: name several under "
+        "endpoints, or leave it out [PL612]"
+    ),
+    "PL613": (
+        "policy.yaml:2:122: lm_studio.health.interval: warning: a look at one server may take 5s, longer than the 2s "
+        "until the next one: make timeout the shorter one [PL613]"
+    ),
+    "PL614": (
+        "policy.yaml:2:33: lm_studio.cold_start.grace: warning: no call can wait for 1m: the deadline of "
+        "lm_studio.chat is 30s, and the answer must come in it, too [PL614]"
+    ),
     "PL701": (
         "policy.yaml:3:18: logging.level: warning: policy builds on production but logs at DEBUG, which buries what "
         "matters: use INFO [PL701]"
@@ -1223,6 +1243,138 @@ class TestAlsoFound:
                 "which buries what matters: use INFO [PL701]"
             )
         ] == found(tmp_path, "logging: {level: DEBUG}", "PL701", file="eu-prod.yaml")
+
+
+TWO = """lm_studio:
+  endpoints:
+    - {base_url: "http://127.0.0.1:1234/v1", api_key: "${LM_STUDIO_API_KEY:-}"}
+    - %s
+"""
+
+
+class TestSeveralServers:
+    @pytest.mark.parametrize(
+        ("rule", "second", "message"),
+        [
+            (
+                "PL601",
+                "{base_url: 'https://lm.example/v1', api_key: sk-1}",
+                (
+                    "policy.yaml:5:52: lm_studio.endpoints[1].api_key: the key is written out here, for "
+                    "everybody who sees it: write ${LM_STUDIO_API_KEY}, and set that variable instead"
+                ),
+            ),
+            (
+                "PL602",
+                "{base_url: 'https://me:secret@lm.example/v1'}",
+                (
+                    "policy.yaml:5:18: lm_studio.endpoints[1].base_url: the address holds a user name or a "
+                    "password, which addresses in logs and messages would carry on: leave them out, and use api_key"
+                ),
+            ),
+            (
+                "PL603",
+                "{base_url: 'http://lm.example/v1', api_key: '${LM_STUDIO_API_KEY:-}'}",
+                (
+                    "policy.yaml:5:18: lm_studio.endpoints[1].base_url: warning: the key goes to lm.example "
+                    "unencrypted, and everybody on the way can read it: use https [PL603]"
+                ),
+            ),
+            (
+                "PL604",
+                "{base_url: 'http://localhost:1234/v1'}",
+                (
+                    "policy.yaml:5:18: lm_studio.endpoints[1].base_url: note: localhost is often tried as ::1 first, "
+                    "where LM Studio does not listen: write 127.0.0.1, which saves that [PL604]"
+                ),
+            ),
+            (
+                "PL605",
+                "{base_url: 'http://127.0.0.1:1235'}",
+                (
+                    "policy.yaml:5:18: lm_studio.endpoints[1].base_url: warning: the path must end in /v1, where the "
+                    "API starts (got nothing): every call would be a 404 [PL605]"
+                ),
+            ),
+            ("PL603", "{base_url: 'http://lm.example/v1'}", ""),
+            ("PL612", "{base_url: 'http://lm.example/v1'}\n  balance: least_busy", ""),
+            ("PL613", "{base_url: 'http://lm.example/v1'}\n  health: {interval: 5s, timeout: 5s}", ""),
+        ],
+    )
+    def test_each_server_is_looked_at(self, rule, second, message, tmp_path):
+        """
+        What is said of one address and one key is said of each of several.
+        """
+        assert ([message] if message else []) == found(tmp_path, TWO % second, rule)
+
+    def test_what_a_parent_says_is_no_mistake(self, tmp_path):
+        """
+        Who extends a profile with one server and names several can't take that one away.
+        """
+        assert [] == found(tmp_path, "extends: basic\n" + TWO % "{base_url: 'https://lm.example/v1'}", "PL611")
+
+    def test_a_key_beside_endpoints(self, tmp_path):
+        """
+        A key that no server is given is told, too.
+        """
+        text = TWO % "{base_url: 'https://lm.example/v1'}" + "  api_key: ${LM_STUDIO_API_KEY:-}"
+
+        (message,) = found(tmp_path, text, "PL611")
+
+        assert message.startswith(
+            "policy.yaml:6:12: lm_studio.api_key: warning: api_key has no effect beside endpoints"
+        )
+
+    def test_one_server_has_no_health(self, tmp_path):
+        """
+        One server is not looked after, however the look would be.
+        """
+        one = "lm_studio: {health: {interval: 1s, timeout: 5s}}"
+
+        assert [] == found(tmp_path, one, "PL613")
+        assert 1 == len(found(tmp_path, one, "PL612"))
+
+    @pytest.mark.parametrize(
+        ("targets", "name"),
+        [
+            ("{lm_studio.chat: {deadline: 60s}}", "lm_studio.chat"),
+            ("{pixel_llm.generate: {deadline: 60s}, lm_studio.chat: {deadline: 61s}}", "pixel_llm.generate"),
+            ("{pixel_llm.generate: {deadline: 10s}, lm_studio.chat: {deadline: 10s}}", "lm_studio.chat"),
+            ("{pixel_llm.generate: {deadline: 61s}, lm_studio.chat: {}}", None),
+            ("{}", None),
+        ],
+    )
+    def test_a_grace_in_time(self, targets, name, tmp_path):
+        """
+        A grace as long as a deadline leaves no time for the answer; it is told once.
+        """
+        messages = found(tmp_path, f"lm_studio: {{cold_start: {{grace: 60s}}}}\ntargets: {targets}", "PL614")
+
+        assert ([] if name is None else [True]) == [f"the deadline of {name} is" in message for message in messages]
+
+    def test_no_cold_start_no_grace(self, tmp_path):
+        """
+        Without a cold start nobody waits.
+        """
+        assert [] == found(tmp_path, "targets: {lm_studio.chat: {deadline: 1s}}", "PL614")
+
+    def test_hedges_between_servers(self, tmp_path):
+        """
+        Two servers on this machine are two, as far as a hedge is concerned.
+        """
+        text = TWO % "{base_url: 'http://127.0.0.1:1235/v1'}"
+        hedged = "targets: {lm_studio.chat: {timeout: 30s, bulkhead: {max_concurrent: 8}, hedge: 5s}}"
+
+        assert [] == found(tmp_path, text + hedged, "PL822")
+
+    def test_a_fallback_to_one_of_them(self, tmp_path):
+        """
+        A fallback that asks one of the servers again is told, whichever it is.
+        """
+        text = TWO % "{base_url: 'http://127.0.0.1:1235/v1'}"
+        asks = "targets: {lm_studio.chat: {deadline: 1m, fallback: [{endpoint: 'http://127.0.0.1:1235/v1/'}]}}"
+
+        assert 1 == len(found(tmp_path, text + asks, "PL414"))
 
 
 #: What the rules about repetition say may be left out.

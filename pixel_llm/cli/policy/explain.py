@@ -14,8 +14,9 @@ from pixel_llm.cli.policy.options import complete_policy, source_options, variab
 from pixel_llm.cli.policy.words import explain_bounds, origin
 from pixel_llm.cli.terminal import printable
 from pixel_llm.errors import Place, PolicyError, Problem
-from pixel_llm.policy import LoadedPolicy
+from pixel_llm.policy import LoadedPolicy, PolicyConfig
 from pixel_llm.policy.bounds import DEFAULT_RATE, Bounds, compute_bounds
+from pixel_llm.policy.layers_in_words import layers_in_words
 from pixel_llm.policy.sections.target import TargetPolicy
 from pixel_llm.policy.suggestions import one_of, suggestion
 
@@ -41,7 +42,7 @@ def explain_command(
     if style == "json":
         click.echo(_as_json(found, targets, bounds))
     elif style == "mermaid":
-        click.echo(_as_mermaid(targets))
+        click.echo(_as_mermaid(found.config, targets))
     else:
         click.echo(_as_text(found, targets, bounds))
 
@@ -61,7 +62,9 @@ def _as_text(found: LoadedPolicy, targets: Mapping[str, TargetPolicy], bounds: M
     for name, target in targets.items():
         words = explain_bounds(bounds[name], has_breaker=target.circuit_breaker is not None)
         lines += ["", name]
-        lines += [f"  {what:<16} {meaning}".rstrip() for what, meaning in [*target.layers_in_words(), *words]]
+        lines += [
+            f"  {what:<16} {meaning}".rstrip() for what, meaning in [*layers_in_words(found.config, name), *words]
+        ]
     if not targets:
         lines += ["", "It names no targets: nothing is guarded."]
     return printable("\n".join(lines), keep_lines=True)
@@ -70,7 +73,7 @@ def _as_text(found: LoadedPolicy, targets: Mapping[str, TargetPolicy], bounds: M
 def _as_json(found: LoadedPolicy, targets: Mapping[str, TargetPolicy], bounds: Mapping[str, Bounds]) -> str:
     rows = {
         name: {
-            "layers": [{"layer": layer, "meaning": words} for layer, words in target.layers_in_words()],
+            "layers": [{"layer": layer, "meaning": words} for layer, words in layers_in_words(found.config, name)],
             "bounds": asdict(bounds[name]),
         }
         for name, target in targets.items()
@@ -79,11 +82,11 @@ def _as_json(found: LoadedPolicy, targets: Mapping[str, TargetPolicy], bounds: M
     return json.dumps(result, indent=2, ensure_ascii=False)
 
 
-def _as_mermaid(targets: Mapping[str, TargetPolicy]) -> str:
+def _as_mermaid(config: PolicyConfig, targets: Mapping[str, TargetPolicy]) -> str:
     """A flowchart for Mermaid (mermaid.js.org), which GitHub and GitLab draw."""
     lines = ["flowchart LR"]
-    for number, (name, target) in enumerate(targets.items()):
-        layers = target.layers_in_words()
+    for number, name in enumerate(targets):
+        layers = layers_in_words(config, name)
         lines.append(f'  subgraph t{number}["{_label(name)}"]')
         for index, (layer, words) in enumerate(layers):
             label = f"<b>{layer}</b><br/>{_label(words)}" if words else f"<b>{layer}</b>"

@@ -9,6 +9,7 @@ from pixel_llm.policy.bounds.durations import shorter
 from pixel_llm.policy.bounds.fallbacks import before_fallback, caches, calls_of_fallback, with_fallback
 from pixel_llm.policy.bounds.generate import CHAT, GENERATE, NOTHING, called_by_generate, chat_inside
 from pixel_llm.policy.bounds.outages import opens_in, refusals, silence
+from pixel_llm.policy.bounds.servers import over_servers, servers_asked
 from pixel_llm.policy.bounds.unclear import is_cached, is_chaotic, is_held_back
 from pixel_llm.policy.elsewhere import elsewhere
 from pixel_llm.policy.fallback_targets import find_target
@@ -29,16 +30,17 @@ class Bounds:
         worst_latency: Seconds until a call has ended, or None if nothing bounds it. A plain sync function
             without a timeout can't be interrupted, so it holds for what can be. Of a stream it is the time
             to its first content.
-        worst_attempts: The most often that one call calls the callable.
+        worst_attempts: The most often that one call calls the callable; with several servers, all of them together.
         typical_attempts: How often it does while all is well.
         worst_upstream_calls: The most requests to LM Studio that one call of ``pixel_llm.generate`` or of
             an ``lm_studio`` target makes, at all its servers; for others its attempts and those of the targets,
-            models and endpoints that stand in for it. What registered functions do is not in it.
+            models and endpoints that stand in for it. What registered functions do is not in it, nor are looks at
+            how servers are, and what has a model loaded.
         opens_after: Seconds from the start of an outage that refuses every connection at once until the
             breaker opens, at *rate* calls a second; None if it never does, there is none, or results of chaos
-            or of a cache may come in between.
+            or of a cache may come in between. With several servers: until that of each of them does.
         opens_after_silence: The same for an outage in which no attempt gets an answer; None also where
-            nothing ends such an attempt.
+            nothing ends such an attempt, or, with several servers or a cold start, something else may.
         held_back: True if, at *rate*, a rate limit or a bulkhead may hold calls back, so that nobody can say when the
             breaker opens.
         rate: Calls per second, evenly spaced.
@@ -64,8 +66,9 @@ def compute_bounds(config: PolicyConfig, target: str, *, rate: float = DEFAULT_R
     attempt = policy.timeout.longest_attempt if policy.timeout is not None else None
     if target == GENERATE:
         attempt = shorter(attempt, _inside_generate(config, policy))
-    attempts = worst_attempts(policy)
-    latency = worst_latency(policy, attempt, asked=longest_retry_after(target, policy))
+    above, whole_attempt = over_servers(config, target, policy, attempt)
+    attempts = worst_attempts(above) * servers_asked(config, target)
+    latency = worst_latency(above, whole_attempt, asked=longest_retry_after(target, policy))
     if whole.cache is not None:  # who waits for an equal call may have to make it after all, with what time is left
         latency = policy.deadline
     held_back = is_held_back(config, target, latency, rate)
@@ -98,7 +101,10 @@ def _calls_of_attempt(config: PolicyConfig, target: str) -> int:
     """The most requests that one attempt makes."""
     if target != GENERATE:
         return 1
-    return worst_attempts(chat_inside(config)) + _calls_of_fallback(config, config.targets.get(CHAT, NOTHING))
+    above, _ = over_servers(config, CHAT, chat_inside(config), None)
+    return worst_attempts(above) * servers_asked(config, CHAT) + _calls_of_fallback(
+        config, config.targets.get(CHAT, NOTHING)
+    )
 
 
 def _inside_generate(config: PolicyConfig, policy: TargetPolicy) -> float | None:

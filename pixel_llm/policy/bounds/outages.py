@@ -8,9 +8,12 @@ import math
 from pixel_llm.errors import ErrorCode
 from pixel_llm.policy.bounds.attempts import longest_round, refusing_breaker
 from pixel_llm.policy.bounds.durations import GRAIN, shorter
+from pixel_llm.policy.bounds.fallbacks import before_fallback
 from pixel_llm.policy.bounds.generate import CHAT, GENERATE, NOTHING, chat_inside
 from pixel_llm.policy.bounds.openings import opens_after
 from pixel_llm.policy.bounds.retried import counts_all, retries_all
+from pixel_llm.policy.bounds.servers import servers_asked, silence_of_servers
+from pixel_llm.policy.over_routes import is_over_routes
 from pixel_llm.policy.sections.circuit_breaker import BreakerMode
 from pixel_llm.policy.sections.document import PolicyConfig
 from pixel_llm.policy.sections.target import TargetPolicy
@@ -46,6 +49,9 @@ def silence(config: PolicyConfig, target: str) -> Outage | None:
     codes = [ErrorCode.ERR_TIMEOUT_REQUEST]
     if target.startswith("lm_studio."):
         codes.append(ErrorCode.ERR_TIMEOUT_RESPONSE)
+    if is_over_routes(config, target):
+        whole = silence_of_servers(config, target, before_fallback(policy))
+        return None if whole is None else Outage(whole, tuple(codes), whole / servers_asked(config, target))
     return Outage(policy.timeout.attempt if policy.timeout is not None else None, tuple(codes))
 
 

@@ -227,4 +227,13 @@ RULES = (
         "encoder: {type: vit, checkpoint: models/vit.safetensors, device: cpu, dtype: float16}",
         "encoder: {type: vit, checkpoint: models/vit.safetensors, device: cpu, dtype: bfloat16}",
     ),
+    _basic(
+        "PL042",
+        "A server that is listed twice",
+        "Each server has a breaker, limits and a turn of its own. Listed twice it would be asked twice in a row when "
+        "it fails, and get twice the load.",
+        "List each server once.",
+        "lm_studio: {endpoints: [{base_url: 'http://127.0.0.1:1234/v1'}, {base_url: 'http://127.0.0.1:1234/v1/'}]}",
+        "lm_studio: {endpoints: [{base_url: 'http://127.0.0.1:1234/v1'}, {base_url: 'http://127.0.0.1:1235/v1'}]}",
+    ),
 )

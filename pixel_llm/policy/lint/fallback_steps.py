@@ -83,11 +83,10 @@ def _keeps_everything(loaded: LoadedPolicy) -> Iterator[Finding]:
 
 def _asks_the_same(loaded: LoadedPolicy) -> Iterator[Finding]:
     server = loaded.config.lm_studio
+    addresses = [one.base_url.rstrip("/") for one in server.servers]
     for index, step in enumerate(loaded.config.targets.get(CHAT, TargetPolicy()).fallback or ()):
         same_model = step.strategy is FallbackStrategy.MODEL and step.value == server.model
-        same_server = step.strategy is FallbackStrategy.ENDPOINT and step.value.rstrip("/") == server.base_url.rstrip(
-            "/"
-        )
+        same_server = step.strategy is FallbackStrategy.ENDPOINT and step.value.rstrip("/") in addresses
         if same_model or same_server:
             what = "the model" if same_model else "the server"
             yield Finding(

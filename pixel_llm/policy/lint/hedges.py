@@ -54,7 +54,8 @@ def _load_unlimited(loaded: LoadedPolicy) -> Iterator[Finding]:
 
 
 def _same_machine(loaded: LoadedPolicy) -> Iterator[Finding]:
-    local = is_this_machine(urlsplit(loaded.config.lm_studio.base_url).hostname or "")
+    servers = loaded.config.lm_studio.servers
+    local = len(servers) == 1 and is_this_machine(urlsplit(servers[0].base_url).hostname or "")
     for name, target in targets(loaded):
         if _is_sent(target) and (name.startswith("encoder.") or (local and name.startswith("lm_studio."))):
             what = "the encoder" if name.startswith("encoder.") else "a single LM Studio on this machine"
@@ -91,7 +92,7 @@ RULES = (
         severity=ProblemSeverity.NOTE,
         why="A hedge wins because another replica, or another path, is not in trouble. One server with one model works "
         "on both requests, and takes longer for each.",
-        mend="Leave the hedge out, or let `lm_studio.base_url` lead to several servers behind a load balancer.",
+        mend="Leave the hedge out, or name several servers under `lm_studio.endpoints`.",
         bad=chat("timeout: 30s, bulkhead: {max_concurrent: 8}, hedge: 5s"),
         good="lm_studio: {base_url: 'http://lm.example:1234/v1'}\n"
         + chat("timeout: 30s, bulkhead: {max_concurrent: 8}, hedge: 5s"),

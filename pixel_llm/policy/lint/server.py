@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from urllib.parse import SplitResult, urlsplit
 
 from pixel_llm.errors import ProblemSeverity
 from pixel_llm.policy.lint.origins import is_own, nearest
 from pixel_llm.policy.lint.rule import Finding, Rule, is_written, look_up
 from pixel_llm.policy.loading import LoadedPolicy
+from pixel_llm.policy.nodes import Node, Path
+from pixel_llm.policy.sections.endpoints import EndpointConfig
 
-_KEY = ("lm_studio", "api_key")
-_URL = ("lm_studio", "base_url")
+_SERVER: Path = ("lm_studio",)
+_KEY, _URL = "api_key", "base_url"
 
 _DEFAULT = re.compile(r"\$\{[^}]*?:-([^}]+)\}")
 _CREDENTIALS = re.compile(r"://[^/?#\s]*@")
@@ -21,11 +23,11 @@ _CREDENTIALS = re.compile(r"://[^/?#\s]*@")
 
 def _literal_key(loaded: LoadedPolicy) -> Iterator[Finding]:
     """Look at the files, since what a variable gives is no mistake of theirs. Messages never show the key."""
-    for source in loaded.sources.values():
-        key = look_up(source, _KEY)
+    for source, where in _written(loaded.sources.values()):
+        key = look_up(source, (*where, _KEY))
         if key is not None and isinstance(key.value, str) and (how := _literal(key.value)):
             yield Finding(
-                _KEY,
+                (*where, _KEY),
                 f"the key {how}, for everybody who sees it: write ${{LM_STUDIO_API_KEY}}, and set that variable "
                 "instead",
                 key.place,
@@ -41,32 +43,47 @@ def _literal(text: str) -> str:
 
 
 def _credentials_in_url(loaded: LoadedPolicy) -> Iterator[Finding]:
-    written = [look_up(source, _URL) for source in loaded.sources.values()]
-    for node in [*written, look_up(loaded.document, _URL)]:
+    for source, where in _written([*loaded.sources.values(), loaded.document]):
+        node = look_up(source, (*where, _URL))
         if node is not None and isinstance(node.value, str) and _CREDENTIALS.search(node.value):
             yield Finding(
-                _URL,
+                (*where, _URL),
                 "the address holds a user name or a password, which addresses in logs and messages would carry on: "
                 "leave them out, and use api_key",
                 node.place,
             )
 
 
-def _address(loaded: LoadedPolicy) -> SplitResult:
-    return urlsplit(loaded.config.lm_studio.base_url)  # one that can't be split is no valid policy
+def _written(sources: Iterable[Node]) -> Iterator[tuple[Node, Path]]:
+    """Each of *sources*, with each place in it where a server may stand."""
+    for source in sources:
+        yield source, _SERVER
+        endpoints = look_up(source, (*_SERVER, "endpoints"))
+        for index in range(len(endpoints.value) if endpoints is not None else 0):
+            yield source, (*_SERVER, "endpoints", index)
+
+
+def _servers(loaded: LoadedPolicy) -> Iterator[tuple[Path, EndpointConfig, SplitResult]]:
+    """Every server that is asked: where it stands, its settings and its address."""
+    several = loaded.config.lm_studio.endpoints is not None
+    for index, server in enumerate(loaded.config.lm_studio.servers):
+        where = (*_SERVER, "endpoints", index) if several else _SERVER
+        yield where, server, urlsplit(server.base_url)  # one that can't be split is no valid policy
 
 
 def _key_without_encryption(loaded: LoadedPolicy) -> Iterator[Finding]:
-    address, written = _address(loaded), look_up(loaded.document, _KEY)
-    if written is None:
-        return
-    if loaded.config.lm_studio.api_key is None and not is_own(loaded, written.place):
-        return  # a parent would take a key, but there is none; who writes it here means to have one
-    if address.scheme == "http" and address.hostname and not is_this_machine(address.hostname):
-        yield Finding(
-            nearest(loaded, _URL, _KEY),
-            f"the key goes to {address.hostname} unencrypted, and everybody on the way can read it: use https",
-        )
+    for where, server, address in _servers(loaded):
+        url, key = (*where, _URL), (*where, _KEY)
+        written = look_up(loaded.document, key)
+        if written is None:
+            continue
+        if server.api_key is None and not is_own(loaded, written.place):
+            continue  # a parent would take a key, but there is none; who writes it here means to have one
+        if address.scheme == "http" and address.hostname and not is_this_machine(address.hostname):
+            yield Finding(
+                nearest(loaded, url, key),
+                f"the key goes to {address.hostname} unencrypted, and everybody on the way can read it: use https",
+            )
 
 
 def is_this_machine(host: str) -> bool:
@@ -80,19 +97,21 @@ def is_this_machine(host: str) -> bool:
 
 
 def _localhost(loaded: LoadedPolicy) -> Iterator[Finding]:
-    address = _address(loaded)
-    if address.hostname == "localhost":
-        yield Finding(
-            _URL,
-            "localhost is often tried as ::1 first, where LM Studio does not listen: write 127.0.0.1, which saves that",
-        )
+    for where, _, address in _servers(loaded):
+        if address.hostname == "localhost":
+            yield Finding(
+                (*where, _URL),
+                "localhost is often tried as ::1 first, where LM Studio does not listen: write 127.0.0.1, which saves "
+                "that",
+            )
 
 
 def _not_the_api(loaded: LoadedPolicy) -> Iterator[Finding]:
-    address = _address(loaded)
-    if not address.path.rstrip("/").endswith("/v1"):
-        path = repr(address.path) if address.path else "nothing"
-        yield Finding(_URL, f"the path must end in /v1, where the API starts (got {path}): every call would be a 404")
+    for where, _, address in _servers(loaded):
+        if not address.path.rstrip("/").endswith("/v1"):
+            path = repr(address.path) if address.path else "nothing"
+            message = f"the path must end in /v1, where the API starts (got {path}): every call would be a 404"
+            yield Finding((*where, _URL), message)
 
 
 def _unused_top_p(loaded: LoadedPolicy) -> Iterator[Finding]:
