@@ -14,6 +14,9 @@ def main() -> int:
     """Run the command; 0 if every schedule went as it must, else 1."""
     parser = argparse.ArgumentParser(prog="python -m soak", description=__doc__)
     parser.add_argument("--count", type=int, default=20_000, help="schedules (%(default)s)")
+    parser.add_argument(
+        "--first", type=int, default=0, help="where to begin, to go on with a run (%(default)s)"
+    )
     parser.add_argument("--seconds", type=float, default=None, help="stop after so long, though schedules are left")
     parser.add_argument("--seed", type=int, default=1, help="the same seed makes the same schedules (%(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="processes (%(default)s)")
@@ -23,7 +26,12 @@ def main() -> int:
     if chosen.number is not None:
         return replay(chosen.seed, chosen.number, chosen.world)
 
+    told: set[int] = set()
+
     def progress(tally: Tally) -> None:
+        for number in sorted(set(tally.failures) - told):  # not only at the end, which may be an hour away
+            told.add(number)
+            print(f"schedule {number} failed: {tally.failures[number][0]}", file=sys.stderr, flush=True)
         rate = tally.count / tally.seconds if tally.seconds else 0.0
         text = f"{tally.count} schedules in {tally.seconds:.0f} s, {rate:.0f} a second, {len(tally.failures)} failed"
         end = "\r" if sys.stderr.isatty() else "\n"
@@ -36,6 +44,7 @@ def main() -> int:
         jobs=chosen.jobs,
         world=chosen.world,
         seconds=chosen.seconds,
+        first=chosen.first,
         progress=progress,
     )
     print(
