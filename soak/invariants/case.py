@@ -89,7 +89,14 @@ class Case:
 
     @property
     def runs_on(self) -> bool:
-        """Whether attempts may run on when it has ended: threads can't be stopped."""
+        """
+        Whether attempts may run on when it has ended.
+
+        Threads can't be stopped; and a stream that is dropped while somebody else is about to close it is still held.
+        """
+        reading = self.call.plan.reading
+        if reading is not None and reading.beside is not None and reading.leaves is not None and not reading.closes:
+            return True
         bank = self.play.schedule.bank
         hedged = self.policy.hedge is not None or (bank is not None and bank.hedge is not None)
         return self.call.caller.world == "sync" and (hedged or not self.call.caller.cooperative)
