@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 from fleet import CHAT, MODEL, RED, WAYS, make_fleet
 
-from pixel_llm.errors import APIError, CircuitBreakerOpen, ConnectionError, ErrorCode, PolicyError
+from pixel_llm.errors import APIError, CircuitBreakerOpen, ConnectionError, ErrorCode, LimitExceeded, PolicyError
 from pixel_llm.testing import Answer, BrokenStream, Hang, ModelLoad, Refuse, Status
 
 
@@ -229,6 +229,33 @@ class TestOrder:
 
 
 class TestWithTheRest:
+    @pytest.mark.parametrize("way", ["sync", "async"])
+    def test_a_hedge_asks_another_server(self, fleet_of, way):
+        """
+        A second attempt beside one that takes long goes to another server.
+        """
+        fleet = fleet_of(
+            way,
+            {"script": [ModelLoad(seconds=5.0, text="slow")], "then": Answer(text="quick")},
+            {"then": Answer(text="quick")},
+            target={"hedge": "200ms", "bulkhead": {"max_concurrent": 4}, "deadline": "10s"},
+        )
+
+        assert "quick" == fleet.ask().text
+        assert [1, 1] == fleet.chats()
+
+    def test_tokens_and_slots_are_each_servers_own(self, fleet_of):
+        """
+        A rate limit holds for each server: two of them take twice as much.
+        """
+        fleet = fleet_of("sync", {}, {}, target={"rate_limit": {"max_calls": 2, "period": "1h"}})
+        for _ in range(4):
+            fleet.ask()
+        with pytest.raises(LimitExceeded):
+            fleet.ask()
+
+        assert [2, 2] == fleet.chats()
+
     def test_describe(self, fleet_of):
         """
         The layers of the whole call stand above the servers, those of each server below.
@@ -269,15 +296,17 @@ class TestWithTheRest:
         """
         fleet = fleet_of(
             "sync",
-            {"then": BUSY, "models": (MODEL, "small")},
+            {"script": [BUSY], "then": Answer(text="small says"), "models": (MODEL, "small")},
             {"script": [BUSY], "then": Answer(text="small says"), "models": (MODEL, "small")},
             target={"deadline": "10s", "fallback": [{"model": "small", "reserve": "5s"}]},
         )
 
         result = fleet.ask()
 
-        assert result.served_by == "model:small" or result.error is not None
+        assert "small says" == result.text
+        assert "model:small" == result.served_by
         assert result.endpoint is None
+        assert 3 == sum(fleet.chats())
 
     def test_a_batch(self, fleet_of):
         """

@@ -17,6 +17,7 @@ from functools import partial
 from math import inf
 
 from pixel_llm.errors import ErrorCode, TimeoutError
+from pixel_llm.lm_studio.client import LMStudioClient
 from pixel_llm.lm_studio.model_states import ModelState
 from pixel_llm.lm_studio.replies import is_same_model
 from pixel_llm.lm_studio.servers.load import Load
@@ -68,7 +69,7 @@ class ColdStart:
         load = self._load_of(server, model)
         if load is not None:
             limits = current_limits()
-            load.wait(_ends(load, limits), limits.clock)
+            load.wait(*self._until(load, limits))
             self._check(load, server, model, limits)
 
     async def wait_async(self, server: Server, model: str) -> None:
@@ -76,8 +77,12 @@ class ColdStart:
         load = self._load_of(server, model)
         if load is not None:
             limits = current_limits()
-            await load.wait_async(_ends(load, limits), limits.clock)
+            await load.wait_async(*self._until(load, limits))
             self._check(load, server, model, limits)
+
+    def _until(self, load: Load, limits: Limits) -> tuple[float, Clock]:
+        """The moment until which a caller with *limits* waits for *load*, and the clock that it is on."""
+        return (load.ends, self._clock) if limits.ends is None else (min(load.ends, limits.ends), limits.clock)
 
     def _load_of(self, server: Server, model: str) -> Load | None:
         """The load to wait for, begun if it must be; None if the model is known to be loaded."""
@@ -110,13 +115,14 @@ class ColdStart:
         # Whatever it fails of, the callers go on and meet it themselves.
         with contextlib.suppress(Exception):
             # Limits are published in a context of its own: the thread is used again.
-            contextvars.Context().run(self._have_loaded, load, server, model)
+            with server.another_client() as client:  # the load may go on when the server's own client is closed
+                contextvars.Context().run(self._have_loaded, load, server, client, model)
         return partial(self._end, (server.name, model), load)
 
-    def _have_loaded(self, load: Load, server: Server, model: str) -> None:
+    def _have_loaded(self, load: Load, server: Server, client: LMStudioClient, model: str) -> None:
         publish(Limits(self._clock, deadline=min(load.ends, self._clock.monotonic() + LIST_TIMEOUT)))
         try:
-            states = server.client.model_states()
+            states = client.model_states()
         except Exception:
             self._silent_until[server.name] = self._clock.monotonic() + REMEMBERED
             raise
@@ -125,7 +131,7 @@ class ColdStart:
             return
         publish(Limits(self._clock, deadline=load.ends))
         try:
-            server.client.load(model)
+            client.load(model)
         except builtins.TimeoutError:
             load.ran_out_of_time = True
             raise
@@ -158,7 +164,3 @@ class ColdStart:
 def _is_there(model: str, states: tuple[ModelState, ...] | None) -> bool:
     """False if the server has told all its models, and *model* is none: it can't be loaded, as the call will hear."""
     return states is None or any(is_same_model(state.id, model) for state in states)
-
-
-def _ends(load: Load, limits: Limits) -> float:
-    return load.ends if limits.ends is None else min(load.ends, limits.ends)

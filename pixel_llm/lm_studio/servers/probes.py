@@ -26,7 +26,8 @@ class HealthProbes:
     """
 
     def __init__(self, servers: Iterable[Server], config: HealthConfig) -> None:
-        self._servers = tuple(servers)
+        # A look may still be under way when the servers' own clients are closed.
+        self._clients = [(server, server.another_client()) for server in servers]
         self._config = config
         self._lock = threading.Lock()
         self._stop: threading.Event | None = None
@@ -61,17 +62,18 @@ class HealthProbes:
 
     def look(self) -> None:
         """Ask every server once, now, in this thread."""
-        for server in self._servers:
+        for server, client in self._clients:
             ends = SYSTEM_CLOCK.monotonic() + self._config.timeout
             token = publish(Limits(SYSTEM_CLOCK, deadline=ends))
             try:
-                server.client.models()
-                server.learn(server.client.model_states())
+                client.models()
+                server.learn(client.model_states())
                 server.is_well = True
             except Exception:  # noqa: BLE001 - whatever it is, the server is not well
                 server.is_well = False
             finally:
                 take_back(token)
+                client.close()
 
 
 def _look_again_and_again(reference: weakref.ref[HealthProbes], stop: threading.Event, interval: float) -> None:

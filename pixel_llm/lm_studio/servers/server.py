@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from pixel_llm.events import Listener
 from pixel_llm.lm_studio.client import LMStudioClient
 from pixel_llm.lm_studio.model_states import ModelState, is_loaded
+from pixel_llm.policy import EndpointConfig
 from pixel_llm.resilience.clock import Clock
 
 
@@ -12,16 +16,19 @@ class Server:
     A client, and what its server has shown of itself. Safe for concurrent use: each fact is replaced in one step.
 
     Args:
-        client: Talks to it.
+        endpoint: Where it is, and its key.
         clock: Where time comes from.
+        listeners: Told when another model answers than the one that was asked.
 
     Attributes:
+        client: Talks to it.
         is_well: False since it has failed to say how it is, until it does again.
         tells_states: Whether it has LM Studio's own list, which says what is loaded; None if nobody has asked.
     """
 
-    def __init__(self, client: LMStudioClient, clock: Clock) -> None:
-        self.client = client
+    def __init__(self, endpoint: EndpointConfig, clock: Clock, listeners: Iterable[Listener] = ()) -> None:
+        self._endpoint = endpoint
+        self.client = self._make_client(listeners)
         self.is_well = True
         self.tells_states: bool | None = None
         self._clock = clock
@@ -35,6 +42,10 @@ class Server:
     def name(self) -> str:
         """Its address."""
         return self.client.base_url
+
+    def another_client(self) -> LMStudioClient:
+        """One with connections of its own, for what may go on when the client is closed; to be closed by who has it."""
+        return self._make_client(())
 
     @property
     def busy(self) -> int:
@@ -71,3 +82,8 @@ class Server:
         if loaded is None or answered is None:
             return self._learned if loaded else answered if loaded is None else None
         return max(self._learned, answered) if loaded else None
+
+    def _make_client(self, listeners: Iterable[Listener]) -> LMStudioClient:
+        key = self._endpoint.api_key
+        api_key = None if key is None else key.reveal()
+        return LMStudioClient(self._endpoint.base_url, api_key=api_key, listeners=listeners)

@@ -32,13 +32,9 @@ class Servers:
     def __init__(
         self, config: LMStudioConfig, clock: Clock = SYSTEM_CLOCK, *, listeners: Iterable[Listener] = ()
     ) -> None:
-        self._by_name: dict[str, Server] = {}
         listeners = tuple(listeners)
-        for endpoint in config.servers:
-            key = endpoint.api_key.reveal() if endpoint.api_key is not None else None
-            server = Server(LMStudioClient(endpoint.base_url, api_key=key, listeners=listeners), clock)
-            self._by_name[server.name] = server
-        self._servers = tuple(self._by_name.values())
+        self._servers = tuple(Server(endpoint, clock, listeners) for endpoint in config.servers)
+        self._by_name = {server.name: server for server in self._servers}
         clients = [server.client for server in self._servers]
         #: Tells the servers, and the keys for them, from others, in the keys of caches.
         self.identity = (
