@@ -10,11 +10,21 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import commands, concurrency, encoders, memory, plot, stacks
+from benchmarks import captions, commands, concurrency, encoders, memory, plot, stacks
 
 PAGE = Path("docs/reference/benchmarks.md")
 PLOT = PAGE.with_suffix(".svg")
-PEERS = ("tenacity", "pybreaker", "nopanic", "pyresilience", "stamina", "check-jsonschema")
+PEERS = (
+    "httpx",
+    "openai",
+    "litellm",
+    "tenacity",
+    "pybreaker",
+    "nopanic",
+    "pyresilience",
+    "stamina",
+    "check-jsonschema",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +137,38 @@ BENCHMARKS = (
             Bar("flat after the first 10,000: at most 16 KiB more", 1, 16.0, more=True),
             Bar("at most 16 KiB more", 3, 16.0, to=2, more=True),
         ),
+    ),
+    Benchmark(
+        "A chat with a server that answers at once, p50",
+        captions.chat,
+        "µs",
+        1e6,
+        (
+            Bar("at most 1.10 times a bare post of httpx", 1, 1.10),
+            Bar("at most half of the official client's call", 1, 0.5, to=2),
+            Bar("at most a sixth of a call of LiteLLM's Router", 1, 1 / 6, to=3),
+        ),
+    ),
+    Benchmark(
+        "A chat, 64 at once on one event loop",
+        captions.chat_at_once,
+        "µs",
+        1e6,
+        (Bar("at least 90 % of bare httpx's throughput, so at most 1.11 times as long", 1, 1 / 0.9),),
+    ),
+    Benchmark(
+        "A chunk of a stream of 500",
+        captions.stream,
+        "µs",
+        1e6,
+        (Bar("at most 20 µs more than reading it with httpx", 1, 20.0, more=True),),
+    ),
+    Benchmark(
+        "Memory of many captions",
+        captions.memory,
+        "KiB",
+        1 / 1024,
+        (Bar("flat after the first 2,000: at most 16 KiB more", 1, 16.0, more=True),),
     ),
     Benchmark(
         "The patch encoder on pictures of 224×224",
