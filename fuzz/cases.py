@@ -133,9 +133,13 @@ def _suppressed(case: Case, problems: list[Problem]) -> list[Problem]:
 def _check_whole(loaded: LoadedPolicy) -> None:
     """What was accepted can be written down again, has bounds, and shows no secret."""
     written = POLICY.thaw(loaded.config)
-    key = loaded.config.lm_studio.api_key
-    if key is not None:
-        written["lm_studio"]["api_key"] = key.reveal()
+    server = loaded.config.lm_studio
+    section = written.get("lm_studio", {})
+    places = [(server.api_key, section)]
+    places += [(one.api_key, section["endpoints"][index]) for index, one in enumerate(server.endpoints or ())]
+    for key, place in places:
+        if key is not None:
+            place["api_key"] = key.reveal()
     if POLICY.freeze(written) != loaded.config:
         raise CaseError("a policy that does not come back from how it is written")
     all_bounds(loaded.config)

@@ -112,11 +112,10 @@ class ColdStart:
 
     def _work(self, load: Load, server: Server, model: str) -> Callable[[], object]:
         """What the thread does."""
-        # Whatever it fails of, the callers go on and meet it themselves.
-        with contextlib.suppress(Exception):
-            # Limits are published in a context of its own: the thread is used again.
-            with server.another_client() as client:  # the load may go on when the server's own client is closed
-                contextvars.Context().run(self._have_loaded, load, server, client, model)
+        # Whatever it fails of, the callers go on and meet it themselves. It may go on when the server's own client is
+        # closed. Limits are published in a context of its own: the thread is used again.
+        with contextlib.suppress(Exception), server.another_client() as client:
+            contextvars.Context().run(self._have_loaded, load, server, client, model)
         return partial(self._end, (server.name, model), load)
 
     def _have_loaded(self, load: Load, server: Server, client: LMStudioClient, model: str) -> None:
