@@ -124,7 +124,7 @@ class TestAnotherEndpoint:
         scene.ask(red())
         scene.ask(blue())
 
-        assert 1 == len(scene.model._other_clients)
+        assert 1 == len(scene.model._chat._others)
 
 
 class TestReadThrough:
