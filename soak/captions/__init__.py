@@ -14,5 +14,5 @@ The calls come in shifts, each with an event loop of its own. **What is held** (
 - The models' own counts are what their callers have seen.
 - After each shift no task is left, after the last no socket and no thread but those that wait for work; nobody
   complained where no caller hears it (logs, destructors, threads, the loop).
-- Memory does not grow from the second shift on.
+- Memory does not grow in the second half: what the allocator keeps for itself is settled by then.
 """

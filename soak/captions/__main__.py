@@ -33,10 +33,10 @@ def describe(verdict: Verdict, seed: int) -> str:
     """The verdict in words."""
     lines = [f"{number:6}  {ending}" for ending, number in verdict.endings.most_common()]
     if len(verdict.memory) > 1:
-        second, last = verdict.memory[1], verdict.memory[-1]
+        half, last = verdict.memory[len(verdict.memory) // 2 - 1], verdict.memory[-1]
         lines.append(
-            f"memory after the second shift and the last: {second.objects} and {last.objects} objects, "
-            f"{second.bytes >> 10} and {last.bytes >> 10} KiB"
+            f"memory half-way and at the end: {half.objects} and {last.objects} objects, "
+            f"{half.bytes >> 10} and {last.bytes >> 10} KiB"
         )
     lines.append(
         f"{verdict.calls} calls in {verdict.seconds:.0f} s (seed {seed}): "

@@ -19,7 +19,7 @@ from pixel_llm.resilience.threads.pool import WORKERS
 
 #: Seconds that what is on its way out may take.
 _PATIENCE = 10.0
-#: From the second shift to the last, so much more may be in use: objects of Python's, and bytes of the process.
+#: From half-way to the end, so much more may be in use: objects of Python's, and bytes of the process.
 _MORE_OBJECTS, _MORE_BYTES = 2_000, 8 * 1024 * 1024
 
 
@@ -40,15 +40,15 @@ class Memory:
 
 
 def complain_of_memory(shifts: list[Memory]) -> list[str]:
-    """What is wrong with the memory after each of *shifts*; the first two are what it takes to warm up."""
+    """What is wrong with the memory after each of *shifts*; the first half is what it takes to warm up."""
     if len(shifts) < 4:
         return []
-    second, last = shifts[1], shifts[-1]
+    half, last = shifts[len(shifts) // 2 - 1], shifts[-1]
     found = []
-    if last.objects - second.objects > _MORE_OBJECTS:
-        found.append(f"{last.objects - second.objects} objects more than after the second shift")
-    if last.bytes - second.bytes > _MORE_BYTES:
-        found.append(f"{(last.bytes - second.bytes) / 1024:.0f} KiB more than after the second shift")
+    if last.objects - half.objects > _MORE_OBJECTS:
+        found.append(f"{last.objects - half.objects} objects more than half-way")
+    if last.bytes - half.bytes > _MORE_BYTES:
+        found.append(f"{(last.bytes - half.bytes) / 1024:.0f} KiB more than half-way")
     return found
 
 
