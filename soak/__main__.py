@@ -14,9 +14,7 @@ def main() -> int:
     """Run the command; 0 if every schedule went as it must, else 1."""
     parser = argparse.ArgumentParser(prog="python -m soak", description=__doc__)
     parser.add_argument("--count", type=int, default=20_000, help="schedules (%(default)s)")
-    parser.add_argument(
-        "--first", type=int, default=0, help="where to begin, to go on with a run (%(default)s)"
-    )
+    parser.add_argument("--first", type=int, default=0, help="where to begin, to go on with a run (%(default)s)")
     parser.add_argument("--seconds", type=float, default=None, help="stop after so long, though schedules are left")
     parser.add_argument("--seed", type=int, default=1, help="the same seed makes the same schedules (%(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="processes (%(default)s)")

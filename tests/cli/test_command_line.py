@@ -124,7 +124,7 @@ class TestCaption:
         """Control characters in captions and file names reach the terminal as text."""
         server.extend([Answer(text="red \x1b[31m\a"), Answer(text="two\nlines")])
         (photos / "bad\x1b.png").write_bytes(b"x")
-        words = ["--base-url", server.base_url]
+        words = ["--jobs", "1", "--base-url", server.base_url]
         done = pixel_llm("caption", "coffee.png", "astronaut.jpg", "bad\x1b.png", *words, cwd=photos)
 
         assert "coffee.png: red \\x1b[31m\\x07\nastronaut.jpg: two\\nlines\n" == done.stdout

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import pickle
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from typing import Any
+import subprocess
+import sys
 
 import pytest
 from conftest import red
+from PIL import Image
 
 from pixel_llm import HybridPixelLLM, PixelLMError, ValidationError, load_policies
-from pixel_llm.hybrid import HybridConfig
 from pixel_llm.testing import ErrorBody, ScriptedLMStudio, Status
 
 
@@ -84,9 +83,12 @@ class TestErrorMetrics:
         assert bare.model.get_error_metrics()["circuit_breaker_state"] is None
 
 
-def caption_elsewhere(config: HybridConfig) -> Any:
-    with HybridPixelLLM.from_config(config) as model:
-        return model.generate(red())
+ELSEWHERE = """
+import pickle, sys
+from pixel_llm import HybridPixelLLM
+with HybridPixelLLM.from_config(pickle.load(sys.stdin.buffer)) as model:
+    sys.stdout.buffer.write(pickle.dumps(model.generate("red.png")))
+"""
 
 
 class TestConfig:
@@ -95,14 +97,16 @@ class TestConfig:
         A model's config pickles, and its results come back whole.
         """
         monkeypatch.chdir(tmp_path)
+        Image.fromarray(red()).save("red.png")
         with (
             ScriptedLMStudio() as server,
             HybridPixelLLM("production", error_config={"lm_studio": {"base_url": server.base_url}}) as model,
-            ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool,
         ):
-            here, there = model.generate(red()), pool.submit(caption_elsewhere, model.config).result()
+            here, config = model.generate("red.png"), pickle.dumps(model.config)
+            done = subprocess.run([sys.executable, "-c", ELSEWHERE], input=config, capture_output=True, check=True)
 
-        assert (here.text, here.served_by) == (there.text, there.served_by)
+        there = pickle.loads(done.stdout)
+        assert (here.text, here.served_by, here.model) == (there.text, there.served_by, there.model)
 
     def test_a_model_itself_does_not_pickle(self):
         """

@@ -219,7 +219,7 @@ class TestDeadline:
         """What is left of generate()'s deadline bounds the chat, although that one has 120 s of its own."""
         tight = {"targets": {"pixel_llm.generate": {"deadline": "700ms"}}}
         made = stage(then=Hang(), clock=SYSTEM_CLOCK, overrides=tight)
-        made.model._load()
+        made.model.load()
 
         started = time.monotonic()
         result = made.ask()
