@@ -203,8 +203,9 @@ class FallbackManager:
         return FallbackStats(stats.succeeded + stats.failed, stats.failed, served, served.get("cache", 0), misses)
 
     def _cache(self) -> ResultCache:
-        cache = self._stack.fallback.cache if self._stack.fallback is not None else None
-        if cache is None:
+        fallback = self._stack.fallback
+        assert fallback is not None  # noqa: S101 - a manager has steps
+        if (cache := fallback.cache) is None:
             raise ValidationError(
                 f"{self._stack.target}: none of its steps is a cache", error_code=ErrorCode.ERR_VAL_MISSING_FIELD
             )

@@ -10,6 +10,7 @@ from pixel_llm.policy import (
     CircuitBreakerConfig,
     FallbackStep,
     FallbackStrategy,
+    RetryBudgetConfig,
     RetryConfig,
     TargetPolicy,
     TimeoutConfig,
@@ -86,6 +87,16 @@ class TestThaw:
         assert (2.0, None) == (steps[0].reserve, steps[3].reserve)
         assert written == FALLBACK_CHAIN.thaw(steps)
         assert steps == FALLBACK_CHAIN.freeze(FALLBACK_CHAIN.thaw(steps))
+
+    def test_of_what_is_a_name_or_the_thing_itself(self):
+        """
+        A retry budget goes back to a map, the name of a shared one to that name.
+        """
+        kind = Section(RetryConfig)
+        own = RetryBudgetConfig(ratio=0.5, min_retries=3)
+
+        assert {"ratio": 0.5, "min_retries": 3, "window": "10s"} == kind.thaw(RetryConfig(budget=own))["budget"]
+        assert "ours" == kind.thaw(RetryConfig(budget="ours"))["budget"]
 
 
 class TestResolve:

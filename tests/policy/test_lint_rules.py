@@ -852,6 +852,27 @@ class TestLeftAlone:
 #: (rule, a policy that breaks it in another way than its sample, what it is told)
 ALSO_FOUND = [
     (
+        "PL201",
+        (
+            "targets:\n  lm_studio.models: {retry: {max_attempts: 1}}\n  a.b: {retry: {max_attempts: 99}, "
+            "idempotent: true}\n  pixel_llm.generate: {retry: {max_attempts: 4}}\n"
+            "  lm_studio.chat: {retry: {max_attempts: 5}}"
+        ),
+        (
+            "policy.yaml:5:46: targets.pixel_llm.generate.retry.max_attempts: warning: one call of pixel_llm.generate "
+            "can become 20 requests to LM Studio, more than 10: lower max_attempts (4 attempts, each with 5 of "
+            "lm_studio.chat) [PL201]"
+        ),
+    ),
+    (
+        "PL303",
+        "targets: {lm_studio.models: {retry: {initial_delay: 1234ms}, circuit_breaker: {cooldown: 1s}}}",
+        (
+            "policy.yaml:2:90: targets.lm_studio.models.circuit_breaker.cooldown: warning: the cooldown of 1s is "
+            "shorter than the first wait of 1.234s: the retries alone hold back more than the breaker does [PL303]"
+        ),
+    ),
+    (
         "PL301",
         (
             "targets: {encoder.load: {retry: {max_attempts: 3, retry_on: [UNKNOWN]}, circuit_breaker: "

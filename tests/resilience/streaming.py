@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -79,6 +80,15 @@ class World:
         return [event.name for event in self.events]
 
 
+#: No case has a stream of more chunks; one that does not end must fail, not hang.
+MOST = 10_000
+
+
+def within_reason(chunks: list[Any]) -> list[Any]:
+    assert len(chunks) <= MOST, "the stream does not end"
+    return chunks
+
+
 class SyncReader:
     def __init__(self, stream: Any) -> None:
         self.stream = stream
@@ -87,7 +97,7 @@ class SyncReader:
         return next(self.stream, END)
 
     async def rest(self) -> list[Any]:
-        return list(self.stream)
+        return within_reason(list(itertools.islice(self.stream, MOST + 1)))
 
     async def close(self) -> None:
         self.stream.close()
@@ -139,7 +149,10 @@ class AsyncReader:
         return await anext(self.stream, END)
 
     async def rest(self) -> list[Any]:
-        return [chunk async for chunk in self.stream]
+        chunks = []
+        while len(chunks) <= MOST and (chunk := await self.next()) is not END:
+            chunks.append(chunk)
+        return within_reason(chunks)
 
     async def close(self) -> None:
         await self.stream.aclose()

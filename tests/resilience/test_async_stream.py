@@ -512,9 +512,11 @@ class TestPause:
         async def case():
             stream = guard(make_stack(timeout=TimeoutConfig(max_pause=5.0)), write)()
             read = [chunk async for chunk in stream]
+            await asyncio.sleep(6)
             stream._look()
 
             assert [0, 1] == read
+            assert [] == [chunk async for chunk in stream]
 
         run(case)
 

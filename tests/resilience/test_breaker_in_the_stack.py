@@ -96,6 +96,19 @@ class TestRates:
 
         assert OPEN is call.stack.breaker.state
 
+    @pytest.mark.parametrize("layers", [{}, {"bulkhead": BulkheadConfig()}, {"retry": steady()}])
+    @pytest.mark.parametrize("nested", [False, True])
+    def test_fast_calls_are_not_slow(self, both_worlds, world, clock, make_stack, layers, nested):
+        """
+        A call that takes no longer than slow_call_duration is not slow, on whichever road it is.
+        """
+        config = CircuitBreakerConfig(slow_call_rate=1.0, slow_call_duration=5.0, minimum_calls=1)
+        inner = both_worlds(lambda: clock.advance(4.0), circuit_breaker=config, **layers)
+        outer = guard(make_stack(deadline=60.0), world.calling(inner.guarded), cooperative=True)
+        world.run(outer) if nested else inner()
+
+        assert CLOSED is inner.stack.breaker.state
+
     def test_slow_calls_within_a_caller(self, both_worlds, world, clock, make_stack):
         """
         On the long road, which nested calls take, they are slow as well.

@@ -201,6 +201,12 @@ class TestCustomFunction:
         async def apologise():
             raise AssertionError
 
+        class Apologises:
+            async def __call__(self):
+                raise AssertionError
+
+        with pytest.raises(ValidationError, match="names f, an async function, which a sync one can't await"):
+            guard(stack(custom("f"), functions={"f": Apologises()}), fail)
         with pytest.raises(ValidationError, match="names f, an async function, which a sync one can't await"):
             guard(stack(custom("f"), functions={"f": apologise}), fail)
 

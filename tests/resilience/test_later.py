@@ -66,4 +66,5 @@ class TestLater:
         later.start()
 
         assert made is later._thread
+        assert ("pixel-llm later", True) == (made.name, made.daemon)
         assert LATER is not later

@@ -617,6 +617,34 @@ class TestDeadline:
 
         world.run(case)
 
+    def test_of_an_attempt_that_reads(self, world):
+        """
+        Nor more than that call's attempt has.
+        """
+        clock = world.clock
+
+        async def case():
+            stream = world.open([1, 2], deadline=100.0)
+            await stream.next()
+
+            if world.name == "sync":
+
+                def reading():
+                    clock.advance(6.0)
+                    return next(stream.stream)
+            else:
+
+                async def reading():
+                    clock.advance(6.0)
+                    return await anext(stream.stream)
+
+            stack = world.stack(deadline=50.0, timeout=TimeoutConfig(attempt=5.0))
+            outer = guard(stack, reading, cooperative=True)
+            with pytest.raises(TimeoutError, match="caller's deadline has passed"):
+                await outer() if world.name == "async" else outer()
+
+        world.run(case)
+
 
 class TestMaxPause:
     def test_after_a_single_chunk(self, world):

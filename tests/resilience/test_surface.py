@@ -53,6 +53,16 @@ class TestRetry:
         assert [2.0, 2.0] == clock.sleeps
         assert 3 == function.script.calls
 
+    def test_is_a_target_by_its_name(self, world, fails, clock):
+        """
+        Errors name the function, with its module.
+        """
+        function = fails(9)
+        with pytest.raises(ConnectionError) as caught:
+            world.run(retry(clock=clock, **STEADY)(function))
+
+        assert f"{function.__module__}.{function.__qualname__}" == caught.value.target
+
     def test_with_a_config(self, world, fails, clock):
         """
         Or a whole config is given.
@@ -155,6 +165,15 @@ class TestWithCircuitBreaker:
         assert CircuitState.OPEN is breaker.state
         with pytest.raises(CircuitBreakerOpen):
             world.run(second)
+
+    def test_shared_with_a_clock(self, world, clock):
+        """
+        Time comes from the given clock, whatever clock the breaker has.
+        """
+        breaker = CircuitBreaker("server", CircuitBreakerConfig())
+        decorated = with_circuit_breaker(breaker, clock=clock)(world.function(lambda: clock.advance(3.0)))
+
+        assert 3.0 == pytest.approx(world.run(decorated.outcome).elapsed)
 
     def test_both(self):
         """
