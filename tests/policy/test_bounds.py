@@ -554,7 +554,7 @@ class TestGenerate:
 
 class TestOpensAfterTheChat:
     def test_whose_waits_may_outlast_its_deadline(self):
-        """With jitter the chat may try again or not, but it has failed at its deadline: that is what opens the breaker."""
+        """With jitter the chat may try again or not, but it has failed at its deadline, which opens the breaker."""
         retry = RetryConfig(strategy=RetryStrategy.FIXED_DELAY, max_attempts=3, initial_delay=30.0, jitter=Jitter.FULL)
         chat = TargetPolicy(deadline=10.0, timeout=TimeoutConfig(attempt=2.0), retry=retry)
         generate = TargetPolicy(deadline=60.0, circuit_breaker=CircuitBreakerConfig(failure_threshold=2))
