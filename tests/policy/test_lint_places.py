@@ -139,3 +139,17 @@ def test_at_what_is_laid_over_the_rest(rule, laid_over, found_at, tmp_path):
     problems = check_files([child], variables={}).problems
 
     assert [found_at] == [found.path for found in problems if found.rule == rule and found.place.file == str(child)]
+
+
+def test_in_a_parent_rather_than_in_what_is_shipped(tmp_path):
+    """
+    What a parent of one's own lays over a shipped profile is found in that parent, whoever else extends it.
+    """
+    parent, child = tmp_path / "parent.yaml", tmp_path / "child.yaml"
+    parent.write_text(
+        "version: 1\ndescription: Quick.\nextends: basic\ntargets: {lm_studio.chat: {deadline: 50s, retry: null}}\n"
+    )
+    child.write_text("version: 1\ndescription: The same.\nextends: parent\n")
+    problems = [found for found in check_files([child], variables={}).problems if found.rule == "PL101"]
+
+    assert [f"{parent}:4:38"] == [str(found.place) for found in problems]

@@ -566,6 +566,35 @@ class TestHedges:
         assert [] == found(tmp_path, "targets: {a.b: {idempotent: true, hedge: 1s}}", "PL207")
 
 
+class TestEncoder:
+    @pytest.mark.parametrize(
+        ("setting", "types"),
+        [
+            ("dtype: float32", "vit or transformers"),
+            ("checkpoint: weights.safetensors", "vit"),
+            ("heads: 3", "vit"),
+            ("normalize: half", "vit"),
+            ("model: clip", "transformers"),
+            ("labels: [a cat]", "transformers"),
+            ("label_template: 'a photo of {label}'", "transformers"),
+            ("max_labels: 2", "transformers"),
+            ("min_probability: 0.5", "transformers"),
+        ],
+    )
+    def test_settings_that_patch_does_not_heed(self, tmp_path, setting, types):
+        """
+        A setting that the chosen type does not look at is told, with those that do.
+        """
+        name = setting.partition(":")[0]
+
+        assert [
+            (
+                f"policy.yaml:2:{len(name) + 26}: encoder.{name}: warning: {name} has no effect with type patch, only "
+                f"with {types}: leave it out [PL880]"
+            )
+        ] == found(tmp_path, f"encoder: {{type: patch, {setting}}}", "PL880")
+
+
 class TestChaos:
     @pytest.mark.parametrize(
         ("extends", "name", "said"),
@@ -851,6 +880,27 @@ class TestLeftAlone:
 
 #: (rule, a policy that breaks it in another way than its sample, what it is told)
 ALSO_FOUND = [
+    (
+        "PL103",
+        "targets: {a.b: {deadline: 5s, timeout: 5s, idempotent: true, retry: {strategy: immediate}}}",
+        (
+            "policy.yaml:2:27: targets.a.b.deadline: warning: 3 attempts of 5s take 15s, longer than the deadline of "
+            "5s: raise it, or try less often [PL103]"
+        ),
+    ),
+    (
+        "PL841",
+        "targets: {a.b: {chaos: {delay: {rate: 0, duration: 1s}, error: {rate: 0.1, codes: [ERR_CONN_REFUSED]}}}}",
+        ("policy.yaml:2:39: targets.a.b.chaos.delay.rate: warning: with a rate of 0 no delay is ever injected [PL841]"),
+    ),
+    (
+        "PL841",
+        "targets: {a.b: {chaos: {result: {rate: 0, value: 1}, error: {rate: 0.1, codes: [ERR_CONN_REFUSED]}}}}",
+        (
+            "policy.yaml:2:40: targets.a.b.chaos.result.rate: warning: with a rate of 0 no result is ever injected "
+            "[PL841]"
+        ),
+    ),
     (
         "PL201",
         (

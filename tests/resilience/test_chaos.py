@@ -261,6 +261,21 @@ class TestDelays:
 
         assert [2.0] == pytest.approx(left)
 
+    def test_call_has_its_arguments(self, make_stack):
+        """
+        What comes after an injected delay is the call as it was made, keywords included.
+        """
+        stack = make_stack(chaos=ChaosConfig(delay=ChaosDelay(rate=1.0, duration=3.0)))
+
+        def pay(card, *, amount):
+            return card, amount
+
+        async def pay_async(card, *, amount):
+            return card, amount
+
+        assert ("visa", 3) == guard(stack, pay, cooperative=True)("visa", amount=3)
+        assert ("visa", 3) == asyncio.run(guard(stack, pay_async)("visa", amount=3))
+
     def test_can_be_cancelled(self):
         """
         Cancelling a call cancels the delay that it is in.

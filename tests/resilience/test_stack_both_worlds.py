@@ -760,6 +760,7 @@ class TestOpenBreaker:
         assert 30.0 == pytest.approx(caught.value.retry_after)
         assert CallRefused("shop.pay", "circuit_breaker", ErrorCode.ERR_CB_OPEN, caught.value.retry_after) == events[0]
         assert (0, "the circuit breaker refused") == (events[1].attempts, events[1].reason)
+        assert str(caught.value) == f"shop.pay: {events[1].error}"
 
     def test_ends_the_retries(self, both_worlds, clock, events):
         """

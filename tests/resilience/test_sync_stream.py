@@ -168,6 +168,7 @@ class TestOwnThread:
         assert [1, 2] == read
         assert 1 == len(set(seen))
         assert threading.current_thread() not in seen
+        assert "pixel-llm writer.write" == seen[0].name
 
     @pytest.mark.parametrize("limits", [{"attempt": 5.0}, {"first_token": 5.0}])
     def test_one_that_hangs_is_left_behind(self, limits):
