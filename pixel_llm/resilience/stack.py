@@ -55,6 +55,7 @@ class Stack:
     Args:
         target: The target's name.
         policy: Its layers; durations are seconds.
+        is_checked: Whether the policy has been checked already, as all that stands in files has.
         clock: Where time comes from.
         emit: Takes the events of the stack; without it none is built. It must not raise; see
             :class:`pixel_llm.events.Listeners`.
@@ -71,6 +72,7 @@ class Stack:
         target: str,
         policy: TargetPolicy,
         *,
+        is_checked: bool = False,
         clock: Clock = SYSTEM_CLOCK,
         emit: Listener | None = None,
         find_function: FindFunction = find_function,
@@ -80,7 +82,7 @@ class Stack:
         before: Stack | None = None,
     ) -> None:
         self.target = target
-        self.policy = checked_policy(target, policy)
+        self.policy = policy if is_checked else checked_policy(target, policy)
         self.clock = clock
         self.counters: Counters = Counters() if before is None else before.counters
         self.find_function = find_function
@@ -325,7 +327,12 @@ class Stack:
         step = self.fallback.steps[index]
         target = f"{self.target}[{step.strategy.value}={step.value}]"
         made = Stack(
-            target, elsewhere(self.policy), clock=self.clock, emit=self.listener, find_function=self.find_function
+            target,
+            elsewhere(self.policy),
+            is_checked=True,
+            clock=self.clock,
+            emit=self.listener,
+            find_function=self.find_function,
         )
         return self.fallback.stacks.setdefault(index, made)
 

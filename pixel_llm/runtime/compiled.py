@@ -139,6 +139,7 @@ class Compiled:
         return Stack(
             target,
             policy,
+            is_checked=True,
             clock=self._clock,
             emit=self._emit,
             find_function=self._find_function,

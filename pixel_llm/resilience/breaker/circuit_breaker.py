@@ -51,6 +51,7 @@ class CircuitBreaker:
     Args:
         name: What messages call it, usually the target.
         config: Thresholds; durations are seconds.
+        is_checked: Whether the config has been checked already, as that of a stack has.
         key: The key that it is for, if its target has one for each.
         clock: Where time comes from.
         on_change: Called after each change of state, one at a time and in order.
@@ -95,6 +96,7 @@ class CircuitBreaker:
         name: str,
         config: CircuitBreakerConfig | None = None,
         *,
+        is_checked: bool = False,
         key: Hashable = None,
         clock: Clock = SYSTEM_CLOCK,
         on_change: OnChange | None = None,
@@ -102,7 +104,9 @@ class CircuitBreaker:
     ) -> None:
         self.name = name
         self.key = key
-        self.config = CircuitBreakerConfig() if config is None else checked_breaker(name, config)
+        self.config = CircuitBreakerConfig() if config is None else config
+        if not is_checked:
+            checked_breaker(name, self.config)
         self._clock = clock
         self._on_change = on_change
         self._on_shadow_refusal = on_shadow_refusal

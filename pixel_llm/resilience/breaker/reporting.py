@@ -16,7 +16,11 @@ from pixel_llm.resilience.clock import Clock
 def reporting_breaker(
     target: str, config: CircuitBreakerConfig, *, clock: Clock, report: Callable[..., None], key: Hashable = None
 ) -> CircuitBreaker:
-    """The breaker of *target*, or of one *key* of it. It tells *report* what happens: the event's type and fields."""
+    """
+    The breaker of *target*, or of one *key* of it, whose *config* has been checked.
+
+    It tells *report* what happens: the event's type and fields.
+    """
     label = None if key is None else breaker_label(key)
     is_shadow = config.mode is BreakerMode.SHADOW
 
@@ -26,4 +30,12 @@ def reporting_breaker(
     def would_be_refused(code: ErrorCode, retry_after: float | None) -> None:
         report(CallWouldBeRefused, "circuit_breaker", code, retry_after, label)
 
-    return CircuitBreaker(target, config, key=key, clock=clock, on_change=changed, on_shadow_refusal=would_be_refused)
+    return CircuitBreaker(
+        target,
+        config,
+        is_checked=True,
+        key=key,
+        clock=clock,
+        on_change=changed,
+        on_shadow_refusal=would_be_refused,
+    )

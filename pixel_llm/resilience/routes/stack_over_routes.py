@@ -110,6 +110,7 @@ class StackOverRoutes(Stack):
         return Stack(
             f"{self.target}[endpoint={name}]",
             at_route(self.whole.policy),
+            is_checked=True,
             clock=self.clock,
             emit=self.listener,
             find_function=self.find_function,
