@@ -64,14 +64,14 @@ def colour_labels(lab: FloatArray) -> Labels:
         place = np.rint((lab[..., axis] - np.float32(low)) / np.float32(_STEP))
         numbers *= size
         numbers += np.clip(place, 0, size - 1).astype(np.int32)
-    return np.asarray(colour_table().ravel().take(numbers), dtype=np.intp)
+    return np.asarray(colour_table().ravel().take(numbers))
 
 
 @cache
 def colour_table() -> npt.NDArray[np.uint8]:
     """The label of every colour on a grid in Lab. Takes about 0.1 s the first time."""
     codes = [(number, code) for number, name in enumerate(_NAMES) for code in COLOURS[name].split()]
-    rgb = torch.tensor([list(bytes.fromhex(code)) for _, code in codes], dtype=torch.float32) / 255
+    rgb = torch.tensor([list(bytes.fromhex(code)) for _, code in codes], dtype=torch.uint8)
     samples, _ = srgb_to_lab(rgb.T)
     owners = torch.tensor([number for number, _ in codes], dtype=torch.uint8)
     axes = (low + _STEP * torch.arange(size) for low, size in zip(_LOWEST, _SIZE, strict=True))

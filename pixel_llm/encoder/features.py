@@ -59,21 +59,28 @@ class Maps:
 
 def srgb_to_lab(rgb: Tensor) -> tuple[Tensor, Tensor]:
     """
-    Convert sRGB, ``[3, …]`` in 0..1, to CIE L*a*b* ``[3, …]`` and relative luminance ``[…]``.
+    Convert sRGB, uint8 ``[3, …]``, to CIE L*a*b* ``[3, …]`` and relative luminance ``[…]``, both float32.
 
     Sources: IEC 61966-2-1 for sRGB to XYZ; CIE 15:2004, section 8.2.1, for XYZ to L*a*b*, white D65, 2°.
     """
-    linear = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    red, green, blue = linear
-    x, y, z = (row[0] * red + row[1] * green + row[2] * blue for row in _RGB_TO_XYZ)
-    xyz = torch.stack((x, y, z))
-    fx, fy, fz = torch.where(xyz > 216 / 24389, xyz.clamp(min=1e-6) ** (1 / 3), xyz * (841 / 108) + 4 / 29)
-    return torch.stack((116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz))), y
+    linear = _linear_light(rgb.device).index_select(0, rgb.flatten().int())
+    xyz = linear.new_tensor(_RGB_TO_XYZ) @ linear.view(3, -1)
+    cube_root = xyz.clamp(min=1e-6).log2_().mul_(1 / 3).exp2_()  # in half the time of a power
+    fx, fy, fz = torch.where(xyz > 216 / 24389, cube_root, xyz * (841 / 108) + 4 / 29)
+    lab = torch.stack((116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)))
+    return lab.view(rgb.shape), xyz[1].view(rgb.shape[1:])
+
+
+@lru_cache(maxsize=8)
+def _linear_light(device: torch.device) -> Tensor:
+    """The linear light, 0..1, of each of the 256 values that a channel can have."""
+    encoded = torch.arange(256, device=device) / 255
+    return torch.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
 
 
 def measure_pixels(rgb: Tensor) -> Maps:
     """
-    Measure every pixel of sRGB ``[3, H, W]`` in 0..1.
+    Measure every pixel of sRGB, uint8 ``[3, H, W]``.
 
     The gradient is Sobel's with replicated borders, divided by 8 so that it is a slope per pixel. The
     structure tensor sums the channels: S. Di Zenzo, "A note on the gradient of a multi-image", 1986.
@@ -148,4 +155,4 @@ def _spread_out(means: Tensor, like: Tensor, rows: int, columns: int) -> Tensor:
     height, width = like.shape[1:]
     row = (torch.arange(height, device=like.device) * 2 + 1) * rows // (2 * height)
     column = (torch.arange(width, device=like.device) * 2 + 1) * columns // (2 * width)
-    return means.view(-1, rows, columns)[:, row][:, :, column]
+    return means.view(-1, rows, columns).index_select(1, row).index_select(2, column)

@@ -120,7 +120,7 @@ class PatchEncoder:
         with translated(picture.source), torch.inference_mode():
             small = _shrink(picture, self._max_side).to(device)
             rows, columns = (max(1, round(side / self._patch_size)) for side in small.shape[1:])
-            maps = measure_pixels(small.float() / 255)
+            maps = measure_pixels(small)
             samples = maps.lab
             if small.shape[1:] != picture.pixels.shape[:2]:  # else the scaled picture is the original
                 samples, _ = srgb_to_lab(_sample(picture, *maps.strength.shape).to(device))
@@ -141,7 +141,7 @@ def _shrink(picture: Picture, max_side: int) -> Tensor:
 
 def _sample(picture: Picture, rows: int, columns: int) -> Tensor:
     """
-    Single pixels of the original, one from each of rows × columns cells: ``[3, rows, columns]`` in 0..1.
+    Single pixels of the original, one from each of rows × columns cells: uint8 ``[3, rows, columns]``.
 
     Each is drawn from its cell by chance, the same at every call: even steps would see only one colour of
     stripes as fine as the steps.
@@ -150,7 +150,7 @@ def _sample(picture: Picture, rows: int, columns: int) -> Tensor:
     down = ((np.arange(rows)[:, None] + chance[0]) * (picture.height / rows)).astype(np.intp)
     across = ((np.arange(columns) + chance[1]) * (picture.width / columns)).astype(np.intp)
     pixels = picture.pixels[np.minimum(down, picture.height - 1), np.minimum(across, picture.width - 1)]
-    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def _view(picture: Picture, maps: Maps, samples: Tensor, patches: Tensor) -> View:

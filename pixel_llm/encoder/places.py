@@ -43,7 +43,7 @@ def locate(mask: Mask) -> str:
     centre" the same for the middle half of both axes; "around the edges" that they fill what is outside of
     it. What fits nothing is "spread out", and from 60 % of the picture on "over most of the picture".
     """
-    covered = float(mask.mean())
+    covered = np.count_nonzero(mask) / mask.size
     if covered >= 0.98:
         return "over the whole picture"
     shares = _overlaps(mask.shape[0]) @ mask.astype(np.float64) @ _overlaps(mask.shape[1]).T

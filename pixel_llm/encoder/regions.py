@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pixel_llm.encoder.colours import colour_name
 from pixel_llm.encoder.places import locate
-from pixel_llm.encoder.view import Mask, View
+from pixel_llm.encoder.view import Labels, Mask, View
 
 #: Regions below this share of the picture are not looked at, nor above that one: the colours say it already.
 _SMALLEST, _LARGEST = 0.005, 0.9
@@ -51,63 +52,85 @@ def find_regions(view: View) -> list[Region]:
     labels = view.labels
     rows, columns = labels.shape
     aspect = (view.size[0] / columns) / (view.size[1] / rows)
-    members = connected_components(labels)
-    counts = np.bincount(members.ravel())
+    runs = find_runs(labels)
+    roots = connected_runs(runs, labels)
+    counts = _sums(runs.sizes, roots)
     low, high = max(1.0, _SMALLEST * labels.size), _LARGEST * labels.size
-    candidates = np.flatnonzero((counts >= low) & (counts <= high))
+    found = np.flatnonzero((counts >= low) & (counts <= high) & _even(view, runs, roots))
+    members = roots[runs.numbers]
     regions = []
-    for root in candidates[_even(view, members, counts.size, candidates)]:
-        colour = colour_name(int(labels.ravel()[root]))
+    for root in found:
+        colour = colour_name(int(labels.ravel()[runs.firsts[root]]))
         regions.append(Region(colour, float(counts[root]) / labels.size, members == root, aspect))
     return sorted(regions, key=lambda region: -region.share)
 
 
-def _even(view: View, members: npt.NDArray[np.intp], areas: int, candidates: npt.NDArray[np.intp]) -> Mask:
-    """For each of *candidates*, areas of *members*, whether half of it is pure and its pure colours lie close."""
-    number = np.full(areas, -1, np.intp)
-    number[candidates] = np.arange(candidates.size)
-    owners = number.take(members.ravel())
-    cells = np.flatnonzero(owners >= 0)
-    owners = owners.take(cells)
-    pixels = all_pixels = np.bincount(owners, minlength=candidates.size)
+def _even(view: View, runs: Runs, roots: npt.NDArray[np.intp]) -> Mask:
+    """For each area of the *runs* whether half of it is pure and its pure colours lie close, at its root's place."""
+    layers = [view.lab[..., axis].ravel() for axis in range(3)]
+    pixels = all_pixels = _sums(runs.sizes, roots)
     if view.samples is not view.lab:
-        apart = sum(
-            (view.lab[..., axis].ravel().take(cells) - view.samples[..., axis].ravel().take(cells)) ** 2
-            for axis in range(3)
-        )
-        pure = np.flatnonzero(apart <= _MIXED**2)
-        cells, owners = cells.take(pure), owners.take(pure)
-        pixels = np.bincount(owners, minlength=candidates.size)
-    squares = np.zeros(candidates.size)
-    for axis in range(3):
-        values = view.lab[..., axis].ravel().take(cells).astype(np.float64)
-        sums = np.bincount(owners, values, candidates.size)
-        squares += np.bincount(owners, values**2, candidates.size) - sums**2 / np.maximum(pixels, 1)
+        apart = sum((layer - view.samples[..., axis].ravel()) ** 2 for axis, layer in enumerate(layers))
+        pure = np.less_equal(apart, _MIXED**2).astype(np.float32)
+        layers = [layer * pure for layer in layers]
+        pixels = _sums(np.add.reduceat(pure, runs.firsts), roots)
+    squares = np.zeros(runs.firsts.size)
+    for layer in layers:
+        sums, of_squares = (_sums(np.add.reduceat(values, runs.firsts), roots) for values in (layer, layer**2))
+        squares += of_squares - sums**2 / np.maximum(pixels, 1)
     return np.asarray((pixels * 2 >= all_pixels) & (squares <= _EVEN**2 * pixels))
 
 
-def connected_components(labels: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """
-    Give all cells of a 4-connected area of equal *labels* the same number: the flat index of its first cell.
+def _sums(of_runs: npt.NDArray[Any], roots: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+    """What each area has of something that each run has some of, at its root's place."""
+    return np.asarray(np.bincount(roots, of_runs, roots.size), np.float64)
 
-    Cells beside each other are put together as runs first. Then each round hooks the root of every area onto
-    the smallest root among its neighbours and halves the paths until they are flat (Y. Shiloach and U. Vishkin,
-    "An O(log n) parallel connectivity algorithm", 1982).
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Runs:
     """
+    A picture cut into runs: cells beside each other in a row that have the same label.
+
+    Attributes:
+        firsts: The flat index of each run's first cell.
+        sizes: How many cells each run has.
+        numbers: Rows × columns, the number of each cell's run.
+        begins: Rows × columns, whether a run begins at a cell.
+    """
+
+    firsts: npt.NDArray[np.intp]
+    sizes: npt.NDArray[np.intp]
+    numbers: npt.NDArray[np.int32]
+    begins: Mask
+
+
+def find_runs(labels: Labels) -> Runs:
+    """Cut a picture into runs of equal *labels*."""
     begins = np.ones(labels.shape, np.bool_)
     np.not_equal(labels[:, 1:], labels[:, :-1], out=begins[:, 1:])
     firsts = np.flatnonzero(begins)
-    runs = (np.cumsum(begins.ravel()) - 1).reshape(labels.shape)
-    below = labels[1:] == labels[:-1]
+    numbers = (np.cumsum(begins.ravel(), dtype=np.int32) - 1).reshape(labels.shape)
+    return Runs(firsts, np.diff(firsts, append=labels.size), numbers, begins)
+
+
+def connected_runs(runs: Runs, labels: Labels) -> npt.NDArray[np.intp]:
+    """
+    Give all *runs* of a 4-connected area of equal *labels* the same number: that of its first run, its root.
+
+    Each round hooks the root of every area onto the smallest root among its neighbours and halves the paths until
+    they are flat (Y. Shiloach and U. Vishkin, "An O(log n) parallel connectivity algorithm", 1982).
+    """
+    touches = labels[1:] == labels[:-1]
     # Two runs that touch touch first where one of them begins.
-    below &= begins[1:] | begins[:-1]
-    one, other = runs[:-1][below], runs[1:][below]
-    root = np.arange(firsts.size)
+    touches &= runs.begins[1:] | runs.begins[:-1]
+    cells = np.flatnonzero(touches)
+    one, other = (runs.numbers.ravel().take(cells + shift) for shift in (0, labels.shape[1]))
+    root = np.arange(runs.firsts.size)
     while True:
         low, high = np.minimum(root[one], root[other]), np.maximum(root[one], root[other])
         apart = low != high
         if not apart.any():
-            return np.asarray(firsts[root][runs])
+            return root
         one, other = one[apart], other[apart]
         np.minimum.at(root, high[apart], low[apart])
         while not np.array_equal(flat := root[root], root):

@@ -13,7 +13,7 @@ from pixel_llm.encoder import PatchEncoder, load_image
 from pixel_llm.encoder.colours import COLOURS, colour_labels, colour_name, whole_percents
 from pixel_llm.encoder.description import MAX_CHARACTERS
 from pixel_llm.encoder.places import locate
-from pixel_llm.encoder.regions import connected_components
+from pixel_llm.encoder.regions import connected_runs, find_runs
 
 ENCODER = PatchEncoder("cpu")
 
@@ -32,6 +32,12 @@ def colour_shares(text):
 
 def swapped(text, one, other):
     return re.sub(f"{one}|{other}", lambda word: other if word[0] == one else one, text)
+
+
+def components(labels):
+    """The number of each cell's area."""
+    runs = find_runs(labels)
+    return connected_runs(runs, labels)[runs.numbers]
 
 
 def statements(text):
@@ -132,7 +138,7 @@ class TestRegions:
         for seed, kinds in ((0, 2), (1, 3), (2, 8)):
             labels = np.random.default_rng(seed).integers(0, kinds, (60, 70))
             expected = measure.label(labels, connectivity=1, background=-1)
-            pairs = np.unique(np.stack((expected.ravel(), connected_components(labels).ravel())), axis=1)
+            pairs = np.unique(np.stack((expected.ravel(), components(labels).ravel())), axis=1)
 
             assert expected.max() == pairs.shape[1]
 
@@ -141,7 +147,7 @@ class TestRegions:
         spiral[::2] = 1
         spiral[1::4, -1] = spiral[3::4, 0] = 1
 
-        assert 1 == len(np.unique(connected_components(spiral)[spiral == 1]))
+        assert 1 == len(np.unique(components(spiral)[spiral == 1]))
 
 
 class TestStructure:

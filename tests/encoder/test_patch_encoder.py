@@ -113,7 +113,7 @@ class TestEncode:
 
 class TestFeatures:
     def test_lab_agrees_with_scikit_image(self):
-        rgb = np.random.default_rng(3).random((50, 60, 3)).astype(np.float32)
+        rgb = np.random.default_rng(3).integers(0, 256, (50, 60, 3), np.uint8)
         lab, luminance = srgb_to_lab(torch.from_numpy(rgb).permute(2, 0, 1))
 
         assert np.allclose(color.rgb2lab(rgb), lab.permute(1, 2, 0).numpy(), atol=0.05)
@@ -247,7 +247,7 @@ class TestErrorsOfTorch:
         assert ErrorCode.ERR_ENC_OUT_OF_MEMORY is caught.value.error_code
 
     def test_other_failures(self, encoder, monkeypatch):
-        monkeypatch.setattr(patch, "measure_pixels", lambda rgb: rgb @ torch.ones(1, 1))
+        monkeypatch.setattr(patch, "measure_pixels", lambda rgb: rgb.float() @ torch.ones(1, 1))
         with pytest.raises(EncoderError, match="NumPy array: torch failed: ") as caught:
             encoder.encode(load_image(disc()))
 
