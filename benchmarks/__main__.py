@@ -185,6 +185,13 @@ BENCHMARKS = (
         (Bar("at most 1.05 times what its parts take", 1, 1.05),),
     ),
     Benchmark(
+        "CLIP, SigLIP and DINOv2 of that size as encoders",
+        encoders.transformers,
+        "ms",
+        1e3,
+        tuple(Bar("at most 1.05 times what its parts take", row, 1.05, to=row - 1) for row in (1, 3, 5)),
+    ),
+    Benchmark(
         "A picture whose encoding is kept",
         encoders.hit,
         "ms",

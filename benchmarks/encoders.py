@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +16,8 @@ from skimage import data, transform
 
 from benchmarks.measure import in_turn, per_call
 from pixel_llm.encoder import CachedEncoder, EncodingCache, PatchEncoder, Picture, build_encoder
+from pixel_llm.encoder.model_folder import read_folder
+from pixel_llm.encoder.preprocessing import Preprocessing
 from pixel_llm.encoder.vit import ViT, ViTShape
 from pixel_llm.encoder.vit_encoder import vit_backbone
 from pixel_llm.policy import Device, EncoderCacheConfig, EncoderConfig, EncoderType
@@ -68,6 +73,60 @@ def vit() -> dict[str, float]:
         },
         pictures,
     )
+
+
+def transformers() -> dict[str, float]:
+    """CLIP, SigLIP and DINOv2 of the same size: transformers' own pass with what stands around it, and the encoder."""
+    pictures = _pictures(8)
+    measured = PatchEncoder("cpu")
+    candidates: dict[str, Callable[[], object]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, model in _models().items():
+            place = Path(folder) / name
+            model.save_pretrained(place)
+            (place / "preprocessor_config.json").write_text(json.dumps(_PREPARED), "utf-8")
+            off = EncoderCacheConfig(max_bytes=0)
+            encoder = build_encoder(
+                EncoderConfig(type=EncoderType.TRANSFORMERS, model=str(place), device=Device.CPU, cache=off)
+            )
+            encoder.load()
+            vision = model.eval() if name == "DINOv2" else model.eval().vision_model
+            candidates[f"{name}: preprocessing, pass and description, bare"] = partial(
+                _bare, vision, read_folder(place).preprocessing, measured, pictures
+            )
+            candidates[f"{name}: transformers"] = partial(encoder.encode_batch, pictures)
+    return _each(candidates, pictures)
+
+
+def _bare(
+    vision: torch.nn.Module, preprocessing: Preprocessing, measured: PatchEncoder, pictures: list[Picture]
+) -> None:
+    with torch.inference_mode():
+        vision(pixel_values=preprocessing.apply(pictures))
+    measured.encode_batch(pictures)
+
+
+_PREPARED = {
+    "resample": 3,
+    "image_mean": [0.48, 0.46, 0.41],
+    "image_std": [0.27, 0.26, 0.28],
+    "do_center_crop": False,
+    "size": {"height": 224, "width": 224},
+}
+
+
+def _models() -> dict[str, Any]:
+    """Random numbers in the shapes of real ones."""
+    from transformers import CLIPConfig, CLIPModel, Dinov2Config, Dinov2Model, SiglipConfig, SiglipModel
+
+    tower = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "patch_size": 16, "image_size": 224}
+    vision = tower | {"intermediate_size": 1536}
+    text = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1}
+    return {
+        "CLIP": CLIPModel(CLIPConfig(text_config=text, vision_config=vision)),
+        "SigLIP": SiglipModel(SiglipConfig(text_config=text, vision_config=vision)),
+        "DINOv2": Dinov2Model(Dinov2Config(**tower)),
+    }
 
 
 def hit() -> dict[str, float]:
