@@ -243,3 +243,25 @@ class ModelMismatched(Event):
     name = "model_mismatched"
     asked: str
     answered: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLoaded(Event):
+    """The server *endpoint* has loaded *model*, for a call that found it unloaded."""
+
+    name = "model_loaded"
+    endpoint: str
+    model: str
+    elapsed: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLoadFailed(Event):
+    """The server *endpoint* did not load *model*, or not within its grace. The calls that waited go on without."""
+
+    name = "model_load_failed"
+    endpoint: str
+    model: str
+    error_code: ErrorCode | None
+    error: str
+    elapsed: float

@@ -30,6 +30,8 @@ from pixel_llm.events import (
     HedgeSent,
     HedgeSkipped,
     HedgeWon,
+    ModelLoaded,
+    ModelLoadFailed,
     ModelMismatched,
     PolicyReloaded,
     PolicyReloadFailed,
@@ -61,6 +63,8 @@ LEVELS: dict[type[Event], str] = {
     HedgeWon: "info",
     HedgeSkipped: "debug",
     ModelMismatched: "warning",
+    ModelLoaded: "info",
+    ModelLoadFailed: "warning",
     PolicyReloaded: "info",
     PolicyReloadFailed: "error",
 }

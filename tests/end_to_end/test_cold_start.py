@@ -46,6 +46,11 @@ def test_one_load_for_twenty_callers(fleet):
     assert [20] == [sum(getattr(result, "text", "") != "" for result in results)]
     assert [1] == fleet.loads()
     assert [20] == fleet.chats()
+    (event,) = _news_of_loads(fleet)
+    assert ("model_loaded", CHAT, fleet.servers[0].base_url, MODEL) == (
+        event.name, event.target, event.endpoint, event.model
+    )  # fmt: skip
+    assert event.elapsed >= 0.6
 
 
 def test_a_loaded_model_is_asked_at_once(fleet):
@@ -111,6 +116,9 @@ def test_a_load_that_takes_too_long(fleet):
 
     assert ErrorCode.ERR_TIMEOUT_RESPONSE is raised.value.error_code
     assert [0] == fleet.chats()
+    _wait_for(lambda: _news_of_loads(fleet))
+    (event,) = _news_of_loads(fleet)
+    assert ("model_load_failed", ErrorCode.ERR_TIMEOUT_DEADLINE) == (event.name, event.error_code)
     assert "closed" == fleet.model.policies.breaker(CHAT).state.value
 
 
@@ -129,6 +137,9 @@ def test_a_load_that_fails_leaves_the_word_to_the_call(fleet):
 
     assert [1] == fleet.chats()
     assert 1 == fleet.model.policies.breaker(CHAT).failures
+    (event,) = _news_of_loads(fleet)
+    assert ("model_load_failed", MODEL) == (event.name, event.model)
+    assert "model_load_failed" in event.error
 
 
 def test_a_model_that_is_not_there_is_not_loaded(fleet):
@@ -277,6 +288,10 @@ def test_closing_does_not_wait_for_a_load(fleet_of):
     fleet.model.close()
 
     assert time.monotonic() - started < 1.0
+
+
+def _news_of_loads(fleet):
+    return [event for event in fleet.events if event.name in ("model_loaded", "model_load_failed")]
 
 
 def _is_warm(fleet):

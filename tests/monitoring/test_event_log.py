@@ -25,6 +25,8 @@ from pixel_llm.events import (
     HedgeSent,
     HedgeSkipped,
     HedgeWon,
+    ModelLoaded,
+    ModelLoadFailed,
     ModelMismatched,
     RetryScheduled,
     StreamAbandoned,
@@ -57,6 +59,8 @@ EVENTS = [
     HedgeWon("shop.pay", 2, 0.75),
     HedgeSkipped("shop.pay", "bulkhead", ErrorCode.ERR_LIMIT_BULKHEAD),
     ModelMismatched("shop.pay", "qwen", "llava"),
+    ModelLoaded("shop.pay", "http://localhost:1234/v1", "qwen", 12.5),
+    ModelLoadFailed("shop.pay", "http://localhost:1234/v1", "qwen", LOST, "gone", 12.5),
 ]
 
 

@@ -48,6 +48,7 @@ class Row:
             "attempts": result.attempts if result else getattr(self.error, "attempts", None) or 0,
             "elapsed": round(result.elapsed, 3) if result else None,
             "model": result.model if result else None,
+            "endpoint": result.endpoint if result else None,
             "truncated": result.truncated if result else None,
             "error_code": self.error_code,
             "error": str(error) if error is not None else None,

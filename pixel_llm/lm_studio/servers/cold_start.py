@@ -16,9 +16,11 @@ from collections.abc import Callable
 from functools import partial
 from math import inf
 
-from pixel_llm.errors import ErrorCode, TimeoutError
+from pixel_llm.errors import ErrorCode, TimeoutError, classify_error
+from pixel_llm.events import Listener, ModelLoaded, ModelLoadFailed
 from pixel_llm.lm_studio.client import LMStudioClient
 from pixel_llm.lm_studio.model_states import ModelState
+from pixel_llm.lm_studio.model_watch import CHAT_TARGET
 from pixel_llm.lm_studio.replies import is_same_model
 from pixel_llm.lm_studio.servers.load import Load
 from pixel_llm.lm_studio.servers.server import Server
@@ -42,11 +44,13 @@ class ColdStart:
     Args:
         config: How long a load may take, and when a model counts as unloaded.
         clock: Where time comes from.
+        tell: Told of every load, with :class:`ModelLoaded` or :class:`ModelLoadFailed`.
     """
 
-    def __init__(self, config: ColdStartConfig, clock: Clock) -> None:
+    def __init__(self, config: ColdStartConfig, clock: Clock, tell: Listener) -> None:
         self._config = config
         self._clock = clock
+        self._tell = tell
         self._lock = threading.Lock()
         self._loads: dict[tuple[str, str], Load] = {}
         self._silent_until: dict[str, float] = {}
@@ -61,7 +65,7 @@ class ColdStart:
         """
         Wait until *model* is loaded at *server*, if it may not be, within the current limits.
 
-        A load that fails is not told: the call itself meets the same trouble, and can say more of it.
+        A load that fails raises nothing: the call itself meets the same trouble, and can say more of it.
 
         Raises:
             TimeoutError: If the time was up first. The load goes on.
@@ -129,12 +133,16 @@ class ColdStart:
         if server.has_loaded(model) or not _is_there(model, states):
             return
         publish(Limits(self._clock, deadline=load.ends))
+        began = self._clock.monotonic()
         try:
             client.load(model)
-        except builtins.TimeoutError:
-            load.ran_out_of_time = True
+        except Exception as error:
+            load.ran_out_of_time = isinstance(error, builtins.TimeoutError)
+            took, code = self._clock.monotonic() - began, classify_error(error).error_code
+            self._tell(ModelLoadFailed(CHAT_TARGET, server.name, model, code, str(error), took))
             raise
         server.answered(model)
+        self._tell(ModelLoaded(CHAT_TARGET, server.name, model, self._clock.monotonic() - began))
 
     def _end(self, key: tuple[str, str], load: Load) -> None:
         with self._lock:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from pixel_llm.events import Listener
+from pixel_llm.events import Listener, Listeners
 from pixel_llm.lm_studio.client import LMStudioClient
 from pixel_llm.lm_studio.servers.cold_start import ColdStart
 from pixel_llm.lm_studio.servers.probes import HealthProbes
@@ -26,7 +26,7 @@ class Servers:
     Args:
         config: Which servers, and how they are looked after.
         clock: Where time comes from.
-        listeners: Told when another model answers than the one that was asked.
+        listeners: Told when another model answers than the one that was asked, and of models that are loaded.
     """
 
     def __init__(
@@ -46,7 +46,9 @@ class Servers:
         # One server alone has no order that looking after it could change.
         several = len(self._servers) > 1
         self._probes = HealthProbes(self._servers, config.health) if several else None
-        self._cold_start = ColdStart(config.cold_start, clock) if config.cold_start is not None else None
+        self._cold_start = None
+        if config.cold_start is not None:
+            self._cold_start = ColdStart(config.cold_start, clock, Listeners(listeners))
 
     def __iter__(self) -> Iterator[Server]:
         return iter(self._servers)
