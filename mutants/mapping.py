@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -54,22 +55,39 @@ class Mapping:
     Tests by line of each file, and how many seconds each test takes.
 
     *reached* holds, for each file and line, the tests that run it; *entered* those that run any function of the file;
-    *imported* the lines that run when modules are imported, in which every test may have a part.
+    *imported* the lines that run when modules are imported, in which every test may have a part. *root* is where the
+    files lie.
     """
 
     reached: dict[str, dict[int, set[str]]]
     entered: dict[str, set[str]]
     imported: dict[str, set[int]]
     seconds: dict[str, float]
+    root: Path | None = None
 
     def tests_for(self, mutant: Mutant) -> list[str]:
         """The tests that reach *mutant*, the fastest first."""
         changed = range(mutant.line, mutant.last_line + 1)
         lines = self.reached.get(mutant.file, {})
         found = {test for line in changed for test in lines.get(line, ())}
+        if not mutant.place:
+            found |= self._that_read(mutant.before)
         if not mutant.place or not found or not self.imported.get(mutant.file, set()).isdisjoint(changed):
             found |= self.entered.get(mutant.file, set()) | self._always
         return sorted(found, key=lambda test: (self.seconds[test], test))
+
+    def _that_read(self, assignment: str) -> set[str]:
+        """The tests that reach a line which names what a module's *assignment* gives a value to."""
+        name = re.match(r"\w+(?=\s*[:=])", assignment)
+        if name is None or self.root is None:
+            return set()
+        named = re.compile(rf"\b{name[0]}\b")
+        found: set[str] = set()
+        for file, lines in self.reached.items():
+            for number, text in enumerate((self.root / file).read_text("utf-8").splitlines(), 1):
+                if named.search(text):
+                    found |= lines.get(number, set())
+        return found
 
     def every_test(self) -> list[str]:
         """All tests that may be asked to run, the fastest first."""
@@ -125,7 +143,7 @@ def _read(root: Path, folder: Path) -> Mapping:
     data = coverage.CoverageData(str(folder / "coverage"))
     data.read()
     names: dict[str, str] = {}  # the same text for each context, of which there are millions
-    mapping = Mapping({}, {}, {}, seconds)
+    mapping = Mapping({}, {}, {}, seconds, root)
     for path in data.measured_files():
         name = str(Path(path).relative_to(root))
         lines, mapping.imported[name] = {}, set()

@@ -57,7 +57,7 @@ class RetryManager:
     ) -> None:
         self.config = checked(RetryConfig, config)
         self._clock = clock
-        self._stack = Stack(name, TargetPolicy(retry=self.config, idempotent=True), clock=clock, emit=self._take_note)
+        self._stack = Stack(name, TargetPolicy(retry=self.config), clock=clock, emit=self._take_note)
         self._lock = threading.Lock()
         self._failed = 0
         self._delay = 0.0

@@ -205,6 +205,24 @@ class TestMapping:
 
         assert ["t.py::fast", "test_schema.py::all", "t.py::nine", "t.py::slow"] == tests
 
+    def test_a_constant_is_noticed_where_it_is_named(self, tmp_path):
+        """
+        Who reads a constant in another module notices its change, though no function of its own module runs.
+        """
+        room = tmp_path / "pixel_llm/policy"
+        room.mkdir(parents=True)
+        (room / "x.py").write_text("MOST = 3\nMOSTLY = 4\n")
+        (room / "y.py").write_text("def f():\n    return MOSTLY\n\ndef g():\n    return MOST\n")
+        mapping = Mapping(
+            reached={"pixel_llm/policy/x.py": {}, "pixel_llm/policy/y.py": {2: {"t.py::f"}, 5: {"t.py::g"}}},
+            entered={},
+            imported={"pixel_llm/policy/x.py": {1, 2}},
+            seconds={"t.py::f": 0.1, "t.py::g": 0.1},
+            root=tmp_path,
+        )
+
+        assert ["t.py::g"] == mapping.tests_for(mutant(place="", line=1, last_line=1, before="MOST = 3"))
+
 
 class TestSurvivors:
     def test_are_known_by_their_text(self, tmp_path):

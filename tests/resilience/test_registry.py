@@ -18,9 +18,13 @@ def apologise(*args):
 
 
 @pytest.fixture(autouse=True)
-def empty(monkeypatch):
+def empty():
     """Nothing is registered at first, and nothing stays."""
-    monkeypatch.setattr(registry, "_functions", {})
+    before = dict(registry._functions)
+    registry._functions.clear()
+    yield
+    registry._functions.clear()
+    registry._functions.update(before)
 
 
 @pytest.fixture

@@ -252,9 +252,10 @@ class TestOwnThread:
 
         assert 0 == stack.admission.bulkhead.in_use
 
-    def test_an_end_that_hangs(self):
+    @pytest.mark.parametrize("limits", [{"idle": 5.0}, {"attempt": 5.0}, {"first_token": 60.0, "idle": 5.0}])
+    def test_an_end_that_hangs(self, limits):
         """
-        Closing takes no longer than a chunk may; then the thread is left behind.
+        Closing takes no longer than a chunk may, or the first content; then the thread is left behind.
         """
         clock, go_on, events = VirtualClock(1000.0), threading.Event(), []
 
@@ -265,7 +266,7 @@ class TestOwnThread:
                 clock.advance(6.0)
                 go_on.wait(5)
 
-        stream = guard(make_stack(events.append, clock, timeout=TimeoutConfig(idle=5.0)), write)()
+        stream = guard(make_stack(events.append, clock, timeout=TimeoutConfig(**limits)), write)()
         next(stream)
         stream.close()
 
@@ -465,8 +466,10 @@ class TestPause:
         """
         Who looks too early looks again later; who finds it ended does nothing.
         """
-        stream = guard(make_stack(timeout=TimeoutConfig(max_pause=5.0)), counting)()
+        clock = VirtualClock(1000.0)
+        stream = guard(make_stack(None, clock, timeout=TimeoutConfig(max_pause=5.0)), counting)()
         read = [next(stream)]
+        clock.advance(4.9)
         stream._look()
         read.extend(stream)
         stream._look()
