@@ -826,6 +826,8 @@ LEFT_ALONE = {
     "PL505 layers with their defaults": "targets: {a.b: {retry: {}, circuit_breaker: {}, "
     "timeout: 5s, idempotent: true}}",
     "PL505 queues with their defaults": "targets: {a.b: {bulkhead: {}}, encoder.load: {bulkhead: {adaptive: {}}}}",
+    "PL023 a limit that never moves": "targets: {a.b: {bulkhead: {max_concurrent: 2, adaptive: "
+    "{min_limit: 2, initial_limit: 2}}}}",
     "PL505 a cache with its defaults": "targets: {lm_studio.chat: {cache: {}, rate_limit: {tokens: {}}}}",
     "PL505 budgets with their defaults": "retry_budgets: {ours: {}}\ndefaults: {retry: {budget: {}}}\n"
     "targets: {encoder.load: {retry: {budget: ours}}}",

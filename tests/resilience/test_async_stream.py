@@ -792,6 +792,23 @@ class TestOtherSteps:
 
         run(case)
 
+    def test_may_give_an_empty_stream(self, run, clock):
+        """
+        No chunk at all is an answer too.
+        """
+
+        async def other():
+            return
+            yield
+
+        async def case():
+            stream = guard(self.other(clock, other), self.fails)()
+
+            assert [] == [chunk async for chunk in stream]
+            assert (True, 0) == (stream.outcome().degraded, stream.outcome().value)
+
+        run(case)
+
     def test_closing_ends_it(self, run, clock):
         """
         Closing the stream closes what serves in its place.
