@@ -127,6 +127,8 @@ def _shape_of(tensors: Mapping[str, Tensor], path: Path, heads: int | None) -> V
             "is no ViT as timm or torchvision name it: patch_embed.proj.weight, pos_embed and blocks.0.mlp.fc1.weight "
             f"must be there (got {_listed(sorted(tensors)) or 'no tensors'})",
         )
+    if hidden.ndim != 2:
+        raise _refused(path, f"blocks.0.mlp.fc1.weight must be hidden×width (got {_size(hidden)})")
     if kernel.ndim != 4 or kernel.shape[1] != 3 or kernel.shape[2] != kernel.shape[3]:
         raise _refused(path, f"patch_embed.proj.weight must be width×3×patch×patch (got {_size(kernel)})")
     width, patch = kernel.shape[0], kernel.shape[2]
@@ -138,8 +140,19 @@ def _shape_of(tensors: Mapping[str, Tensor], path: Path, heads: int | None) -> V
     heads = heads or max(1, width // _HEAD_WIDTH)
     if width % heads:
         raise _refused(path, f"encoder.heads must divide the width of {width} (got {heads})")
-    depth = 1 + max(int(found[1]) for name in tensors if (found := re.match(r"blocks\.(\d+)\.", name)))
-    return ViTShape(width=width, depth=depth, heads=heads, hidden=hidden.shape[0], patch=patch, side=side)
+    return ViTShape(
+        width=width, depth=_depth(tensors, path), heads=heads, hidden=hidden.shape[0], patch=patch, side=side
+    )
+
+
+def _depth(tensors: Mapping[str, Tensor], path: Path) -> int:
+    """How many blocks there are. One name with a large number must not make us build as many."""
+    blocks = {found[1] for name in tensors if (found := re.match(r"blocks\.(\d+)\.", name))}
+    for number in range(len(blocks)):
+        if str(number) not in blocks:
+            strange = min(blocks - {str(number) for number in range(len(blocks))})
+            raise _refused(path, f"has tensors of blocks.{strange[:20]}, but none of blocks.{number}")
+    return len(blocks)
 
 
 def _compare(tensors: Mapping[str, Tensor], model: ViT, path: Path) -> None:
@@ -149,8 +162,13 @@ def _compare(tensors: Mapping[str, Tensor], model: ViT, path: Path) -> None:
         for name, tensor in tensors.items()
         if name in wanted and tensor.shape != wanted[name].shape
     ]
+    complaints += [
+        f"{name} must be real numbers (got {str(tensor.dtype).removeprefix('torch.')})"
+        for name, tensor in tensors.items()
+        if tensor.is_complex()
+    ]
     if len(complaints) > _LISTED:
-        complaints[_LISTED:] = [f"{len(complaints) - _LISTED} more of the wrong shape"]
+        complaints[_LISTED:] = [f"{len(complaints) - _LISTED} more that do not fit"]
     if missing := [name for name in wanted if name not in tensors]:
         complaints.append(f"missing: {_listed(missing)}")
     if unexpected := [name for name in tensors if name not in wanted]:

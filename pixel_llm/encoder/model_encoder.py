@@ -106,7 +106,10 @@ class ModelEncoder:
             with translated(self.name), torch.inference_mode():
                 module = backbone.module.to(device=device, dtype=dtype)
                 trial = backbone.preprocessing.apply([Picture(np.zeros((1, 1, 3), np.uint8))])
-                module(trial.to(device=device, dtype=dtype))
+                seen = module(trial.to(device=device, dtype=dtype))
+                found = [part for part in seen if part is not None]
+                if not all(bool(part.isfinite().all()) for part in found):
+                    raise EncoderError("it sees NaN or infinity in a black picture: its weights are damaged")
                 return module
         except EncoderError as exc:
             if exc.error_code is ErrorCode.ERR_ENC_OUT_OF_MEMORY:

@@ -8,8 +8,11 @@ transformers itself has, and only `tokenizer.json` makes a tokenizer.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,8 +27,10 @@ from pixel_llm.encoder.zero_shot import Labels
 from pixel_llm.errors import EncoderError, ErrorCode
 
 _CLASSES: Final = {"clip": "CLIPModel", "siglip": "SiglipModel", "dinov2": "Dinov2Model"}
-#: PIL's numbers, as the folders have them.
-_RESAMPLING: Final = {2: False, 3: True}
+#: PIL's numbers, as the folders have them; the image processors of all three take the second where none is said.
+_BILINEAR, _BICUBIC = 2, 3
+#: What shows that a file has more layers than its config says.
+_LAYER: Final = re.compile(r"\blayers?\.\d+\.")
 _LOCAL: Final[dict[str, Any]] = {"local_files_only": True, "trust_remote_code": False}
 _LISTED: Final = 5
 
@@ -69,7 +74,7 @@ def read_folder(
         EncoderError: ERR_ENC_LOAD_FAILED, naming the file and what is wrong with it.
     """
     kind = _kind_of(folder)
-    preprocessing = _preprocessing(folder)
+    preprocessing = _preprocessing(folder, kind)
     if labels and kind == "dinov2":
         raise _refused(
             folder, "is a DINOv2 model, which knows no words: leave encoder.labels out, or use CLIP or SigLIP"
@@ -113,9 +118,9 @@ def _kind_of(folder: Path) -> str:
     if not folder.is_dir():
         raise _refused(folder, "no such folder" if not folder.exists() else "is no folder")
     kind = _json(folder, "config.json").get("model_type")
-    if kind not in _CLASSES:
+    if not isinstance(kind, str) or kind not in _CLASSES:
         raise _refused(folder / "config.json", f"model_type must be one of {', '.join(_CLASSES)} (got {kind!r})")
-    return str(kind)
+    return kind
 
 
 def _model(folder: Path, kind: str) -> Any:
@@ -141,6 +146,9 @@ def _model(folder: Path, kind: str) -> Any:
     if missing:
         more = f" and {len(missing) - _LISTED} more" if len(missing) > _LISTED else ""
         raise _refused(folder, f"lacks weights: {', '.join(missing[:_LISTED])}{more}")
+    # Heads for other tasks may be left over, but not layers: without them it would be another model.
+    if left := sorted(name for name in report["unexpected_keys"] if _LAYER.search(name)):
+        raise _refused(folder, f"has weights that its config.json has no layers for, such as {left[0]}")
     return model.eval()
 
 
@@ -184,36 +192,59 @@ def _text_vectors(folder: Path, kind: str, model: Any, texts: list[str]) -> Tens
     return normalize(vectors.float(), dim=-1)
 
 
-def _preprocessing(folder: Path) -> Preprocessing:
+def _preprocessing(folder: Path, kind: str) -> Preprocessing:
+    """What the model's own image processor does; what is not said is as it has it."""
     name = "preprocessor_config.json"
     settings: Any = None
     if not (folder / name).is_file() and (folder / "processor_config.json").is_file():
         name = "processor_config.json"
         settings = _json(folder, name).get("image_processor")
     settings = settings if isinstance(settings, dict) else _json(folder, name)
+    refused = partial(_refused, folder / name)
+    resample = settings.get("resample", _BICUBIC)
+    if resample not in (_BILINEAR, _BICUBIC):
+        raise refused(f"resample must be 2 (bilinear) or 3 (bicubic) (got {resample!r})")
+    if not settings.get("do_resize", True):
+        raise refused("do_resize must be true: pictures of any size are to be encoded")
     try:
         size = settings["size"]
         size = {"shortest_edge": size} if isinstance(size, int) else size
-        crop = settings.get("crop_size") if settings.get("do_center_crop", False) else None
+        crops = settings.get("do_center_crop", kind != "siglip")
+        crop = settings.get("crop_size") if crops else None
         crop = {"height": crop, "width": crop} if isinstance(crop, int) else crop
         wanted = crop or size
         return Preprocessing(
             height=int(wanted["height"]),
             width=int(wanted["width"]),
             shortest=int(size["shortest_edge"]) if "shortest_edge" in size else None,
-            bicubic=_RESAMPLING[settings.get("resample", 2)],
-            mean=_three(settings["image_mean"]),
-            deviation=_three(settings["image_std"]),
+            bicubic=resample == _BICUBIC,
+            **_normalization(settings),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as exc:
-        raise _refused(folder / name, f"does not say how pictures are prepared ({type(exc).__name__}: {exc})") from exc
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as exc:
+        raise refused(f"does not say how pictures are prepared ({type(exc).__name__}: {exc})") from exc
 
 
-def _three(values: Any) -> tuple[float, ...]:
-    three = tuple(float(value) for value in values)
-    if len(three) != 3 or 0 in three:
-        raise ValueError(f"three numbers other than 0 are wanted, got {values}")
-    return three
+def _normalization(settings: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
+    """
+    Mean and deviation of pixels that are divided by 255, which is done here whatever the folder says.
+
+    What it says is (pixel · factor - mean) / deviation: the same with both divided by 255 · factor.
+    """
+    factor = float(settings.get("rescale_factor", 1 / 255)) if settings.get("do_rescale", True) else 1.0
+    mean, deviation = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    if settings.get("do_normalize", True):
+        mean, deviation = _three(settings["image_mean"]), _three(settings["image_std"])
+    if 0 in deviation:
+        raise ValueError("image_std holds a 0")
+    scale = 255 * factor
+    return {"mean": tuple(m / scale for m in mean), "deviation": tuple(d / scale for d in deviation)}
+
+
+def _three(values: Any) -> tuple[float, float, float]:
+    first, second, third = (float(value) for value in values)
+    if not isfinite(first + second + third):
+        raise ValueError(f"three numbers are wanted, got {values}")
+    return first, second, third
 
 
 def _json(folder: Path, name: str) -> dict[str, Any]:

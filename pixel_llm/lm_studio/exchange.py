@@ -19,13 +19,15 @@ import httpx
 from pixel_llm.errors import APIError, ErrorCode
 from pixel_llm.lm_studio.connections import Connections
 from pixel_llm.lm_studio.endpoint import Endpoint
-from pixel_llm.lm_studio.replies import RawReply
+from pixel_llm.lm_studio.replies import RawReply, clean
 from pixel_llm.lm_studio.translation import TRANSLATED, translate
 from pixel_llm.resilience.clock import SYSTEM_CLOCK
 from pixel_llm.resilience.limits import Limits, current_limits, publish, take_back
 
 #: A longer answer is no caption. Bytes, after decompression.
 LARGEST_REPLY = 16 * 1024 * 1024
+#: What is undone although it was not asked for.
+_UNDONE = (["gzip"], ["deflate"])
 #: How long to wait, in seconds, for HTTP's end of a stream whose last event has come: then its connection can be kept.
 _LAST_WORDS = 0.05
 
@@ -210,13 +212,33 @@ class _Encoded(httpx.SyncByteStream, httpx.AsyncByteStream):
         return aiter(self._stream)
 
 
+def _is_compressed(head: RawReply) -> bool:
+    """
+    Whether the body is, in a way that is undone piece by piece.
+
+    A layer of deflate gives at most a thousand bytes for one, so that the bound on the whole holds. A second layer, or
+    another algorithm, would be undone whole before anybody could see how much it gives.
+    """
+    named = [name.strip().lower() for name in head.headers.get("content-encoding", "").split(",")]
+    encodings = [name for name in named if name not in ("", "identity")]
+    if encodings and encodings not in _UNDONE:
+        told = clean(", ".join(encodings), 100)
+        raise APIError(
+            f"the answer of {head.address} is compressed as {told}, though no compression was asked for: only gzip or "
+            "deflate, once, is undone",
+            error_code=ErrorCode.ERR_API_INVALID_RESPONSE,
+            details={"url": head.address, "status": head.status},
+        )
+    return bool(encodings)
+
+
 def _decoded(head: RawReply, stream: Any) -> Any:
-    if "content-encoding" not in head.headers:
+    if not _is_compressed(head):
         return iter(stream)
     return httpx.Response(head.status, headers=dict(head.headers), stream=_Encoded(stream)).iter_bytes()
 
 
 def _decoded_async(head: RawReply, stream: Any) -> Any:
-    if "content-encoding" not in head.headers:
+    if not _is_compressed(head):
         return aiter(stream)
     return httpx.Response(head.status, headers=dict(head.headers), stream=_Encoded(stream)).aiter_bytes()

@@ -50,7 +50,7 @@ def load_policy(
     folder: str | Path | None = None,
     profile: str | None = None,
     *,
-    overlays: Iterable[str | Path] | None = None,
+    overlays: str | Path | Iterable[str | Path] | None = None,
     overrides: Mapping[str, Any] | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> LoadedPolicy:
@@ -61,7 +61,7 @@ def load_policy(
         folder: Where policies lie; see :func:`pixel_llm.policy.locating.find_folder`. The
             shipped profiles can be loaded and extended by name from any folder.
         profile: The name of the profile, else ``$PIXEL_LLM_PROFILE``, else ``basic``.
-        overlays: Files laid over the profile in order, else those of ``$PIXEL_LLM_OVERLAYS``,
+        overlays: A file, or several in order, laid over the profile, else those of ``$PIXEL_LLM_OVERLAYS``,
             separated as in ``$PATH``.
         overrides: Sections laid over all that, as a policy file would have them.
         variables: What ``${VAR}`` sees; by default the environment.
@@ -78,7 +78,7 @@ def load_policy(
 def load_policy_file(
     path: Path,
     *,
-    overlays: Iterable[str | Path] | None = None,
+    overlays: str | Path | Iterable[str | Path] | None = None,
     overrides: Mapping[str, Any] | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> LoadedPolicy:
@@ -91,7 +91,7 @@ def load_from(
     sources: Sources,
     path: Path,
     *,
-    overlays: Iterable[str | Path] | None = None,
+    overlays: str | Path | Iterable[str | Path] | None = None,
     overrides: Mapping[str, Any] | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> LoadedPolicy:
@@ -107,10 +107,10 @@ def load_from(
     return _finish(path, document, sources, variables)
 
 
-def _overlays(given: Iterable[str | Path] | None, variables: Mapping[str, str]) -> Sequence[Path]:
+def _overlays(given: str | Path | Iterable[str | Path] | None, variables: Mapping[str, str]) -> Sequence[Path]:
     if given is None:
         given = [name for name in variables.get("PIXEL_LLM_OVERLAYS", "").split(os.pathsep) if name]
-    return [Path(name) for name in given]
+    return [Path(name) for name in ([given] if isinstance(given, str | Path) else given)]
 
 
 def _finish(path: Path, written: Node, sources: Sources, variables: Mapping[str, str]) -> LoadedPolicy:

@@ -35,7 +35,7 @@ def load_policies(
     folder: str | Path | None = None,
     profile: str | None = None,
     *,
-    overlays: Iterable[str | Path] | None = None,
+    overlays: str | Path | Iterable[str | Path] | None = None,
     overrides: Mapping[str, Any] | None = None,
     variables: Mapping[str, str] | None = None,
     clock: Clock = SYSTEM_CLOCK,
@@ -49,7 +49,8 @@ def load_policies(
         folder: Where policies lie, else ``$PIXEL_LLM_POLICIES``, else ``./policies``, else those
             in the package. The shipped profiles can be loaded and extended by name from anywhere.
         profile: Which one, else ``$PIXEL_LLM_PROFILE``, else ``basic``.
-        overlays: Files laid over the profile, else those of ``$PIXEL_LLM_OVERLAYS``, separated as in ``$PATH``.
+        overlays: A file, or several in order, laid over the profile, else those of ``$PIXEL_LLM_OVERLAYS``,
+            separated as in ``$PATH``.
         overrides: Sections laid over all that, as a policy file would have them; checked by the same schema.
         variables: What ``${VAR}`` sees; by default the environment.
         clock: Where time comes from.
@@ -62,7 +63,7 @@ def load_policies(
     """
     if overrides is not None and not isinstance(overrides, Mapping):
         raise ValidationError(f"overrides must be a mapping of policy sections (got {type(overrides).__name__})")
-    overlays = None if overlays is None or isinstance(overlays, str | Path) else tuple(overlays)
+    overlays = overlays if overlays is None or isinstance(overlays, str | Path) else tuple(overlays)
 
     def load() -> LoadedPolicy:
         return load_policy(folder, profile, overlays=overlays, overrides=overrides, variables=variables)

@@ -234,6 +234,69 @@ class TestRefused:
 
         assert "does not say how pictures are prepared" in refused(folder)
 
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize(
+        "said",
+        [
+            {},
+            {"do_normalize": False},
+            {"do_rescale": False},
+            {"rescale_factor": 1 / 127.5},
+            {"image_mean": [0.0, 0.0, 0.0]},
+            {"resample": 2},
+            {"resample": None},
+            {"do_center_crop": None},
+        ],
+        ids=str,
+    )
+    def test_pictures_are_prepared_as_transformers_does(self, folders, tmp_path, kind, said):
+        """
+        Whatever the folder says, or leaves out; but for roundings of the scaled pixels.
+        """
+        import transformers
+
+        folder = copied(folders, kind, tmp_path)
+        file = folder / "preprocessor_config.json"
+        settings = json.loads(file.read_text()) | said
+        file.write_text(json.dumps({name: value for name, value in settings.items() if value is not None}))
+        names = {"clip": "CLIP", "siglip": "Siglip", "dinov2": "Bit"}
+        theirs = getattr(transformers, f"{names[kind]}ImageProcessorPil").from_pretrained(folder, local_files_only=True)
+        picture = load_image(landscape())
+
+        wanted = torch.as_tensor(np.asarray(theirs(picture.pixels)["pixel_values"]))
+        found = read_folder(folder).preprocessing.apply([picture])
+
+        assert wanted.shape == found.shape
+        assert (wanted - found).abs().mean() < 0.01 * wanted.std()
+
+    @pytest.mark.parametrize(
+        ("said", "complaint"),
+        [
+            ({"resample": 1}, "resample must be 2 (bilinear) or 3 (bicubic) (got 1)"),
+            ({"do_resize": False}, "do_resize must be true"),
+            ({"image_std": [1, 0, 1]}, "image_std holds a 0"),
+            ({"image_std": [1, float("nan"), 1]}, "three numbers are wanted"),
+            ({"rescale_factor": 0}, "does not say how pictures are prepared"),
+        ],
+    )
+    def test_what_can_not_be_done_is_refused(self, folders, tmp_path, said, complaint):
+        folder = copied(folders, "clip", tmp_path)
+        file = folder / "preprocessor_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | said))
+
+        assert complaint in refused(folder)
+
+    def test_layers_that_would_be_left_out(self, folders, tmp_path):
+        """
+        A config that says fewer layers than there are would make another model of the file.
+        """
+        folder = copied(folders, "clip", tmp_path)
+        config = json.loads((folder / "config.json").read_text())
+        config["vision_config"]["num_hidden_layers"] = 1
+        (folder / "config.json").write_text(json.dumps(config))
+
+        assert "has weights that its config.json has no layers for, such as " in refused(folder)
+
     def test_picture_size_that_the_model_does_not_take(self, folders, tmp_path):
         folder = copied(folders, "siglip", tmp_path)
         settings = json.loads((folder / "preprocessor_config.json").read_text())

@@ -149,6 +149,32 @@ class TestReadVit:
         assert "missing: cls_token, blocks.0.norm1.weight" in message
         assert "unexpected: reg_token" in message
 
+    @pytest.mark.parametrize(
+        ("name", "complaint"),
+        [
+            ("blocks.10000000.norm1.bias", "has tensors of blocks.10000000, but none of blocks.2"),
+            (f"blocks.{'9' * 5000}.norm1.bias", f"has tensors of blocks.{'9' * 20}, but none of blocks.2"),
+            ("blocks.01.norm1.bias", "has tensors of blocks.01, but none of blocks.2"),
+        ],
+    )
+    def test_a_strange_number_builds_no_giant(self, tmp_path, model, name, complaint):
+        path = tmp_path / "vit.pth"
+        torch.save(model.state_dict() | {name: torch.zeros(32)}, path)
+
+        assert complaint in refused(path)
+
+    def test_a_number_that_should_have_sides(self, tmp_path, model):
+        path = tmp_path / "vit.pth"
+        torch.save(model.state_dict() | {"blocks.0.mlp.fc1.weight": torch.tensor(1.0)}, path)
+
+        assert "blocks.0.mlp.fc1.weight must be hidden×width (got a single number)" in refused(path)
+
+    def test_imaginary_weights(self, tmp_path, model):
+        path = tmp_path / "vit.pth"
+        torch.save(model.state_dict() | {"norm.bias": torch.zeros(32, dtype=torch.complex64)}, path)
+
+        assert "norm.bias must be real numbers (got complex64)" in refused(path)
+
     def test_long_lists_are_cut(self, tmp_path, model):
         path = tmp_path / "vit.pth"
         kept = ("patch_embed.proj.weight", "pos_embed", "blocks.0.mlp.fc1.weight")

@@ -140,6 +140,20 @@ class TestChat:
         assert ErrorCode.ERR_API_INVALID_RESPONSE == caught.value.error_code
         assert f"the answer of {server.address} is longer than {LARGEST_REPLY} bytes" == str(caught.value)
 
+    @pytest.mark.parametrize("encoding", ["gzip, gzip", "deflate,gzip", "br", "zstd", "gzip, identity, x\x7f"])
+    def test_what_would_be_undone_whole_is_refused(self, encoding, world, serve, raw):
+        """
+        A compression inside of another, or a stronger one, could fill the memory in one step.
+        """
+        body = gzip.compress(gzip.compress(b'{"choices": []}'))
+        server = serve(raw.reply_with(raw.http(body, "200 OK", f"Content-Encoding: {encoding}")))
+
+        with pytest.raises(APIError, match="only gzip or deflate, once, is undone") as caught:
+            world.chat(LMStudioClient(server.address))
+
+        assert ErrorCode.ERR_API_INVALID_RESPONSE is caught.value.error_code
+        assert str(caught.value).isprintable()
+
     def test_try_chat(self, world):
         """An answer without a word is an answer to `try_chat`, which says who gave it; an error is none."""
         request = ChatRequest(model="some-model", prompt="Say yes.", max_tokens=1)

@@ -7,6 +7,7 @@ import pytest
 
 from pixel_llm.errors import PolicyError
 from pixel_llm.policy import LoadedPolicy, TimeoutConfig, load_policy, load_policy_file
+from pixel_llm.runtime import load_policies
 
 PROFILE = """version: 1
 logging: {level: ERROR, console: true}
@@ -40,6 +41,17 @@ def problems(*overlays: str | Path) -> list[str]:
 
 
 class TestOverlays:
+    @pytest.mark.parametrize("form", [str, Path])
+    def test_may_be_one_file(self, form):
+        """
+        A single name needs no list around it; its letters are no files.
+        """
+        overlay = form(write("o.yaml", "logging: {level: DEBUG}"))
+
+        assert "DEBUG" == load_policy("policies", "shop", overlays=overlay, variables={}).config.logging.level
+        with load_policies("policies", "shop", overlays=overlay, variables={}) as policies:
+            assert "DEBUG" == policies.config.logging.level
+
     def test_lie_over_the_profile(self):
         """
         Maps merge, lists replace, null removes; what an overlay leaves out stays.
