@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,9 +14,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pixel_llm.encoder.arrays import composite_on_white, pixels_from_array
 from pixel_llm.encoder.files import check_length, shorten
-from pixel_llm.encoder.picture import check_size
+from pixel_llm.encoder.picture import MAX_PIXELS, check_size
 from pixel_llm.encoder.quiet import quiet_pillow
 from pixel_llm.errors import EncoderError, ErrorCode, PixelLMError, ValidationError
+from pixel_llm.validation import ValueRange
+from pixel_llm.validation.complaints import complain
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -47,16 +50,21 @@ def decode(content: bytes, name: str) -> Pixels:
         return _to_rgb(image, name)
 
 
-def from_pil(image: Image.Image, name: str) -> Pixels:
+def from_pil(image: Image.Image, name: str, value_range: ValueRange | None = None) -> Pixels:
     """
     The pixels of a PIL image, upright and on white; of an animation, the frame that it stands at.
 
+    Only of the modes F and I can the image not say what *value_range* its numbers have.
+
     Raises:
-        ValidationError: ERR_VAL_INVALID_RANGE if it was closed before it was read.
+        ValidationError: ERR_VAL_INVALID_RANGE if it was closed before it was read, or a *value_range* is given for
+            another mode.
         EncoderError: As of :func:`decode`.
     """
     with _translated(name), quiet_pillow():
         check_size(image.width, image.height, name)
+        if value_range is not None and not image.mode.startswith(("F", "I")):
+            raise complain(name, f'value_range= is for the modes F and I (got "{image.mode}", which says it by itself)')
         try:
             image.load()
         except Exception as exc:
@@ -64,7 +72,7 @@ def from_pil(image: Image.Image, name: str) -> Pixels:
                 message = f"{name}: must be open: pass it before it is closed, or call load() before"
                 raise ValidationError(message) from exc
             raise
-        return _to_rgb(image, name)
+        return _to_rgb(image, name, value_range)
 
 
 def _formats() -> list[str]:
@@ -82,15 +90,15 @@ def _is_closed(image: Image.Image) -> bool:
     return file is None or bool(getattr(file, "closed", False))
 
 
-def _to_rgb(image: Image.Image, name: str) -> Pixels:
+def _to_rgb(image: Image.Image, name: str, value_range: ValueRange | None = None) -> Pixels:
     check_size(image.width, image.height, name)
     image.load()
     check_size(image.width, image.height, name)  # an icon may hold another size than its header says
     upright = _upright(image)
     if upright.mode.startswith("I"):
-        return _from_sixteen_bit(upright, name)
+        return _from_sixteen_bit(upright, name, value_range)
     if upright.mode == "F":
-        return pixels_from_array(np.asarray(upright), name)[0]
+        return pixels_from_array(np.asarray(upright), name, value_range=value_range)[0]
     if upright.mode == "La":  # which Pillow converts to nothing else
         upright = upright.convert("LA")
     if upright.has_transparency_data:
@@ -105,13 +113,13 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _from_sixteen_bit(image: Image.Image, name: str) -> Pixels:
+def _from_sixteen_bit(image: Image.Image, name: str, value_range: ValueRange | None) -> Pixels:
     """Grey of 16 bits: mode I;16 of whatever byte order, and in some formats I, which could hold 32."""
     values = np.asarray(image)
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
         raise _unreadable(name, f"must have grey values in 0..65535 (got {low} to {high})")
-    pixels = pixels_from_array(values, name, value_range="0..65535")[0]
+    pixels = pixels_from_array(values, name, value_range=value_range or "0..65535")[0]
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         pixels[values == transparent] = 255
@@ -132,7 +140,9 @@ def _translated(name: str, content: bytes = b"") -> Iterator[None]:
     except UnidentifiedImageError as exc:
         raise _unreadable(name, f"is no image in a format that is read here{_path_hint(name, content)}") from exc
     except Image.DecompressionBombError as exc:
-        raise _unreadable(name, f"has too many pixels ({exc})") from exc
+        found = re.search(r"\d+", str(exc))  # Pillow's limit is beyond ours
+        came = f" (got {int(found[0]):,})" if found else ""
+        raise _unreadable(name, f"must have at most {MAX_PIXELS:,} pixels{came}") from exc
     except Exception as exc:  # Pillow's readers raise OSError, SyntaxError, struct.error, IndexError…
         raise _unreadable(name, f"is damaged or cut off ({shorten(str(exc)) or type(exc).__name__})") from exc
 

@@ -42,8 +42,9 @@ def load_image(source: ImageSource, *, layout: Layout | None = None, value_range
         source: A path, the bytes of an image file, a binary file object (read from where it stands), a PIL image, or
             an array or tensor. A :class:`Picture` is returned as it is.
         layout: ``chw`` or ``hwc``. Only arrays need it, and only those of a shape that can be read as either.
-        value_range: What stands for black and white in an array: ``0..1``, ``-1..1``, ``0..255`` or ``0..65535``.
-            Without it, uint8 means ``0..255`` and float ``0..1``, whatever values there are.
+        value_range: What stands for black and white in an array, or a PIL image of mode F or I: ``0..1``, ``-1..1``,
+            ``0..255`` or ``0..65535``. Without it, uint8 means ``0..255``, float ``0..1`` and mode I ``0..65535``,
+            whatever values there are.
 
     Raises:
         ValidationError: ERR_VAL_MISSING_FIELD for a missing file, ERR_VAL_INVALID_RANGE for something that is no
@@ -56,13 +57,19 @@ def load_image(source: ImageSource, *, layout: Layout | None = None, value_range
         name = _array_name(source)
         pixels = pixels_from_array(source, name, layout=layout, value_range=value_range, batched=False)
         return Picture(pixels[0], name)
+    if layout is not None:
+        raise complain("image", f"layout= is for arrays and tensors (got {came(source)}, which has its own)")
+    if isinstance(source, Image.Image):
+        name = _pil_name(source)
+        return Picture(from_pil(source, name, value_range), name)
+    if value_range is not None:
+        raise complain(
+            "image", f"value_range= is for arrays, tensors and PIL images of mode F or I (got {came(source)})"
+        )
     if isinstance(source, Picture):
         return source
     if isinstance(source, bytes | bytearray | memoryview):
         return Picture(decode(bytes(source), IMAGE_BYTES), IMAGE_BYTES)
-    if isinstance(source, Image.Image):
-        name = _pil_name(source)
-        return Picture(from_pil(source, name), name)
     if isinstance(source, str | os.PathLike):
         content = read_path(source)
         name = shorten(os.fsdecode(source))

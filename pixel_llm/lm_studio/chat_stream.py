@@ -245,7 +245,7 @@ class ChatStream:
         """The answer with *body*, or the event that matters, as an error quotes it."""
         head = self._head
         content = body if isinstance(body, bytes) else body.encode("utf-8", "replace")
-        return RawReply(head.status, head.headers, content, head.address, head.secret)
+        return RawReply(head.status, head.headers, content, head.address, head.secrets)
 
     def _broken(self) -> Exception:
         """The error of a stream that ends before the answer does."""

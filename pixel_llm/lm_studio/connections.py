@@ -15,6 +15,7 @@ from typing import Any
 import httpcore
 import httpx
 
+from pixel_llm.errors import ValidationError
 from pixel_llm.lm_studio.pools import LimitedAsyncPool, LimitedPool
 from pixel_llm.lm_studio.transport import LimitedAsyncTransport, LimitedTransport
 
@@ -38,8 +39,7 @@ class Connections:
 
     def __init__(self, *, encrypted: bool, proxy: httpcore.Proxy | None = None) -> None:
         # Loading the system's certificates takes about 20 ms; plain http never looks at them.
-        verify = httpx.create_ssl_context() if encrypted else False
-        self._verify: ssl.SSLContext | bool = verify
+        self._verify: ssl.SSLContext | bool = _certificates() if encrypted else False
         self._proxy = proxy
         self._by_process: dict[int, _ProcessConnections] = {}
 
@@ -49,6 +49,17 @@ class Connections:
         mine = self._by_process.get(os.getpid())
         # setdefault() is atomic, so no lock is needed that a fork could leave locked.
         return mine or self._by_process.setdefault(os.getpid(), _ProcessConnections(self._verify, self._proxy))
+
+
+def _certificates() -> ssl.SSLContext:
+    """The system's certificates, or those of $SSL_CERT_FILE or $SSL_CERT_DIR, as httpx has it."""
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:  # ssl's own among them
+        said = next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), None)
+        where = f"the certificates in {os.environ[said]}, which ${said} names," if said else "the system's certificates"
+        reason = "they are none" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ValidationError(f"{where} can't be read: {reason}", details={"field": said or "certificates"}) from error
 
 
 class _ProcessConnections:

@@ -17,13 +17,13 @@ class Endpoint:
     A server and how to log in there. Immutable; its repr shows no secret.
 
     *base_url* has neither user name and password nor a slash at its end, *address* is its
-    ``scheme://host:port``, *authorization* the header's value, *secret* what an error may not quote.
+    ``scheme://host:port``, *authorization* the header's value, *secrets* what no error may quote.
     """
 
     base_url: str
     address: str
     authorization: str | None = field(default=None, repr=False)
-    secret: str | None = field(default=None, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def root_url(self) -> str:
@@ -69,17 +69,18 @@ def parse_endpoint(base_url: str, api_key: str | None = None) -> Endpoint:
             "api_key must be printable ASCII characters", error_code=ErrorCode.ERR_VAL_INVALID_RANGE,
             details={"field": "api_key"},
         )  # fmt: skip
-    authorization, secret = None, None
+    authorization: str | None = None
+    secrets: tuple[str, ...] = ()
     if key:
-        authorization, secret = f"Bearer {key}", key
+        authorization, secrets = f"Bearer {key}", (key,)
     elif url.userinfo:
         basic = base64.b64encode(f"{url.username}:{url.password}".encode()).decode()
-        authorization, secret = f"Basic {basic}", url.password
+        authorization, secrets = f"Basic {basic}", (url.password, basic)
     return Endpoint(
         base_url=str(url.copy_with(userinfo=b"")).rstrip("/"),
         address=public_address(url),
         authorization=authorization,
-        secret=secret,
+        secrets=secrets,
     )
 
 

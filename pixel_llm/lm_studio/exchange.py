@@ -155,7 +155,7 @@ class Exchange:
 
     def _head(self, response: httpcore.Response) -> RawReply:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
-        return RawReply(response.status, headers, b"", self._endpoint.address, self._endpoint.secret)
+        return RawReply(response.status, headers, b"", self._endpoint.address, self._endpoint.secrets)
 
     def _too_long(self, head: RawReply) -> APIError:
         return APIError(
@@ -196,7 +196,7 @@ def _last_words() -> Limits:
 
 
 def _with_body(head: RawReply, body: bytearray) -> RawReply:
-    return RawReply(head.status, head.headers, bytes(body), head.address, head.secret)
+    return RawReply(head.status, head.headers, bytes(body), head.address, head.secrets)
 
 
 class _Encoded(httpx.SyncByteStream, httpx.AsyncByteStream):

@@ -29,14 +29,14 @@ class RawReply:
     An answer as it came. Immutable.
 
     *headers* has lower-case names, or ignores case; *address* is the server's ``scheme://host:port``;
-    *secret* is cut out of every text that is quoted.
+    *secrets* are cut out of every text that is quoted.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     address: str
-    secret: str | None = field(default=None, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def content_type(self) -> str:
@@ -260,8 +260,10 @@ def _facts(reply: RawReply) -> dict[str, Any]:
 
 
 def _quote(reply: RawReply, text: str, length: int) -> str:
-    secret = reply.secret
-    return clean(text.replace(secret, "***") if secret and len(secret) >= _SECRET_LENGTH else text, length)
+    for secret in reply.secrets:
+        if len(secret) >= _SECRET_LENGTH:
+            text = text.replace(secret, "***")
+    return clean(text, length)
 
 
 def clean(text: str, length: int) -> str:

@@ -233,6 +233,28 @@ class TestConversion:
 
         assert np.array_equal(np.full((2, 3, 3), 255), load_image(image).pixels)
 
+    @pytest.mark.parametrize(("mode", "value"), [("F", 200.0), ("I", 200), ("I;16", 200)])
+    def test_numbers_of_pillow_mean_what_is_said(self, mode, value):
+        """
+        These modes do not say what stands for white; whoever has the image knows.
+        """
+        assert 200 == load_image(Image.new(mode, (3, 2), value), value_range="0..255").pixels[0, 0, 0]
+
+    @pytest.mark.parametrize(
+        ("source", "said", "complaint"),
+        [
+            (Image.new("RGB", (3, 2)), {"value_range": "0..255"}, 'value_range= is for the modes F and I (got "RGB"'),
+            (Image.new("RGB", (3, 2)), {"layout": "hwc"}, "layout= is for arrays and tensors (got Image, which has its own)"),
+            ("a.png", {"layout": "nonsense"}, "layout= is for arrays and tensors (got "),
+            (b"P6", {"value_range": "nonsense"}, "value_range= is for arrays, tensors and PIL images of mode F or I"),
+        ],
+    )
+    def test_what_an_image_says_itself_is_not_said_twice(self, source, said, complaint):
+        with pytest.raises(ValidationError) as caught:
+            load_image(source, **said)
+
+        assert complaint in str(caught.value)
+
     def test_sixteen_bits_are_scaled_to_eight(self):
         values = np.array([[0, 257 * 100, 65535]], np.uint16)
 
@@ -396,7 +418,7 @@ class TestWrongFiles:
         Pillow would only warn of some of these, and refuse others in words of its own.
         """
         content = png_header(side, side + 500)
-        self.check(content, EncoderError, ErrorCode.ERR_ENC_INVALID_INPUT, "pixels (")
+        self.check(content, EncoderError, ErrorCode.ERR_ENC_INVALID_INPUT, "must have at most 104,857,600 pixels (got ")
 
     def test_warnings_of_pillow_are_held_back(self):
         """

@@ -31,9 +31,13 @@ def thought(text: str, name: str = "reasoning_content") -> bytes:
 
 
 def read(
-    *parts: bytes, status: int = 200, kind: str = "text/event-stream", longest: int = 10_000, secret: str | None = None
+    *parts: bytes,
+    status: int = 200,
+    kind: str = "text/event-stream",
+    longest: int = 10_000,
+    secrets: tuple[str, ...] = (),
 ) -> list[ChatChunk]:
-    head = RawReply(status, {"content-type": kind}, b"", ADDRESS, secret)
+    head = RawReply(status, {"content-type": kind}, b"", ADDRESS, secrets)
     stream = ChatStream(head, "m", longest=longest)
     found = []
     for part in parts:
@@ -253,7 +257,7 @@ class TestBreaks:
         A server that shows the key in an event does not get it into the error.
         """
         with pytest.raises(APIError) as caught:
-            read(event({"error": "Compute error. key lm-key"}), secret="lm-key")
+            read(event({"error": "Compute error. key lm-key"}), secrets=("lm-key",))
 
         assert "lm-key" not in f"{caught.value} {caught.value.details}"
 

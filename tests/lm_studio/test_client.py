@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gc
 import gzip
 import json
@@ -139,6 +140,30 @@ class TestChat:
 
         assert ErrorCode.ERR_API_INVALID_RESPONSE == caught.value.error_code
         assert f"the answer of {server.address} is longer than {LARGEST_REPLY} bytes" == str(caught.value)
+
+    @pytest.mark.parametrize("file", ["/nowhere/at/all.pem", __file__])
+    def test_certificates_that_can_not_be_read(self, file, monkeypatch):
+        """
+        The file is named, and who names it.
+        """
+        monkeypatch.setenv("SSL_CERT_FILE", file)
+        with pytest.raises(ValidationError) as caught:
+            LMStudioClient("https://127.0.0.1:1234/v1")
+
+        assert f"the certificates in {file}, which $SSL_CERT_FILE names, can't be read: " in str(caught.value)
+
+    def test_a_password_that_comes_back_is_masked(self, world, serve, raw):
+        """
+        So is what HTTP's basic authorization makes of it.
+        """
+        basic = base64.b64encode(b"user:hunter2222").decode()
+        body = json.dumps({"error": f"Authorization: Basic {basic} for hunter2222"}).encode()
+        server = serve(raw.reply_with(raw.http(body, "401 Unauthorized", "Content-Type: application/json")))
+        with pytest.raises(APIError) as caught:
+            world.chat(LMStudioClient(server.address.replace("://", "://user:hunter2222@")))
+
+        assert "Authorization: Basic *** for ***" in str(caught.value)
+        assert "hunter2222" not in repr(caught.value.details)
 
     @pytest.mark.parametrize("encoding", ["gzip, gzip", "deflate,gzip", "br", "zstd", "gzip, identity, x\x7f"])
     def test_what_would_be_undone_whole_is_refused(self, encoding, world, serve, raw):

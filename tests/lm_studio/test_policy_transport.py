@@ -136,16 +136,19 @@ class TestFailures:
         assert ErrorCode.ERR_API_UNAUTHORIZED is response.extensions["pixel_llm"]["error"].error_code
         assert 1 == len(server.requests)
 
-    def test_keys_are_not_quoted(self, clients):
+    @pytest.mark.parametrize("said", ["Bearer sk-very-secret", "Basic dXNlcjp2ZXJ5LXNlY3JldA==", "Basic c2VjcmV0!"])
+    def test_keys_are_not_quoted(self, clients, said):
         """
-        A server that repeats the key does not bring it into our messages.
+        A server that repeats the key does not bring it into our messages, nor a password by either of its names.
         """
-        with ScriptedLMStudio([Status(status=401, message="Wrong key: sk-very-secret")]) as server:
-            headers = {"Authorization": "Bearer sk-very-secret"}
+        message = f"Wrong key: {said.partition(' ')[2]} very-secret" if "dX" in said else f"Wrong key: {said}"
+        with ScriptedLMStudio([Status(status=401, message=message)]) as server:
+            headers = {"Authorization": said}
             response = clients.send(clients.transport(policies_of()), server.base_url + CHAT, headers=headers)
 
         error = response.extensions["pixel_llm"]["error"]
         assert "secret" not in f"{error} {error.details}"
+        assert said.partition(" ")[2] not in f"{error} {error.details}"
 
     @pytest.mark.parametrize(
         "step",

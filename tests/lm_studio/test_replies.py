@@ -74,11 +74,11 @@ CASES = [
 
 
 def raw(
-    body: Any = b"", status: int = 200, kind: str = "application/json", secret: str | None = None, **headers: str
+    body: Any = b"", status: int = 200, kind: str = "application/json", secrets: tuple[str, ...] = (), **headers: str
 ) -> RawReply:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return RawReply(status, {"content-type": kind, **names}, content, "http://127.0.0.1:1234", secret)
+    return RawReply(status, {"content-type": kind, **names}, content, "http://127.0.0.1:1234", secrets)
 
 
 def chat(content: Any = "A cat.", finish_reason: Any = "stop", **more: Any) -> dict[str, Any]:
@@ -240,7 +240,7 @@ class TestDetails:
         """
         Neither message nor details show it.
         """
-        error = error_of(raw({"error": "Incorrect key: sk-12345678"}, 401, secret="sk-12345678"))
+        error = error_of(raw({"error": "Incorrect key: sk-12345678"}, 401, secrets=("sk-12345678",)))
 
         assert "sk-12345678" not in f"{error} {error.details}"
         assert "Incorrect key: ***" in str(error)

@@ -24,22 +24,22 @@ def may_be_error_event(beginning: bytes | bytearray) -> bool:
     return not beginning or _ERROR_EVENT.match(beginning) is not None
 
 
-def judge(reply: HTTPReply, address: str, secret: str | None, *, error_bodies: bool) -> APIError | None:
+def judge(reply: HTTPReply, address: str, secrets: tuple[str, ...], *, error_bodies: bool) -> APIError | None:
     """
     The error that *reply* is, or None if it is a result.
 
     Args:
         reply: The answer.
         address: The server's ``scheme://host:port``.
-        secret: Cut out of texts that are quoted.
+        secrets: Cut out of texts that are quoted.
         error_bodies: Whether a success whose JSON reports an error, or is broken, is one.
     """
     if reply.status_code >= 400:
         text = reply.content or b""
-        return error_in(RawReply(reply.status_code, reply.headers, text, address, secret), parse(text))
+        return error_in(RawReply(reply.status_code, reply.headers, text, address, secrets), parse(text))
     if not (error_bodies and reply.is_cacheable):
         return None
-    raw = RawReply(reply.status_code, reply.headers, reply.content or b"", address, secret)
+    raw = RawReply(reply.status_code, reply.headers, reply.content or b"", address, secrets)
     if reply.media_type == "application/json":
         return _error_in_json(raw)
     return _error_in_events(raw) if reply.media_type == EVENT_STREAM else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import hashlib
 import math
 import re
@@ -50,10 +52,15 @@ def shortened(timeouts: Mapping[str, float | None], remaining: float, connect: f
     return ends | {"connect": min(ends["connect"], connect or math.inf)}
 
 
-def secret_of(request: Any) -> str | None:
-    """The key that the request logs in with, or None."""
-    said = next((value for name in CREDENTIALS if (value := request.headers.get(name))), None)
-    return said.rpartition(" ")[2] if said else None
+def secrets_of(request: Any) -> tuple[str, ...]:
+    """What the request logs in with: keys, and the password in what HTTP's basic authorization says."""
+    said = [value for name in CREDENTIALS if (value := request.headers.get(name))]
+    secrets = [value.rpartition(" ")[2] for value in said]
+    for value, secret in zip(said, list(secrets), strict=True):
+        if value.lower().startswith("basic "):
+            with contextlib.suppress(ValueError):  # it is none
+                secrets.append(base64.b64decode(secret).decode().partition(":")[2])
+    return tuple(secrets)
 
 
 def fingerprint(request: Any) -> Hashable:

@@ -20,7 +20,7 @@ from pixel_llm.lm_studio.policy_transport.families import build_response, family
 from pixel_llm.lm_studio.policy_transport.judging import judge
 from pixel_llm.lm_studio.policy_transport.own import OwnAsyncTransport, OwnTransport
 from pixel_llm.lm_studio.policy_transport.reply import AnsweredWithError, HTTPReply
-from pixel_llm.lm_studio.policy_transport.sending import fingerprint, held_body, is_spent, secret_of, shortened
+from pixel_llm.lm_studio.policy_transport.sending import fingerprint, held_body, is_spent, secrets_of, shortened
 from pixel_llm.lm_studio.translation import translate
 from pixel_llm.lm_studio.transport import LimitedAsyncTransport, LimitedTransport
 from pixel_llm.resilience import Outcome
@@ -169,7 +169,7 @@ class UnderPolicy:
     def _judged(self, reply: HTTPReply, prepared: Any) -> HTTPReply:
         """*reply*, if it is a result; else it is raised."""
         judges = self._judges(prepared)
-        error = judge(reply, public_address(prepared.url), secret_of(prepared), error_bodies=judges)
+        error = judge(reply, public_address(prepared.url), secrets_of(prepared), error_bodies=judges)
         if error is None:
             return reply
         failure = AnsweredWithError(error, reply)
