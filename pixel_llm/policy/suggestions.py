@@ -5,10 +5,9 @@ from __future__ import annotations
 import difflib
 import heapq
 from collections.abc import Iterable
-from itertools import islice
 
-#: No name is longer, and there are hardly ever so many: comparing takes its time.
-_LONGEST, _MOST = 100, 1000
+#: No name is longer: comparing takes its time.
+_LONGEST = 100
 
 #: Of more names than this, only those of about the same length are compared.
 _MOST = 1000
@@ -16,8 +15,8 @@ _MOST = 1000
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """``; did you mean "retry"?`` if something known is close to *name*, else nothing."""
-    known = heapq.nsmallest(_MOST, known, key=lambda text: abs(len(text) - len(name)))
-    by_lower_case = {text.lower(): text for text in islice(known, _MOST)}
+    near = heapq.nsmallest(_MOST, known, key=lambda text: abs(len(text) - len(name)))
+    by_lower_case = {text.lower(): text for text in near}
     close = difflib.get_close_matches(name[:_LONGEST].lower(), by_lower_case, n=1, cutoff=0.6)
     return f'; did you mean "{by_lower_case[close[0]]}"?' if close else ""
 

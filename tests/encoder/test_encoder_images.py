@@ -244,7 +244,11 @@ class TestConversion:
         ("source", "said", "complaint"),
         [
             (Image.new("RGB", (3, 2)), {"value_range": "0..255"}, 'value_range= is for the modes F and I (got "RGB"'),
-            (Image.new("RGB", (3, 2)), {"layout": "hwc"}, "layout= is for arrays and tensors (got Image, which has its own)"),
+            (
+                Image.new("RGB", (3, 2)),
+                {"layout": "hwc"},
+                "layout= is for arrays and tensors (got Image, which has its own)",
+            ),
             ("a.png", {"layout": "nonsense"}, "layout= is for arrays and tensors (got "),
             (b"P6", {"value_range": "nonsense"}, "value_range= is for arrays, tensors and PIL images of mode F or I"),
         ],

@@ -839,6 +839,8 @@ LEFT_ALONE = {
     "targets: {encoder.load: {retry: {template: few, max_attempts: null}}}",
     "PL508 what may not go away": "targets: {lm_studio.models: {retry: "
     "{retry_on: [TRANSIENT, ERR_API_MODEL_NOT_FOUND]}}}",
+    "PL209 a cap of waits that grow by chance": "targets: {lm_studio.chat: {retry: "
+    "{strategy: fixed_delay, jitter: decorrelated, max_delay: 20s}}}",
     "PL509 two of one parent": "extends: [high-throughput, production]",
     "PL601 a variable": "lm_studio: {api_key: '${LM_STUDIO_API_KEY:-}'}",
     "PL602 an at sign in the path": "lm_studio: {base_url: 'https://lm.example/@me/v1'}",
@@ -1238,6 +1240,12 @@ ALSO_FOUND = [
         "PL508",
         "targets: {a.b: {fallback: [{default_value: 1, when: [5xx, 503]}]}}",
         "policy.yaml:2:53: targets.a.b.fallback[0].when: note: 503 is one of 5xx anyway: leave it out [PL508]",
+    ),
+    (
+        "PL508",
+        "targets: {lm_studio.chat: {retry: {retry_on: [TRANSIENT, ERR_CONN_LOST]}}}",
+        "policy.yaml:2:46: targets.lm_studio.chat.retry.retry_on: note: ERR_CONN_LOST is one of TRANSIENT anyway: "
+        "leave it out [PL508]",
     ),
     (
         "PL509",

@@ -182,3 +182,13 @@ class TestShippedFolder:
         monkeypatch.setattr("pixel_llm.policy.locating._PACKAGE", here)
 
         assert inside == shipped_folder("policies")
+
+
+def test_two_files_of_one_name_are_told_by_the_rule_for_files(tmp_path):
+    """Which of them is meant would be a guess."""
+    for name in ("shop.yaml", "shop.yml"):
+        (tmp_path / name).write_text("version: 1\n")
+    with pytest.raises(PolicyError) as caught:
+        profiles_in(tmp_path)
+
+    assert ["PL001"] == [problem.rule for problem in caught.value.problems]

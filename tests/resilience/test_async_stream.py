@@ -675,6 +675,47 @@ class TestWhatGivesStreams:
 
         run(case)
 
+    def test_a_sync_stream_that_is_refused_is_closed(self, run, make_stack):
+        """
+        Its own code ends, as if it had been read.
+        """
+        closed = []
+
+        class Lines:
+            def __next__(self):
+                return 1
+
+            def close(self):
+                closed.append(True)
+
+        async def ask():
+            return Lines()
+
+        async def case():
+            with pytest.raises(ValidationError):
+                await anext(guard(make_stack(), ask, stream=True)())
+
+        run(case)
+
+        assert [True] == closed
+
+    def test_a_chunk_that_is_there_takes_no_turn(self, run, make_stack):
+        """
+        What does not suspend is given at once: the event loop is not asked.
+        """
+
+        async def write():
+            yield 1
+
+        async def case():
+            step = anext(guard(make_stack(), write)()).__await__()
+            with pytest.raises(StopIteration) as ended:
+                step.send(None)
+
+            assert 1 == ended.value.value
+
+        run(case)
+
     def test_guards_can_be_guarded(self, run, make_stack):
         """
         The guard of a stream's guard gives a stream, too.

@@ -14,7 +14,18 @@ from pixel_llm.resilience.counters import BOUNDS, Counters, Histogram
 class TestHistogram:
     @pytest.mark.parametrize(
         ("seconds", "bucket"),
-        [(0.0, 0), (0.9e-6, 0), (1.1e-6, 1), (3e-6, 2), (1.0, 20), (1000.0, 30), (1e5, 31), (1e9, 31), (1e12, 31)],
+        [
+            (0.0, 0),
+            (0.9e-6, 0),
+            (1.1e-6, 1),
+            (3e-6, 2),
+            (1.0, 20),
+            (BOUNDS[20] - 1e-6, 20),
+            (1000.0, 30),
+            (1e5, 31),
+            (1e9, 31),
+            (1e12, 31),
+        ],
     )
     def test_each_time_has_its_bucket(self, seconds, bucket):
         """

@@ -237,6 +237,20 @@ class TestBeforeTheFirstContent:
 
         world.run(case)
 
+    def test_first_token_at_the_deadline(self, world):
+        """
+        Where both come at the same moment it is the deadline that has passed.
+        """
+
+        async def case():
+            stream = world.open([Hang(9.0), 1], deadline=4.0, timeout=TimeoutConfig(first_token=4.0))
+            with pytest.raises(TimeoutError) as caught:
+                await stream.next()
+
+            assert ErrorCode.ERR_TIMEOUT_DEADLINE is caught.value.error_code
+
+        world.run(case)
+
     def test_a_slow_rest_is_no_slow_attempt(self, world):
         """
         What comes after the first content may take longer than `attempt`.

@@ -93,7 +93,7 @@ def _parent_of_another(loaded: LoadedPolicy) -> Iterator[Finding]:
 
 def _covered_names(loaded: LoadedPolicy) -> Iterator[Finding]:
     for path, matcher in _matchers(loaded):
-        for name, category in _covered(matcher, retried=path[-1] == "retry_on"):
+        for name, category in _covered(matcher):
             yield Finding(path, f"{name} is one of {category} anyway: leave it out")
 
 
@@ -110,10 +110,10 @@ def _matchers(loaded: LoadedPolicy) -> Iterator[tuple[Path, ErrorMatcher]]:
         yield from ((path, matcher) for path, matcher in lists if is_written(loaded, path))
 
 
-def _covered(matcher: ErrorMatcher, *, retried: bool) -> Iterator[tuple[str, str]]:
+def _covered(matcher: ErrorMatcher) -> Iterator[tuple[str, str]]:
     for code in sorted(matcher.codes):
-        # In retry_on a category stands for those of its errors that may go away, a code for itself.
-        if code.info.category in matcher.categories and (code.info.retryable or not retried):
+        # In retry_on a category stands for those of its errors that may go away: no others can be named there.
+        if code.info.category in matcher.categories:
             yield code, code.info.category
     for status in sorted(matcher.statuses):
         if not status.endswith("xx") and f"{status[0]}xx" in matcher.statuses:
