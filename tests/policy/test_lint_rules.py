@@ -1244,8 +1244,10 @@ ALSO_FOUND = [
     (
         "PL508",
         "targets: {lm_studio.chat: {retry: {retry_on: [TRANSIENT, ERR_CONN_LOST]}}}",
-        "policy.yaml:2:46: targets.lm_studio.chat.retry.retry_on: note: ERR_CONN_LOST is one of TRANSIENT anyway: "
-        "leave it out [PL508]",
+        (
+            "policy.yaml:2:46: targets.lm_studio.chat.retry.retry_on: note: ERR_CONN_LOST is one of TRANSIENT anyway: "
+            "leave it out [PL508]"
+        ),
     ),
     (
         "PL509",
