@@ -839,7 +839,7 @@ LEFT_ALONE = {
     "targets: {encoder.load: {retry: {template: few, max_attempts: null}}}",
     "PL508 what may not go away": "targets: {lm_studio.models: {retry: "
     "{retry_on: [TRANSIENT, ERR_API_MODEL_NOT_FOUND]}}}",
-    "PL209 a cap of waits that grow by chance": "targets: {lm_studio.chat: {retry: "
+    "PL206 a cap of waits that grow by chance": "targets: {lm_studio.chat: {retry: "
     "{strategy: fixed_delay, jitter: decorrelated, max_delay: 20s}}}",
     "PL509 two of one parent": "extends: [high-throughput, production]",
     "PL601 a variable": "lm_studio: {api_key: '${LM_STUDIO_API_KEY:-}'}",
