@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pixel_llm.encoder.protocol import Encoder
 from pixel_llm.errors import EncoderError, ErrorCode
 from pixel_llm.policy import EncoderConfig
+from pixel_llm.policy.settings import Section
 
 if TYPE_CHECKING:
     from pixel_llm.encoder.backbone import Backbone
@@ -28,6 +29,8 @@ def build_encoder(config: EncoderConfig) -> Encoder:
     build = _BUILDERS.get(config.type)
     if build is None:
         raise _refused(f"encoder.type must be one of {', '.join(_BUILDERS)} (got {config.type!r})")
+    if complaint := Section(EncoderConfig).complain(config):  # one that a program has made; policies are checked
+        raise _refused(f"encoder.{complaint}")
     try:
         importlib.import_module("pixel_llm.encoder.patch")
     except ImportError as exc:

@@ -67,9 +67,9 @@ class LMStudioClient:
         trust_env: bool = True,
         listeners: Iterable[Listener] = (),
     ) -> None:
-        if not (timeout > 0 and math.isfinite(timeout)):
+        if not isinstance(timeout, int | float) or not (timeout > 0 and math.isfinite(timeout)):
             raise ValidationError(
-                f"timeout must be more than 0 seconds (got {timeout})",
+                f"timeout must be more than 0 seconds (got {timeout!r})",
                 error_code=ErrorCode.ERR_VAL_INVALID_RANGE,
                 details={"field": "timeout"},
             )

@@ -38,7 +38,11 @@ def embeddings_payload(texts: Sequence[str], model: str) -> dict[str, Any]:
     Raises:
         ValidationError: If *texts* is no list of texts, or has none.
     """
-    if isinstance(texts, str | bytes) or not all(isinstance(text, str) for text in texts):
+    if (
+        isinstance(texts, str | bytes)
+        or not isinstance(texts, Sequence)
+        or not all(isinstance(text, str) for text in texts)
+    ):
         raise ValidationError(
             f"texts must be a list of texts (got {type(texts).__name__})",
             error_code=ErrorCode.ERR_VAL_INVALID_RANGE,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
+
+from pixel_llm.errors import ErrorCode, ValidationError
 
 #: Stands before the description, so that the model knows what it reads.
 DESCRIPTION_INTRODUCTION = (
@@ -22,6 +25,9 @@ class ChatRequest:
 
     *description* is what the encoder found in the picture; *image_data_uri* is the picture itself as
     ``data:image/png;base64,…`` (PNG and JPEG are safe). Either, both or neither may be given.
+
+    Raises:
+        ValidationError: If something that should be a text is none, or a number is none or not finite.
     """
 
     model: str
@@ -33,6 +39,22 @@ class ChatRequest:
     top_p: float | None = None
     seed: int | None = None
     system_prompt: str | None = None
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.model, str) and isinstance(self.prompt, str)):
+            raise _wrong("model and prompt must be texts", "model", (self.model, self.prompt))
+        for name in ("description", "image_data_uri", "system_prompt"):
+            if not isinstance(text := getattr(self, name), str | None):
+                raise _wrong(f"{name} must be a text or None", name, text)
+        for name in _GENERATION_SETTINGS:
+            number = getattr(self, name)
+            if number is not None and (not isinstance(number, int | float) or not math.isfinite(number)):
+                raise _wrong(f"{name} must be a finite number or None", name, number)
+
+
+def _wrong(demand: str, field: str, came: object) -> ValidationError:
+    text = f"{demand} (got {repr(came)[:100]})"
+    return ValidationError(text, error_code=ErrorCode.ERR_VAL_INVALID_RANGE, details={"field": field})
 
 
 def chat_payload(request: ChatRequest) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class Playbook:
 
     def note_served(self, step: Step, request: Request) -> None:
         """A request is about to be answered with *step*: a chat loads its model just in time, and so does a load."""
-        if isinstance(step, Answer) and (_is_chat(request) or request.path == LOAD_PATH):
+        if isinstance(step, Answer) and _names_model(request):
             model = request.body.get("model") if isinstance(request.body, dict) else None
             if model in self._models:
                 self._loaded.add(model)
@@ -97,7 +97,7 @@ class Playbook:
             if scheme.lower() != "bearer" or not hmac.compare_digest(token.encode(), self._api_key.encode()):
                 message = "An LM Studio API token is required to make requests to this server."
                 return Status(status=401, message=message, type="invalid_request", code="invalid_api_key")
-        if self._check_model and _is_chat(request):
+        if self._check_model and _names_model(request):
             model = request.body.get("model") if isinstance(request.body, dict) else None
             if model not in self._models:
                 known = ", ".join(self._models)
@@ -106,6 +106,10 @@ class Playbook:
                 )
                 return Status(status=400, message=message, type="invalid_request_error", code="model_not_found")
         return None
+
+
+def _names_model(request: Request) -> bool:
+    return _is_chat(request) or request.path == LOAD_PATH
 
 
 def _is_chat(request: Request) -> bool:

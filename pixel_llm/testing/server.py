@@ -59,7 +59,7 @@ class ScriptedLMStudio:
 
         api_key: When set, requests without it get 401; they take no step.
 
-        check_model: When set, chats with a model not in *models* get 400; they take no step.
+        check_model: When set, chats with a model not in *models* get 400, as loads of one do; they take no step.
 
         own_api: When False, the paths of LM Studio's own API are not there, as on other OpenAI-compatible servers.
 

@@ -109,7 +109,7 @@ def read_shape(
 ) -> ImageShape | None:
     """How an array of *sizes* is laid out; None, and a complaint in *found*, if that can't be said."""
     wrong = ErrorCode.ERR_VAL_INVALID_TENSOR
-    if layout is not None and layout not in _LAYOUTS:
+    if layout is not None and (not isinstance(layout, str) or layout not in _LAYOUTS):
         found.add(name, f'the layout must be "chw" or "hwc" (got {came(layout)})')
         return None
     batch, rest = (sizes[0], sizes[1:]) if len(sizes) == 4 else (None, sizes)

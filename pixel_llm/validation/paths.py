@@ -19,7 +19,7 @@ def validate_file_path(
     path: Any,
     name: str = "path",
     *,
-    extensions: Iterable[str] | None = None,
+    extensions: str | Iterable[str] | None = None,
     must_exist: bool = True,
     root: str | os.PathLike[str] | None = None,
 ) -> Path:
@@ -29,7 +29,8 @@ def validate_file_path(
     Args:
         path: A text or an ``os.PathLike``. ``~`` and variables are not expanded.
         name: What to call it in messages.
-        extensions: The ends of the name that are allowed, with or without the dot; upper and lower case are the same.
+        extensions: The end of the name, or the several that are allowed, with or without the dot; upper and lower case
+            are the same.
         must_exist: Whether the file has to be there. What is there must be a regular file in any case: no folder, no
             pipe, no device.
         root: A folder that the file must lie in. Relative paths start there, not in the working directory; symbolic
@@ -45,7 +46,10 @@ def validate_file_path(
     """
     text = _text_of(path, name)
     checked, found = Path(text), Complaints()
-    wanted = sorted({f".{end.lower().lstrip('.')}" for end in extensions}) if extensions is not None else None
+    ends = (extensions,) if isinstance(extensions, str) else extensions
+    wanted = sorted({f".{end.lower().lstrip('.')}" for end in ends}) if ends is not None else None
+    if wanted == []:
+        raise complain("extensions", "must name at least one end, such as .png (got none)")
     if wanted is not None and not checked.name.lower().endswith(tuple(wanted)):
         found.add(name, f"must end in {one_of(wanted)} (got {path_text(text)})")
     try:

@@ -16,9 +16,17 @@ MAX_DEPTH = 32
 #: Values in all, those inside others included.
 MAX_ITEMS = 10_000
 
-# Null bytes and the other control characters but tab and line breaks, halves of surrogate pairs, which no UTF-8 can
-# carry, and the marks that turn the direction of what follows and so hide what a text says.
-_UNSEEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+# What is not seen, and may carry what a reader would not: a prompt that only the model reads.
+_UNSEEN = re.compile(
+    "["
+    "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # control characters, but for tab and line breaks
+    "\ud800-\udfff"  # halves of surrogate pairs, which no UTF-8 can carry
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f"  # marks that turn the direction of writing
+    "\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180e\u200b"  # without width or ink …
+    "\u2060-\u2065\u3164\ufeff\uffa0\ufff9-\ufffb"  # … and these
+    "\U000e0000-\U000e007f"  # tags: ASCII that nobody sees
+    "]"
+)
 
 
 def sanitize_input(
@@ -33,8 +41,9 @@ def sanitize_input(
     A copy of *value* without what can't be seen. *value* itself is not changed. Safe to call from several threads.
 
     Out of texts, keys of dicts included, are taken null bytes and other control characters (tab and line breaks stay),
-    halves of surrogate pairs and marks that change the direction of writing. Numbers, True, False and None stay. What
-    is too long, too deep or too much is refused rather than cut: half a prompt asks for something else.
+    halves of surrogate pairs, marks that change the direction of writing, tags, and characters without width or ink.
+    Joiners and variation selectors stay, since they change what others look like. Numbers, True, False and None stay.
+    What is too long, too deep or too much is refused rather than cut: half a prompt asks for something else.
 
     Args:
         value: A text, number, True, False or None, or lists, tuples and dicts of such, with texts as keys.

@@ -426,7 +426,17 @@ class TestConstruction:
 
         assert "api_key must be printable ASCII characters" == str(caught.value)
 
-    @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
+    @pytest.mark.parametrize(("base_url", "api_key", "field"), [(None, None, "base_url"), ("http://h", 3, "api_key")])
+    def test_what_is_no_text_is_refused(self, base_url, api_key, field):
+        """
+        Before anything is made of it.
+        """
+        with pytest.raises(ValidationError, match=f"{field} must be a text") as caught:
+            LMStudioClient(base_url, api_key=api_key)
+
+        assert field == caught.value.details["field"]
+
+    @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), None, "5"])
     def test_a_timeout_that_is_none_is_refused(self, timeout):
         """
         Every call must end.

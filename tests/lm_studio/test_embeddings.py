@@ -53,6 +53,8 @@ class TestClient:
             ("a", "texts must be a list of texts (got str)", ErrorCode.ERR_VAL_INVALID_RANGE),
             (b"a", "texts must be a list of texts (got bytes)", ErrorCode.ERR_VAL_INVALID_RANGE),
             (["a", 1], "texts must be a list of texts (got list)", ErrorCode.ERR_VAL_INVALID_RANGE),
+            (None, "texts must be a list of texts (got NoneType)", ErrorCode.ERR_VAL_INVALID_RANGE),
+            (iter(["a"]), "texts must be a list of texts (got list_iterator)", ErrorCode.ERR_VAL_INVALID_RANGE),
             ([], "texts must not be empty", ErrorCode.ERR_VAL_EMPTY_INPUT),
         ],
     )

@@ -4,11 +4,33 @@ from dataclasses import fields, replace
 
 import pytest
 
+from pixel_llm.errors import ValidationError
 from pixel_llm.lm_studio import ChatRequest, chat_payload, request_key
 from pixel_llm.lm_studio.payload import DESCRIPTION_INTRODUCTION
 
 REQUEST = ChatRequest(model="m", prompt="What is it?")
 PICTURE = "data:image/png;base64,AAAA"
+
+
+class TestChatRequest:
+    @pytest.mark.parametrize(
+        ("wrong", "complaint"),
+        [
+            ({"prompt": b"x"}, "model and prompt must be texts"),
+            ({"model": 3}, "model and prompt must be texts"),
+            ({"system_prompt": 4}, "system_prompt must be a text or None (got 4)"),
+            ({"temperature": float("nan")}, "temperature must be a finite number or None (got nan)"),
+            ({"max_tokens": "5"}, "max_tokens must be a finite number or None (got '5')"),
+        ],
+    )
+    def test_what_could_not_be_sent_is_refused(self, wrong, complaint):
+        """
+        When it is made, where whoever made it still sees it.
+        """
+        with pytest.raises(ValidationError) as caught:
+            replace(REQUEST, **wrong)
+
+        assert complaint in str(caught.value)
 
 
 class TestChatPayload:

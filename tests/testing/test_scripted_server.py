@@ -322,6 +322,18 @@ class TestManners:
         assert "(e.g., a)" in unknown.json()["error"]["message"]
         assert 200 == known.status_code
 
+    def test_unknown_models_can_not_be_loaded(self, client):
+        """
+        Nor can they by LM Studio's own API.
+        """
+        with ScriptedLMStudio(models=("a",), check_model=True) as server:
+            loads = [
+                client.post(server.base_url.removesuffix("/v1") + "/api/v1/models/load", json={"model": name})
+                for name in "ba"
+            ]
+
+        assert [400, 200] == [load.status_code for load in loads]
+
     def test_step_with_a_path(self, client):
         """
         A step with a path waits for that path, chats pass by it.

@@ -82,9 +82,12 @@ class TestPath:
 
 
 class TestExtensions:
-    @pytest.mark.parametrize("extensions", [["png"], [".PNG", "jpg"], (".png",)])
+    @pytest.mark.parametrize("extensions", [["png"], [".PNG", "jpg"], (".png",), "png"])
     def test_case_and_dot_do_not_matter(self, photo, extensions):
         assert photo == validate_file_path(photo, extensions=extensions)
+
+    def test_none_at_all_is_a_mistake(self, photo):
+        assert "extensions: must name at least one end" in str(complaint(photo, extensions=[]))
 
     def test_several_parts(self, tmp_path):
         (tmp_path / "a.tar.gz").touch()

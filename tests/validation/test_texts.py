@@ -32,6 +32,8 @@ class TestTexts:
             ("half \ud83d of a pair", "half  of a pair"),
             ("file\u202egnp.exe\u2069", "filegnp.exe"),
             ("Grüße, 世界 👩‍👩‍👧 e\u0301", "Grüße, 世界 👩‍👩‍👧 e\u0301"),
+            ("a\u200bb\u2060c\ufeffd\u00ade\u200ef\u061cg\u3164h", "abcdefgh"),
+            ("see\U000e0041\U000e0042\U000e007f", "see"),
             ("", ""),
         ],
     )
