@@ -50,12 +50,12 @@ def parse_endpoint(base_url: str, api_key: str | None = None) -> Endpoint:
     Raises:
         ValidationError: If *base_url* is no http or https address, or *api_key* fits into no header.
     """
-    for field, value in (("base_url", base_url), ("api_key", api_key)):
-        if not isinstance(value, str) and (field == "base_url" or value is not None):
+    for name, value in (("base_url", base_url), ("api_key", api_key)):
+        if not isinstance(value, str) and (name == "base_url" or value is not None):
             raise ValidationError(
-                f"{field} must be a text (got {type(value).__name__})",
+                f"{name} must be a text (got {type(value).__name__})",
                 error_code=ErrorCode.ERR_VAL_INVALID_RANGE,
-                details={"field": field},
+                details={"field": name},
             )
     try:
         url = httpx.URL(base_url.strip())
