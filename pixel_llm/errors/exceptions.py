@@ -31,6 +31,7 @@ from typing import Any, ClassVar
 from pixel_llm.errors.arrived import Arrived
 from pixel_llm.errors.codes import ErrorCode, ErrorCodeInfo
 from pixel_llm.errors.problem import Problem
+from pixel_llm.request import current_request_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class PixelLMError(Exception):
         history: One :class:`AttemptRecord` for each failed attempt of that call.
         repeatable: False where no policy may try again, because what was sent can't be sent a second time.
         arrived: What a stream had delivered before it broke; None if it had not begun, or is none.
+        request_id: The id of the request that was being served when the error came about, or None.
     """
 
     default_code: ClassVar[ErrorCode] = ErrorCode.ERR_API_SERVER_ERROR
@@ -83,6 +85,7 @@ class PixelLMError(Exception):
     history: tuple[AttemptRecord, ...] = ()
     repeatable: bool = True
     arrived: Arrived | None = None
+    request_id: str | None = None
 
     def __init__(
         self,
@@ -101,6 +104,8 @@ class PixelLMError(Exception):
         self.target = target
         if attempt is not None:
             self.attempt = attempt
+        if (request_id := current_request_id()) is not None:
+            self.request_id = request_id
         super().__init__(self.message)
 
     @property
@@ -236,6 +241,8 @@ def refuse_call(
         "_why": why,
         "_facts": facts,
     }
+    if (request_id := current_request_id()) is not None:
+        error.request_id = request_id
     return error
 
 

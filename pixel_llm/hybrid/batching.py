@@ -6,7 +6,8 @@ Many pictures, one caption each, in both worlds.
     images → read → encoded together → asked, several at once → items
 
 A portion of the images is read and encoded while the model is asked about the one before. Whatever goes wrong with
-one picture ends that one; if the encoder fails on a portion, each of its pictures is encoded by itself.
+one picture ends that one; if the encoder fails on a portion, each of its pictures is encoded by itself. The id of each
+picture's request is the batch's with the picture's index behind it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pixel_llm.hybrid.batch import BatchItem, OnProgress, Prepared, Tally, porti
 from pixel_llm.hybrid.describing import read_picture
 from pixel_llm.hybrid.question import Question
 from pixel_llm.hybrid.result import CaptionResult
+from pixel_llm.request import Request
 from pixel_llm.resilience import Clock
 from pixel_llm.resilience.clock import EndableClock
 from pixel_llm.resilience.limits import Limits, publish
@@ -80,6 +82,7 @@ class Batching:
         self._jobs = jobs
         self._size = max(jobs, together)
         self._on_progress = on_progress
+        self._request = Request()
 
     def run(self, images: Iterable[Any]) -> list[BatchItem]:
         """Caption *images*. An interrupt ends those that are under way."""
@@ -160,7 +163,8 @@ class Batching:
     def _read(self, index: int, image: Any) -> Prepared:
         started = time.monotonic()
         try:
-            picture = read_picture(image)
+            with self._request.part(index):
+                picture = read_picture(image)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this picture's end
             return Prepared(index, image, error=error)
         return Prepared(index, image, Question(picture, self._prompt), time.monotonic() - started)
@@ -168,7 +172,8 @@ class Batching:
     def _ask(self, prepared: Prepared, tally: Tally) -> None:
         how: CaptionResult | Exception
         try:
-            how = self._captioner.caption(self._question_of(prepared), prepared.reading)
+            with self._request.part(prepared.index):
+                how = self._captioner.caption(self._question_of(prepared), prepared.reading)
         except Exception as error:  # noqa: BLE001 - the same
             how = error
         tally.add(prepared, how)
@@ -176,7 +181,8 @@ class Batching:
     async def _ask_async(self, prepared: Prepared, tally: Tally) -> None:
         how: CaptionResult | Exception
         try:
-            how = await self._captioner.caption_async(self._question_of(prepared), prepared.reading)
+            with self._request.part(prepared.index):
+                how = await self._captioner.caption_async(self._question_of(prepared), prepared.reading)
         except Exception as error:  # noqa: BLE001 - the same
             how = error
         tally.add(prepared, how)

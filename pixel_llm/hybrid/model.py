@@ -33,6 +33,7 @@ from pixel_llm.hybrid.result import CaptionResult, result_of
 from pixel_llm.hybrid.stream import AsyncCaptionStream, CaptionStream
 from pixel_llm.lm_studio import LMStudioClient, ModelList
 from pixel_llm.policy import Vision
+from pixel_llm.request import Request, current_request_id
 from pixel_llm.resilience import SYSTEM_CLOCK, Clock
 from pixel_llm.runtime import Policies, load_policies
 
@@ -144,17 +145,19 @@ class HybridPixelLLM:
             EncoderError: If what was given is no image, or the encoder fails for good.
             PixelLMError: What LM Studio's failure was, where the policy has no fallback for it.
         """
-        prompt, started = check_prompt(prompt), time.monotonic()
-        with self._counts.failures():
-            picture = read_picture(image)
-        return self.caption(Question(picture, prompt), time.monotonic() - started)
+        with Request():
+            prompt, started = check_prompt(prompt), time.monotonic()
+            with self._counts.failures():
+                picture = read_picture(image)
+            return self.caption(Question(picture, prompt), time.monotonic() - started)
 
     async def generate_async(self, image: ImageSource, prompt: str | None = None) -> CaptionResult:
         """:meth:`generate` for event loops. Decoding and encoding run in a thread, so the loop is never blocked."""
-        prompt, started = check_prompt(prompt), time.monotonic()
-        with self._counts.failures():
-            picture = await asyncio.to_thread(read_picture, image)
-        return await self.caption_async(Question(picture, prompt), time.monotonic() - started)
+        with Request():
+            prompt, started = check_prompt(prompt), time.monotonic()
+            with self._counts.failures():
+                picture = await asyncio.to_thread(read_picture, image)
+            return await self.caption_async(Question(picture, prompt), time.monotonic() - started)
 
     def stream(self, image: ImageSource, prompt: str | None = None) -> CaptionStream:
         """
@@ -163,20 +166,22 @@ class HybridPixelLLM:
         The image is read now, the server asked when the first piece is: errors of either kind come then. See
         :class:`CaptionStream`, and :meth:`generate` for the arguments.
         """
-        prompt, started = check_prompt(prompt), time.monotonic()
-        with self._counts.failures():
-            question = Question(read_picture(image), prompt)
-        reading = time.monotonic() - started
-        return CaptionStream(partial(self._stream, question), reading, partial(self._ended, prompt))
+        with Request() as request:
+            prompt, started = check_prompt(prompt), time.monotonic()
+            with self._counts.failures():
+                question = Question(read_picture(image), prompt)
+            reading = time.monotonic() - started
+            return CaptionStream(partial(self._stream, question), reading, partial(self._ended, prompt), request.id)
 
     def stream_async(self, image: ImageSource, prompt: str | None = None) -> AsyncCaptionStream:
         """:meth:`stream` for event loops. The image is read, in a thread, when the first piece is asked for."""
-        prompt = check_prompt(prompt)
+        with Request() as request:
+            words = check_prompt(prompt)
 
         async def open_stream(told: Told) -> Any:
-            return self._stream_async(Question(await asyncio.to_thread(read_picture, image), prompt), told)
+            return self._stream_async(Question(await asyncio.to_thread(read_picture, image), words), told)
 
-        return AsyncCaptionStream(open_stream, partial(self._ended, prompt))
+        return AsyncCaptionStream(open_stream, partial(self._ended, words), request.id)
 
     def generate_batch(
         self,
@@ -218,16 +223,16 @@ class HybridPixelLLM:
         return await self._batching(prompt, jobs, on_progress).run_async(images)
 
     def caption(self, question: Question, reading: float = 0.0) -> CaptionResult:
-        """Caption a picture that has been read already, which took *reading* seconds."""
+        """Caption a picture that has been read already, which took *reading* seconds, for the current request."""
         with self._counts.failures():
-            result = result_of(self._answer.outcome(question), reading)
+            result = result_of(self._answer.outcome(question), reading, current_request_id())
         self._ended(question.prompt, result)
         return result
 
     async def caption_async(self, question: Question, reading: float = 0.0) -> CaptionResult:
         """:meth:`caption` for event loops."""
         with self._counts.failures():
-            result = result_of(await self._answer_async.outcome(question), reading)
+            result = result_of(await self._answer_async.outcome(question), reading, current_request_id())
         self._ended(question.prompt, result)
         return result
 

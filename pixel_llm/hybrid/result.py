@@ -37,6 +37,7 @@ class CaptionResult:
         endpoint: The address of the server that answered, where the policy names several or has models loaded first;
             else None.
         error: What the fallback stands in for, else None.
+        request_id: The id under which errors, log records and LM Studio know this request.
     """
 
     text: str
@@ -48,6 +49,7 @@ class CaptionResult:
     model: str | None = None
     endpoint: str | None = None
     error: Exception | None = None
+    request_id: str | None = None
 
     def __str__(self) -> str:
         return self.text
@@ -58,13 +60,14 @@ class CaptionResult:
         return classify_error(self.error).error_code if self.error is not None else None
 
 
-def result_of(outcome: Outcome[Any], reading: float) -> CaptionResult:
+def result_of(outcome: Outcome[Any], reading: float, request_id: str | None) -> CaptionResult:
     """
     Say of the whole call who served: a fallback of generate, one of the chat inside it, or LM Studio.
 
     Args:
         outcome: Of `pixel_llm.generate`.
         reading: Seconds that reading the image took before.
+        request_id: The request's id.
     """
     value, elapsed = outcome.value, reading + outcome.elapsed
     if outcome.degraded:
@@ -76,6 +79,7 @@ def result_of(outcome: Outcome[Any], reading: float) -> CaptionResult:
             attempts=attempts,
             elapsed=elapsed,
             error=outcome.error,
+            request_id=request_id,
         )
     if outcome.served_by != SERVED_BY_CALL:  # a read-through cache, with what a call or a stream had brought
         reply = value.chat.value if isinstance(value, Answer) else value
@@ -86,6 +90,7 @@ def result_of(outcome: Outcome[Any], reading: float) -> CaptionResult:
             attempts=0,
             elapsed=elapsed,
             model=_model_of(reply),
+            request_id=request_id,
         )
     chat, left_out = value.chat, value.without_image
     served_by = chat.served_by
@@ -101,6 +106,7 @@ def result_of(outcome: Outcome[Any], reading: float) -> CaptionResult:
         model=_model_of(chat.value) if chat.served_by != FallbackStrategy.CACHE.value else None,
         endpoint=chat.asked[-1] if chat.asked and chat.served_by == SERVED_BY_CALL else None,
         error=chat.error or left_out,
+        request_id=request_id,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, Self
 from pixel_llm.hybrid.asking import Told
 from pixel_llm.hybrid.result import CaptionResult, result_of, text_of
 from pixel_llm.lm_studio import ChatChunk
+from pixel_llm.request import Request
 from pixel_llm.resilience import Outcome
 
 #: Told once how it ended: with its result, or with an error.
@@ -20,7 +21,9 @@ Ended = Callable[[CaptionResult | Exception], None]
 class _Caption:
     """What both worlds share: what has come so far, and how it came about."""
 
-    def __init__(self, ended: Ended) -> None:
+    def __init__(self, ended: Ended, request_id: str) -> None:
+        # The reader's context is not the request's, which is entered for each piece.
+        self._request_id = request_id
         self._ended: Ended | None = ended
         self._told = Told()
         self._stream: Any = None
@@ -46,9 +49,9 @@ class _Caption:
         outcome: Outcome[Any] = self._stream.outcome()
         text: Any = self.text
         if outcome.degraded:
-            return result_of(replace(outcome, value=text), self._reading)
+            return result_of(replace(outcome, value=text), self._reading, self._request_id)
         value = text if self._last is None else replace(self._last, text=text)
-        return result_of(replace(outcome, value=self._told.answer(value)), self._reading)
+        return result_of(replace(outcome, value=self._told.answer(value)), self._reading, self._request_id)
 
     def _take(self, chunk: Any) -> str:
         """The words in *chunk*, which are the next of the caption."""
@@ -74,28 +77,30 @@ class CaptionStream(_Caption, Iterator[str]):
     ``arrived``. May be read in any thread, by one at a time, and closed by any.
     """
 
-    def __init__(self, open_stream: Callable[[Told], Any], reading: float, ended: Ended) -> None:
-        super().__init__(ended)
+    def __init__(self, open_stream: Callable[[Told], Any], reading: float, ended: Ended, request_id: str) -> None:
+        super().__init__(ended, request_id)
         self._stream = open_stream(self._told)
         self._reading = reading
 
     def __next__(self) -> str:
-        while True:
-            try:
-                chunk = next(self._stream)
-            except StopIteration:
-                self._end()
-                raise
-            except Exception as error:
-                self._end(error)
-                raise
-            if piece := self._take(chunk):
-                return piece
+        with Request(self._request_id):
+            while True:
+                try:
+                    chunk = next(self._stream)
+                except StopIteration:
+                    self._end()
+                    raise
+                except Exception as error:
+                    self._end(error)
+                    raise
+                if piece := self._take(chunk):
+                    return piece
 
     def close(self) -> None:
         """End it, at any moment; a caption that was not read to its end counts neither as success nor as failure."""
         self._ended = None
-        self._stream.close()
+        with Request(self._request_id):
+            self._stream.close()
 
     def __enter__(self) -> Self:
         return self
@@ -113,30 +118,32 @@ class AsyncCaptionStream(_Caption, AsyncIterator[str]):
     It may be read by any task of the event loop, by one at a time.
     """
 
-    def __init__(self, open_stream: Callable[[Told], Awaitable[Any]], ended: Ended) -> None:
-        super().__init__(ended)
+    def __init__(self, open_stream: Callable[[Told], Awaitable[Any]], ended: Ended, request_id: str) -> None:
+        super().__init__(ended, request_id)
         self._open: Callable[[Told], Awaitable[Any]] | None = open_stream
 
     async def __anext__(self) -> str:
-        while True:
-            try:
-                if self._stream is None:
-                    await self._begin()
-                chunk = await anext(self._stream)
-            except StopAsyncIteration:
-                self._end()
-                raise
-            except Exception as error:
-                self._end(error)
-                raise
-            if piece := self._take(chunk):
-                return piece
+        with Request(self._request_id):
+            while True:
+                try:
+                    if self._stream is None:
+                        await self._begin()
+                    chunk = await anext(self._stream)
+                except StopAsyncIteration:
+                    self._end()
+                    raise
+                except Exception as error:
+                    self._end(error)
+                    raise
+                if piece := self._take(chunk):
+                    return piece
 
     async def aclose(self) -> None:
         """End it, at any moment, as :meth:`CaptionStream.close` does."""
         self._ended = self._open = None
         if self._stream is not None:
-            await self._stream.aclose()
+            with Request(self._request_id):
+                await self._stream.aclose()
 
     async def __aenter__(self) -> Self:
         return self

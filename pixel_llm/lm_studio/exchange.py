@@ -21,6 +21,7 @@ from pixel_llm.lm_studio.connections import Connections
 from pixel_llm.lm_studio.endpoint import Endpoint
 from pixel_llm.lm_studio.replies import RawReply, clean
 from pixel_llm.lm_studio.translation import TRANSLATED, translate
+from pixel_llm.request import current_request_id
 from pixel_llm.resilience.clock import SYSTEM_CLOCK
 from pixel_llm.resilience.limits import Limits, current_limits, publish, take_back
 
@@ -149,6 +150,8 @@ class Exchange:
         headers = list(call.headers)
         if content is not None:
             headers.append((b"Content-Length", b"%d" % len(content)))
+        if (request_id := current_request_id()) is not None:
+            headers.append((b"X-Request-ID", request_id.encode("ascii")))
         # A timeout of httpx's kind would cut short an attempt to which the policy gives more time.
         extensions = self._timeout if current_limits().ends is None else None
         return httpcore.Request(call.method, call.url, headers=headers, content=content, extensions=extensions)
