@@ -24,7 +24,14 @@ from pixel_llm.policy.sections.fallback import CacheConfig, FallbackStep, Fallba
 from pixel_llm.policy.sections.hedge import HedgeConfig
 from pixel_llm.policy.sections.image import ImageConfig, ImageFormat
 from pixel_llm.policy.sections.lm_studio import GenerationConfig, LMStudioConfig, Vision, WithoutVision
-from pixel_llm.policy.sections.logging import LogContent, LoggingConfig, LogLevel
+from pixel_llm.policy.sections.logging import (
+    LogContent,
+    LogFormat,
+    LoggingConfig,
+    LogLevel,
+    RotationConfig,
+    SamplingConfig,
+)
 from pixel_llm.policy.sections.rate_limit import RateLimitConfig, TokenLimitConfig
 from pixel_llm.policy.sections.retry import Jitter, RetryConfig, RetryStrategy
 from pixel_llm.policy.sections.retry_budget import RetryBudgetConfig
@@ -63,6 +70,7 @@ __all__ = [
     "LMStudioConfig",
     "LoadedPolicy",
     "LogContent",
+    "LogFormat",
     "LogLevel",
     "LoggingConfig",
     "Normalization",
@@ -72,6 +80,8 @@ __all__ = [
     "RetryBudgetConfig",
     "RetryConfig",
     "RetryStrategy",
+    "RotationConfig",
+    "SamplingConfig",
     "Secret",
     "TargetPolicy",
     "TimeoutConfig",

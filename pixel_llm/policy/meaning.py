@@ -21,15 +21,27 @@ from pixel_llm.policy.suggestions import one_of, suggestion
 
 
 def check_names(document: Node) -> list[Problem]:
-    """The targets of *document* that the system does not have. Works on documents that are wrong otherwise, too."""
+    """The targets that *document* names and the system does not have. Works on documents that are wrong, too."""
     problems: list[Problem] = []
-    targets = document.find(["targets"])
-    for name in targets.value if "targets" in document.value and isinstance(targets.value, dict) else ():
-        covers_one = is_pattern(name) and any(target.startswith(name[:-1]) for target in SYSTEM_TARGETS)
-        if is_system_name(name) and name not in SYSTEM_TARGETS and not covers_one:
-            path = format_path(("targets", name))
-            problems.append(Problem(targets.place_of_key(name), path, unknown_system_target(name), "PL010"))
+    for where in (("targets",), ("logging", "levels")):
+        targets = _map_at(document, where)
+        if targets is None:
+            continue
+        for name in targets.value:
+            covers_one = is_pattern(name) and any(target.startswith(name[:-1]) for target in SYSTEM_TARGETS)
+            if is_system_name(name) and name not in SYSTEM_TARGETS and not covers_one:
+                path = format_path((*where, name))
+                problems.append(Problem(targets.place_of_key(name), path, unknown_system_target(name), "PL010"))
     return problems
+
+
+def _map_at(document: Node, where: tuple[str, ...]) -> Node | None:
+    """The map that stands at *where*, if one does."""
+    for key in where:
+        if not isinstance(document.value, dict) or key not in document.value:
+            return None
+        document = document.value[key]
+    return document if isinstance(document.value, dict) else None
 
 
 def check_repeatable(document: Node) -> list[Problem]:

@@ -8,7 +8,18 @@ import inspect
 
 import pytest
 
-PACKAGES = ["errors", "events", "policy", "policy.bounds", "policy.kinds", "policy.lint", "resilience", "runtime"]
+PACKAGES = [
+    "errors",
+    "events",
+    "monitoring",
+    "monitoring.logs",
+    "policy",
+    "policy.bounds",
+    "policy.kinds",
+    "policy.lint",
+    "resilience",
+    "runtime",
+]
 
 
 @pytest.mark.parametrize("name", PACKAGES)

@@ -322,6 +322,20 @@ MESSAGES = {
         "policy.yaml:3:24: logging.log_content: policy builds on production but writes every prompt and caption into "
         "the log: use redacted"
     ),
+    "PL703": (
+        "policy.yaml:2:36: logging.rotation: warning: has no effect: there is no `file` that it could turn over [PL703]"
+    ),
+    "PL704": (
+        "policy.yaml:4:17: logging.file: warning: policy builds on production but writes a log that grows until the "
+        "disk is full: add `rotation` [PL704]"
+    ),
+    "PL705": (
+        "policy.yaml:2:20: logging.levels.bilingl.charge: warning: no target is called 'bilingl.charge', so that this "
+        'is the level of a logger of that name alone; did you mean "billing.charge"? [PL705]'
+    ),
+    "PL706": (
+        "policy.yaml:2:52: logging.levels.lm_studio.chat: note: WARNING is what level says anyway: leave it out [PL706]"
+    ),
     "PL801": (
         "policy.yaml:4:72: targets.lm_studio.chat.bulkhead.max_wait: warning: a call that waits 30s has no time left: "
         "the deadline is 10s [PL801]"
@@ -501,6 +515,32 @@ class TestMessages:
         The messages of all rules are there, but for what loading finds: tests/policies/invalid pins that.
         """
         assert sorted(MESSAGES) == [rule.id for rule in RULES if not rule.id.startswith("PL0")]
+
+
+class TestLogging:
+    @pytest.mark.parametrize(
+        ("logging", "said"),
+        [
+            ("console: true, rotation: {}", "there is no `file` that it could turn over"),
+            ("file: a.log, format: console", "only the console is written so, and there is none: add `console: true`"),
+            ("queue_size: 500", "nothing waits without `file` or `console`"),
+        ],
+    )
+    def test_without_effect(self, tmp_path, logging, said):
+        """
+        Each setting needs the sink that it is about.
+        """
+        (problem,) = found(tmp_path, f"logging: {{{logging}}}", "PL703")
+
+        assert f"has no effect: {said}" in problem
+
+    def test_a_single_target_at_debug_in_production(self, tmp_path):
+        """
+        DEBUG for one target is told like DEBUG for all.
+        """
+        (problem,) = found(tmp_path, "extends: production\nlogging: {levels: {lm_studio.chat: DEBUG}}", "PL701")
+
+        assert "logging.levels.lm_studio.chat: warning: policy builds on production but logs lm_studio.chat" in problem
 
 
 class TestHedges:
@@ -868,6 +908,13 @@ LEFT_ALONE = {
     "PL806 no timeout": "targets: {encoder.load: {rate_limit: {max_calls: 1, period: 1s}, bulkhead: {}}}",
     "PL807 a usage function": "targets: {a.b: {rate_limit: {tokens: {max_tokens: 9, usage: f}}}}",
     "PL701 no production": "extends: development\nlogging: {level: DEBUG, file: logs/product.log}",
+    "PL703 something for each": "logging: {file: a.log, console: true, format: console, queue_size: 500, rotation: {}}",
+    "PL703 a queue for the file": "logging: {file: a.log, queue_size: 500}",
+    "PL704 no production": "logging: {file: a.log}",
+    "PL704 no file": "extends: production\nlogging: {file: null, rotation: null}",
+    "PL705 a logger of the program": "logging: {levels: {warehouse: DEBUG}}",
+    "PL705 a target that a pattern covers": "logging: {levels: {a.b: DEBUG}}\ntargets: {a.*: {}}",
+    "PL706 over a pattern": "logging: {levels: {a.*: DEBUG, a.b: INFO}}\ntargets: {a.*: {}}",
 }
 
 

@@ -15,6 +15,7 @@ from pixel_llm.policy import (
     LoggingConfig,
     LogLevel,
     PolicyConfig,
+    RotationConfig,
     Secret,
     TargetPolicy,
     load_policy,
@@ -23,6 +24,7 @@ from pixel_llm.policy import (
 )
 
 RAISE = (FallbackStep(FallbackStrategy.RAISE),)
+ROTATION = RotationConfig(max_size=32 * 1024**2, keep=10)
 
 
 def cache(ttl: float, max_entries: int = 1000) -> FallbackStep:
@@ -47,7 +49,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "fallback": (
             cache(3600.0), FallbackStep(FallbackStrategy.DEFAULT_VALUE, value="Unable to generate caption"),
         ),
-        "logging": LoggingConfig(level=LogLevel.INFO, file="logs/pixel_llm.log"),
+        "logging": LoggingConfig(level=LogLevel.INFO, file="logs/pixel_llm.log", rotation=ROTATION),
     },
     "development": {
         "timeout": 10.0,
@@ -61,7 +63,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "retry": (5, 2.0, 60.0),
         "breaker": CircuitBreakerConfig(failure_threshold=10, cooldown=30.0),
         "fallback": (cache(7200.0, 1000),),
-        "logging": LoggingConfig(level=LogLevel.WARNING, file="logs/pixel_llm.log"),
+        "logging": LoggingConfig(level=LogLevel.WARNING, file="logs/pixel_llm.log", rotation=ROTATION),
     },
     "low-latency": {
         "timeout": 5.0,
