@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import captions, commands, concurrency, encoders, memory, plot, stacks
+from benchmarks import captions, commands, concurrency, encoders, logs, memory, plot, stacks
 
 PAGE = Path("docs/reference/benchmarks.md")
 PLOT = PAGE.with_suffix(".svg")
@@ -169,6 +169,27 @@ BENCHMARKS = (
         "KiB",
         1 / 1024,
         (Bar("flat after the first 2,000: at most 16 KiB more", 1, 16.0, more=True),),
+    ),
+    Benchmark(
+        "A log record, for its caller",
+        logs.record,
+        "µs",
+        1e6,
+        (Bar("at most 1.2 times structlog over the standard QueueHandler", 1, 1.2),),
+    ),
+    Benchmark(
+        "100,000 log records, until they are in the file, in order and complete",
+        logs.many,
+        "s",
+        1,
+        (Bar("no longer than structlog over the standard QueueHandler", 1, 1.0),),
+    ),
+    Benchmark(
+        "A call that succeeds, with logging",
+        logs.success,
+        "µs",
+        1e6,
+        (Bar("logging at INFO costs nothing: at most 1.05 times", 1, 1.05),),
     ),
     Benchmark(
         "The patch encoder on pictures of 224×224",

@@ -39,6 +39,15 @@ if TYPE_CHECKING:
         HybridPixelLLM,
     )
     from pixel_llm.lm_studio import AsyncPolicyTransport, DoubleRetryWarning, PolicyTransport, error_behind
+    from pixel_llm.monitoring import (
+        LogContext,
+        LogLevel,
+        StructuredLogger,
+        get_default_logger,
+        get_logger,
+        set_context,
+    )
+    from pixel_llm.request import current_request_id
     from pixel_llm.resilience import CircuitState, Outcome, current_limits, register_function
     from pixel_llm.runtime import Policies, Reloaded, active_policies, guard, load_policies
     from pixel_llm.validation import (
@@ -81,6 +90,15 @@ _ROOMS = {
         "HybridPixelLLM",
     ),
     "pixel_llm.lm_studio": ("AsyncPolicyTransport", "DoubleRetryWarning", "PolicyTransport", "error_behind"),
+    "pixel_llm.monitoring": (
+        "LogContext",
+        "LogLevel",
+        "StructuredLogger",
+        "get_default_logger",
+        "get_logger",
+        "set_context",
+    ),
+    "pixel_llm.request": ("current_request_id",),
     "pixel_llm.resilience": ("CircuitState", "Outcome", "current_limits", "register_function"),
     "pixel_llm.runtime": ("Policies", "Reloaded", "active_policies", "guard", "load_policies"),
     "pixel_llm.validation": (
@@ -116,6 +134,8 @@ __all__ = [
     "HybridConfig",
     "HybridPixelLLM",
     "LimitExceeded",
+    "LogContext",
+    "LogLevel",
     "Outcome",
     "PixelLMError",
     "Policies",
@@ -124,18 +144,23 @@ __all__ = [
     "Reloaded",
     "RetryExhausted",
     "Severity",
+    "StructuredLogger",
     "TimeoutError",
     "ValidationError",
     "active_policies",
     "classify_error",
     "current_limits",
+    "current_request_id",
     "error_behind",
+    "get_default_logger",
+    "get_logger",
     "get_recovery_suggestion",
     "guard",
     "is_retryable",
     "load_policies",
     "register_function",
     "sanitize_input",
+    "set_context",
     "validate_batch_size",
     "validate_config",
     "validate_encoder_config",

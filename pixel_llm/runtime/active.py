@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from pixel_llm.errors import ValidationError
+from pixel_llm.monitoring.logs.registry import write_to
 from pixel_llm.resilience import Guarded, Stack
 from pixel_llm.resilience.breaker.keys import BreakerKey
 from pixel_llm.resilience.roads.guard import guard_later
@@ -29,27 +30,37 @@ _loaded: list[weakref.ref[Policies]] = []
 
 def loaded(policies: Policies) -> None:
     """Note that *policies* were loaded: they are the active ones if no others are."""
-    global _active
     with _lock:
         _loaded.append(weakref.ref(policies))
         if _active is None or _active is _stopgap:
-            _active = policies
+            _become_active(policies)
 
 
 def activate(policies: Policies) -> None:
     """Make *policies* the active ones."""
-    global _active
     with _lock:
-        _active = policies
+        _become_active(policies)
 
 
 def closed(policies: Policies) -> None:
     """Note that *policies* were closed: if they were the active ones, the first that are still there are."""
-    global _active
     with _lock:
         _loaded[:] = [known for known in _loaded if known() not in (None, policies)]
         if _active is policies:
-            _active = _loaded[0]() if _loaded else None
+            _become_active(_loaded[0]() if _loaded else None)
+
+
+def log_changed(policies: Policies) -> None:
+    """Note that *policies* have another log: if they are the active ones, loggers write to that."""
+    with _lock:
+        if _active is policies:
+            write_to(policies.log)
+
+
+def _become_active(policies: Policies | None) -> None:
+    global _active
+    _active = policies
+    write_to(None if policies is None else policies.log)
 
 
 def active_policies() -> Policies:

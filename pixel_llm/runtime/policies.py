@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from pixel_llm.errors import PolicyError, ValidationError
 from pixel_llm.events import Event, Listener, Listeners, PolicyReloaded, PolicyReloadFailed
-from pixel_llm.monitoring import EventLog
+from pixel_llm.monitoring import EventLog, Log
 from pixel_llm.policy import LoadedPolicy, PolicyConfig, load_policy
 from pixel_llm.policy.suggestions import one_of
 from pixel_llm.resilience import SYSTEM_CLOCK, CircuitBreaker, Clock, Guarded, Layer, Stack, StackStats, guard
@@ -125,6 +125,11 @@ class Policies:
     def clock(self) -> Clock:
         """Where time comes from."""
         return self._clock
+
+    @property
+    def log(self) -> Log:
+        """Where records go, as its `logging` section says; another one after :meth:`reload`."""
+        return self._log.log
 
     def wrap(
         self,
@@ -294,8 +299,9 @@ class Policies:
                 binding.take(road)
             self._compiled = new
             self._listeners.replace(self._log, log)
-            self._log.close()
-            self._log = log
+            before, self._log = self._log, log
+            active.log_changed(self)
+            before.close()
         self._listeners(PolicyReloaded(self.profile, reloaded.targets, reloaded.restart))
         return reloaded
 
@@ -321,7 +327,7 @@ class Policies:
         self._log.content(target, **content)
 
     def close(self) -> None:
-        """Close the log, and be the active policies no longer. Calls through the stacks still work."""
+        """Write what waits into the log and close it, and be the active policies no longer. Calls still work."""
         active.closed(self)
         self._log.close()
 

@@ -344,6 +344,7 @@ class TestLog:
         """What went wrong is in logs/pixel_llm.log, one JSON object a line, without prompt, picture or caption."""
         made = stage(Status(status=503), Answer(text="A-secret-caption"))
         made.ask(prompt="A-secret-prompt")
+        made.model.policies.log.flush()
 
         text = Path("logs/pixel_llm.log").read_text()
 
@@ -353,7 +354,9 @@ class TestLog:
 
     def test_says_nothing_of_a_success(self, stage):
         """A clean success leaves no record."""
-        stage(Answer()).ask()
+        made = stage(Answer())
+        made.ask()
+        made.model.policies.log.flush()
 
         assert not Path("logs/pixel_llm.log").exists()
 
@@ -361,6 +364,7 @@ class TestLog:
         """With `log_content: full` each prompt and its caption is a record, of a success too; the picture never is."""
         made = stage(Answer(text="A red square."), overrides={"logging": {"log_content": "full", "file": "all.log"}})
         made.ask(prompt="What is it?")
+        made.model.policies.log.flush()
 
         (line,) = Path("all.log").read_text().splitlines()
         record = json.loads(line)

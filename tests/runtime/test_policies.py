@@ -641,6 +641,7 @@ class TestLog:
         policies = load(overrides={"logging": {"file": str(file), "level": "ERROR"}})
         with pytest.raises(ConnectionError):
             policies.wrap("shop.list", gone)()
+        policies.log.flush()
         (record,) = [json.loads(line) for line in file.read_text().splitlines()]
 
         assert ("call_failed", {"profile": "shop", "target": "shop.list"}) == (record["message"], record["context"])
@@ -651,8 +652,10 @@ class TestLog:
         """
         files = [tmp_path / "first.log", tmp_path / "second.log"]
         for file in files:
+            policies = load(overrides={"logging": {"file": str(file)}})
             with pytest.raises(ConnectionError):
-                load(overrides={"logging": {"file": str(file)}}).wrap("shop.list", gone)()
+                policies.wrap("shop.list", gone)()
+            policies.log.flush()
 
         assert [2, 2] == [len(file.read_text().splitlines()) for file in files]
 
@@ -663,6 +666,7 @@ class TestLog:
         policies = load(overrides={"logging": {"file": str(tmp_path)}})
         with pytest.raises(ConnectionError):
             policies.wrap("shop.list", gone)()
+        policies.log.flush()
 
         assert 1 == sum("cannot be written" in record.getMessage() for record in caplog.records)
 
@@ -700,5 +704,6 @@ class TestClose:
         first.close()
         with pytest.raises(ConnectionError):
             second.wrap("shop.list", gone)()
+        second.log.flush()
 
         assert (tmp_path / "second.log").exists()

@@ -354,6 +354,7 @@ class TestReload:
         edit(file, "targets:", f"logging: {{file: '{log}'}}\ntargets:")
         policies.reload()
         policies.wrap("shop.pay", gone)()
+        policies.log.flush()
 
         assert "fallback_served" in log.read_text()
 

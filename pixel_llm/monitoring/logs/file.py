@@ -1,0 +1,171 @@
+"""
+A log file as a sink.
+
+Lines are appended whole, by the operating system: nothing is kept back in this process that a crash could lose or a
+fork could double. Trouble is reported once, and the calls go on.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice, pairwise
+from pathlib import Path
+
+from pixel_llm.monitoring.logs.record import Record, note
+from pixel_llm.monitoring.logs.rendering import render_json
+from pixel_llm.monitoring.logs.trouble import Trouble
+from pixel_llm.policy import RotationConfig
+
+if sys.platform != "win32":
+    import fcntl
+
+
+class FileSink:
+    """
+    Appends records to a file, which is opened with the first one and made with its folder if need be.
+
+    A file that was moved away or deleted, as logrotate does, is made anew. Several processes may write to the same
+    file, and the file may be turned over by any of them.
+
+    Args:
+        file: Its path.
+        rotation: When it begins anew; None for never.
+    """
+
+    def __init__(self, file: str, rotation: RotationConfig | None) -> None:
+        self._path = Path(file).expanduser().absolute()
+        self._rotation = rotation
+        self._trouble = Trouble(f"the log file {file}")
+        self._descriptor: int | None = None
+        self._is_regular = True
+        self._is_torn = False
+        self._lost = 0
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Write *records* down; those that can't be are counted, and told when writing works again."""
+        lines = deque(map(_line, records))
+        untold = self._lost
+        if untold:
+            lines.appendleft(_line(note("records_lost", lost=untold)))
+        wanted = len(lines)
+        try:
+            self._write_lines(lines)
+        except OSError as error:
+            self._trouble.report(error)
+        is_told = len(lines) < wanted
+        self._lost = len(lines) if is_told or not untold else untold + len(records)
+
+    def close(self) -> None:
+        """Close the file."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            try:
+                os.close(descriptor)
+            except OSError as error:
+                self._trouble.report(error)
+
+    def forget(self) -> None:
+        """Open the file anew in a forked child: the parent's lock on it is not ours."""
+        self._is_torn, self._lost = False, 0
+        self.close()
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        """The file that now lies at the path, open; where it may be turned over, nobody else writes to it meanwhile."""
+        while True:
+            descriptor = self._open()
+            locks = self._rotation is not None and self._is_regular
+            if sys.platform != "win32" and locks:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                if self._is_current(descriptor):
+                    yield descriptor
+                    return
+            finally:
+                if sys.platform != "win32" and locks:
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)
+            self.close()
+
+    def _open(self) -> int:
+        if self._descriptor is None:
+            try:
+                mode = self._path.stat().st_mode
+            except OSError:
+                mode = stat.S_IFREG
+            if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+                # Opening one blocks until somebody reads it, and writing whenever nobody does.
+                raise OSError(errno.EINVAL, "it is no regular file")
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            self._is_regular = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
+        return self._descriptor
+
+    def _is_current(self, descriptor: int) -> bool:
+        """False if another file, or none, lies at the path by now."""
+        if not self._is_regular:
+            return True
+        try:
+            return os.path.samestat(os.fstat(descriptor), self._path.stat())
+        except FileNotFoundError:
+            return False
+
+    def _write_lines(self, lines: deque[bytes]) -> None:
+        """Write *lines*, and take those off that are written."""
+        rotation = self._rotation
+        while lines:
+            with self._opened() as descriptor:
+                fitting = len(lines)
+                if rotation is not None and self._is_regular:
+                    fitting = _fitting(lines, os.fstat(descriptor).st_size, rotation)
+                if fitting:
+                    self._append(descriptor, lines, fitting)
+                elif rotation is not None and not self._turn_over(rotation.keep):
+                    rotation = None  # better a file that is too large than none
+
+    def _append(self, descriptor: int, lines: deque[bytes], count: int) -> None:
+        # What an earlier write left unfinished becomes a line of its own.
+        data = (b"\n" if self._is_torn else b"") + b"".join(islice(lines, count))
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(descriptor, data[written:])
+        finally:
+            whole = data.count(b"\n", 1 if self._is_torn else 0, written)
+            self._is_torn = data[written - 1 : written] != b"\n" if written else self._is_torn
+            for _ in range(whole):
+                lines.popleft()
+
+    def _turn_over(self, keep: int) -> bool:
+        """Move the file out of the way, and those before it one on; the oldest is deleted. False if that can't be."""
+        names = [self._path, *(self._path.with_name(f"{self._path.name}.{number}") for number in range(1, keep + 1))]
+        if sys.platform == "win32":
+            self.close()  # it moves no open file
+        try:
+            for older, newer in pairwise(reversed(names)):
+                if newer.exists():
+                    newer.replace(older)
+        except OSError as error:
+            self._trouble.report(error)
+            return False
+        return True
+
+
+def _fitting(lines: deque[bytes], size: int, rotation: RotationConfig) -> int:
+    """How many of *lines* fit into a file of *size* bytes; one always fits into an empty file."""
+    count = 0
+    for line in lines:
+        size += len(line)
+        if size > rotation.max_size and size > len(line):
+            break
+        count += 1
+    return count
+
+
+def _line(record: Record) -> bytes:
+    return f"{render_json(record)}\n".encode()

@@ -1,0 +1,116 @@
+"""
+A log: where the records of one `logging` section go.
+
+::
+
+    level? → sampled? ┬→ the application's handlers, in the caller's thread
+                      └→ queue ┄→ file, console, in a thread of their own
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Hashable
+
+from pixel_llm.monitoring.logs.application import Application, is_disabled
+from pixel_llm.monitoring.logs.channel import Channel, Sink
+from pixel_llm.monitoring.logs.console import ConsoleSink
+from pixel_llm.monitoring.logs.file import FileSink
+from pixel_llm.monitoring.logs.levels import Levels
+from pixel_llm.monitoring.logs.record import Record, note
+from pixel_llm.monitoring.logs.sampling import Sampling
+from pixel_llm.policy import LogContent, LoggingConfig
+
+#: So many seconds :meth:`Log.flush` and :meth:`Log.close` wait for a sink that hangs.
+PATIENCE = 5.0
+
+
+class Log:
+    """
+    Where records go. Safe for concurrent use, and after fork.
+
+    No handler is added to the root logger or to ``pixel_llm``. Without file and console there is no thread either.
+
+    Args:
+        config: Levels, sinks, sampling.
+
+    Attributes:
+        levels: Which records are wanted.
+        writes_content: Whether the policy lets prompts and captions be written.
+    """
+
+    def __init__(self, config: LoggingConfig) -> None:
+        self.levels = Levels(config.level, config.levels)
+        self.writes_content = config.log_content is LogContent.FULL
+        self._sampling = None if config.sampling is None else Sampling(config.sampling)
+        sinks = _sinks(config)
+        self._application = Application(is_only_reader=not sinks)
+        self._channel = Channel(sinks, config.queue_size) if sinks else None
+        if self._channel is not None:
+            # Nobody waits where a garbage collector closes it. At the end of the process its channel finishes.
+            weakref.finalize(self, self._channel.close, 0).atexit = False
+
+    @property
+    def dropped(self) -> int:
+        """How many records were not written because too many were waiting."""
+        return 0 if self._channel is None else self._channel.dropped
+
+    @property
+    def left_out(self) -> int:
+        """How many records sampling has left out."""
+        return 0 if self._sampling is None else self._sampling.left_out
+
+    def wants(self, name: str, level: int, least: int | None = None) -> bool:
+        """
+        True if records of the target or logger *name* are written at this *level*.
+
+        Levels are the standard library's numbers; with *least*, that is the lowest one, not the policy's.
+        """
+        return level >= (self.levels.of(name) if least is None else least) and not is_disabled(level)
+
+    def write(self, name: str, level: int, record: Record, key: Hashable) -> None:
+        """
+        Write *record* down; whether it is wanted has been asked. Never waits for file or console.
+
+        Args:
+            name: Its logger's name.
+            level: Its level, as a number.
+            record: It is not changed by its maker any more.
+            key: What it says; records with equal ones say the same.
+        """
+        if self._sampling is not None:
+            left_out = self._sampling.take(key)
+            if left_out is None:
+                return
+            if left_out:
+                record["extra"]["left_out"] = left_out
+        self._application.hand_over(name, level, record)
+        if self._channel is not None:
+            self._channel.offer(record)
+
+    def flush(self, timeout: float = PATIENCE) -> bool:
+        """Wait, up to *timeout* seconds, until all records are written so far; True if they are."""
+        return self._channel is None or self._channel.flush(timeout)
+
+    def close(self, timeout: float = PATIENCE) -> bool:
+        """
+        Write what waits, up to *timeout* seconds, and close the sinks. Later records go to the application only.
+
+        Returns:
+            True if all is written.
+        """
+        if self._channel is None:
+            return True
+        untold = 0 if self._sampling is None else self._sampling.untold()
+        if untold:
+            self._channel.offer(note("records_left_out", left_out=untold))
+        return self._channel.close(timeout)
+
+
+def _sinks(config: LoggingConfig) -> list[Sink]:
+    sinks: list[Sink] = []
+    if config.file is not None:
+        sinks.append(FileSink(config.file, config.rotation))
+    if config.console:
+        sinks.append(ConsoleSink(config.format))
+    return sinks

@@ -1,0 +1,39 @@
+"""Loggers by name. They write where the active policies say; without any, to the application's handlers alone."""
+
+from __future__ import annotations
+
+from pixel_llm.errors import ValidationError
+from pixel_llm.monitoring.logs.application import LOGGER_NAME
+from pixel_llm.monitoring.logs.log import Log
+from pixel_llm.monitoring.logs.logger import Outlet, StructuredLogger
+from pixel_llm.policy import LoggingConfig
+
+_WITHOUT_POLICY = Log(LoggingConfig())
+_outlet = Outlet(_WITHOUT_POLICY)
+_loggers: dict[str, StructuredLogger] = {}
+
+
+def get_logger(name: str) -> StructuredLogger:
+    """
+    The logger of this *name*; the same one every time.
+
+    It writes where the `logging` section of the active policies says, from the moment they are loaded, and wherever
+    others say that become active later.
+
+    Raises:
+        ValidationError: If *name* is no text.
+    """
+    if not isinstance(name, str) or not name:
+        raise ValidationError(f'a logger is named by a text such as "shop" (got {name!r})')
+    # setdefault() is atomic, so that two threads get the same one.
+    return _loggers.get(name) or _loggers.setdefault(name, StructuredLogger(name, _outlet))
+
+
+def get_default_logger() -> StructuredLogger:
+    """The logger named ``pixel_llm``, for programs that need only one."""
+    return get_logger(LOGGER_NAME)
+
+
+def write_to(log: Log | None) -> None:
+    """Have the loggers write to *log*; with None to the application's handlers alone."""
+    _outlet.log = _WITHOUT_POLICY if log is None else log

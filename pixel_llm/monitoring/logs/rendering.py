@@ -1,0 +1,71 @@
+"""
+Records as lines, by structlog's renderers.
+
+Whatever a record holds, it stays within its line: all that is not printable is written as an escape, so that nothing
+can forge a record, colour a terminal or turn the reading direction round.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+import structlog
+
+from pixel_llm.monitoring.logs.record import FIELDS, Record, written_trace
+
+#: Makes a line, without its end, of a record.
+Render = Callable[[Record], str]
+
+
+def _dump(record: Any, **_: Any) -> str:
+    line = json.dumps(record, ensure_ascii=False, default=str)
+    return line if line.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
+
+
+_json = structlog.processors.JSONRenderer(_dump)
+
+
+def render_json(record: Record) -> str:
+    """One JSON object, its fields always in the same order."""
+    return str(_json(None, "", _finished(record)))
+
+
+def render_for(stream: TextIO) -> Render:
+    """For people who read *stream*; in colours on a terminal, unless ``$NO_COLOR`` is set."""
+    colours = stream.isatty() and not os.environ.get("NO_COLOR")
+    renderer = structlog.dev.ConsoleRenderer(colors=colours, sort_keys=False, event_key="message")
+
+    def render(record: Record) -> str:
+        whole = _finished(record)
+        trace = whole.pop("stack_trace", None)
+        named = {name: whole[name] for name in ("timestamp", "level", "message")}
+        about = {name: whole[name] for name in ("error_code", "exception_type") if whole[name] is not None}
+        values = {**whole["context"], **about, **whole["extra"]}
+        line = str(renderer(None, "", {**_printable(values), **_printable(named)}))
+        # No line of a trace begins as a record does.
+        return line + "".join(f"\n    | {_printable(part)}" for part in (trace or "").splitlines())
+
+    return render
+
+
+def _finished(record: Record) -> dict[str, Any]:
+    whole = {name: record[name] for name in FIELDS}
+    moment = datetime.fromtimestamp(record["timestamp"], UTC)
+    whole["timestamp"] = f"{moment:%Y-%m-%dT%H:%M:%S.%f}Z"
+    whole["stack_trace"] = written_trace(record["stack_trace"])
+    return whole
+
+
+def _printable(value: Any) -> Any:
+    """*value* with all texts in it printable."""
+    if isinstance(value, str):
+        return value if value.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in value)
+    if isinstance(value, dict):
+        return {_printable(name): _printable(child) for name, child in value.items()}
+    if isinstance(value, list):
+        return [_printable(child) for child in value]
+    return value
