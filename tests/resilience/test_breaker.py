@@ -1,4 +1,5 @@
 import ast
+import contextlib
 import copy
 import gc
 import itertools
@@ -8,6 +9,7 @@ import random
 import sys
 import threading
 import tracemalloc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -1176,6 +1178,35 @@ class TestRefusal:
         with pytest.raises(CircuitBreakerOpen) as caught:
             breaker.acquire()
         return caught.value
+
+    @pytest.mark.parametrize("ask", [CircuitBreaker.check, CircuitBreaker.acquire])
+    @pytest.mark.parametrize("half_open", [False, True])
+    def test_keeps_nothing_alive(self, make, clock, ask, half_open):
+        """
+        What its callers had goes when they do: it lies in no cycle with the frames that it passed.
+        """
+
+        class Held:
+            pass
+
+        breaker = make()
+        fail(breaker, 3)
+        if half_open:
+            clock.advance(breaker.config.cooldown)
+            breaker.acquire()
+
+        def call():
+            held = Held()
+            with contextlib.suppress(CircuitBreakerOpen):
+                ask(breaker)
+                raise AssertionError("it was not refused")
+            return weakref.ref(held)
+
+        gc.disable()
+        try:
+            assert call()() is None
+        finally:
+            gc.enable()
 
     def test_has_all_that_an_error_has(self, refusal):
         """

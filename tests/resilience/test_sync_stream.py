@@ -5,6 +5,7 @@ import functools
 import gc
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -395,6 +396,93 @@ class TestSlots:
                 next(stream)
 
         assert eventually(lambda: not stack.admission.bulkhead.in_use)
+
+
+class TestDropped:
+    @pytest.fixture(autouse=True)
+    def no_garbage(self):
+        """No garbage is collected: what is dropped ends at once, or not at all."""
+        gc.disable()
+        yield
+        gc.enable()
+
+    @pytest.mark.parametrize("timeout", [None, TimeoutConfig(idle=5.0), TimeoutConfig(first_token=5.0)])
+    def test_one_that_was_tried_again(self, timeout):
+        """
+        What the first attempt failed of does not keep the stream, nor its slot.
+        """
+        attempts = []
+
+        def write():
+            attempts.append(True)
+            if len(attempts) == 1:
+                raise ConnectionError("gone")
+            yield 1
+            yield 2
+
+        retry = RetryConfig(initial_delay=0.0, max_attempts=2)
+        stack = make_stack(timeout=timeout, bulkhead=ONE_SLOT, retry=retry)
+
+        def read_one():
+            return next(guard(stack, write)())
+
+        assert 1 == read_one()
+        assert eventually(lambda: not stack.admission.bulkhead.in_use)
+
+    @pytest.mark.parametrize("timeout", [None, TimeoutConfig(idle=5.0)])
+    def test_one_that_a_fallback_serves(self, timeout):
+        """
+        What serves in its place ends, though the outcome tells what it stands in for.
+        """
+        closed = threading.Event()
+
+        def other():
+            try:
+                yield "a"
+                yield "b"
+            finally:
+                closed.set()
+
+        def fails():
+            raise ConnectionError("gone")
+            yield
+
+        steps = (FallbackStep(FallbackStrategy.CUSTOM_FUNCTION, value="other"),)
+        policy = TargetPolicy(fallback=steps, timeout=timeout, retry=RetryConfig(max_attempts=1))
+        stack = Stack("writer.write", policy, clock=VirtualClock(1000.0), find_function=lambda name: other)
+
+        def read_one():
+            stream = guard(stack, fails)()
+            return next(stream), stream.outcome()
+
+        chunk, outcome = read_one()
+
+        assert ("a", "gone", True) == (chunk, str(outcome.error), outcome.degraded)
+        assert closed.wait(5)
+
+    def test_an_end_that_failed(self):
+        """
+        What the code failed of when it was closed keeps nothing, either.
+        """
+
+        class Held:
+            pass
+
+        def write():
+            try:
+                yield 1
+            finally:
+                raise ValueError("can't end")
+
+        def close_one():
+            held = Held()
+            stream = guard(make_stack(timeout=TimeoutConfig(idle=5.0)), write)()
+            next(stream)
+            with pytest.raises(ValueError, match="can't end"):
+                stream.close()
+            return weakref.ref(held)
+
+        assert close_one()() is None
 
 
 class TestPause:

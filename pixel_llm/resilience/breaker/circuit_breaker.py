@@ -104,9 +104,7 @@ class CircuitBreaker:
     ) -> None:
         self.name = name
         self.key = key
-        self.config = CircuitBreakerConfig() if config is None else config
-        if not is_checked:
-            checked_breaker(name, self.config)
+        self.config = config if is_checked and config else checked_breaker(name, config or CircuitBreakerConfig())
         self._clock = clock
         self._on_change = on_change
         self._on_shadow_refusal = on_shadow_refusal
@@ -173,7 +171,10 @@ class CircuitBreaker:
         if self._changes is not None:
             self._changes.tell()
         if refusal is not None:
-            raise refusal
+            try:
+                raise refusal
+            finally:
+                del refusal  # its traceback holds this frame: a cycle, and all that calls from here
 
     def acquire(self) -> int:
         """
@@ -278,7 +279,10 @@ class CircuitBreaker:
         if refusal is None:
             return permit
         if self.config.mode is not BreakerMode.SHADOW:
-            raise refusal
+            try:
+                raise refusal
+            finally:
+                del refusal  # as above
         if self._on_shadow_refusal is not None:
             self._on_shadow_refusal(refusal.error_code, refusal.retry_after)
         return _WOULD_BE_REFUSED

@@ -153,6 +153,7 @@ class AsyncStream(Stream, AsyncIterator[Any]):
             self._end()
             raise
         if not isinstance(value, Begun | Delivery):
+            self._let_go_of_frames()
             self._substitute = _each(chunks_of(value, call))
             return await self._next_substitute()
         return self._begun(value)

@@ -49,7 +49,8 @@ class Stream:
         """
         How it came about: who serves, after how many attempts, and, as its value, how many chunks were delivered.
 
-        Complete when the stream has ended; until then it says how it is by now.
+        Complete when the stream has ended; until then it says how it is by now. The error that a fallback stands in
+        for has no traceback.
         """
         call = self._call
         if call is None:
@@ -59,6 +60,7 @@ class Stream:
     def _begun(self, value: Begun | Delivery) -> Any:
         """The first chunk of what the call gave, or :data:`END`; the others follow."""
         if isinstance(value, Begun):
+            self._let_go_of_frames()
             self._substitute = value.rest
             return value.first
         self._delivery = value
@@ -67,6 +69,21 @@ class Stream:
         if not self._is_over and value.timeout.max_pause is not None:
             self._look_after(value.rest_of_pause())
         return chunk
+
+    def _let_go_of_frames(self) -> None:
+        """
+        A fallback serves: forget in which frames the error was raised that it stands in for.
+
+        The outcome keeps that error for as long as the stream lives. Its traceback leads back to the stream, and to
+        whoever reads it: dropped, the stream would only end when garbage is collected.
+        """
+        assert self._call is not None  # noqa: S101 - something has been asked for
+        error: BaseException | None = self._call.error
+        seen = set[int]()
+        while error is not None and id(error) not in seen:
+            seen.add(id(error))
+            error.__traceback__ = None
+            error = error.__cause__ or error.__context__
 
     def _deliver(self, delivery: Delivery, chunk: Any) -> Any:
         """Hand out what the source gave, a chunk or :data:`END`."""

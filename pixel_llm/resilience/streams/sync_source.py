@@ -132,15 +132,21 @@ class ThreadSource:
             answer = self._server.leave(self._clock.monotonic() - begun)
         if answer is None:
             raise cut(limits)
-        return _result(*answer)
+        try:
+            return _result(*answer)
+        finally:
+            del answer  # an error in it has a traceback that holds this frame: a cycle
 
     def close(self, ends: float = inf) -> None:
         """End the stream's code, and wait for that until the moment *ends* at most."""
         begun = self._clock.monotonic()
         self.drop()
         answer = self._wait(ends) or self._server.leave(self._clock.monotonic() - begun)
-        if answer is not None:
-            _result(*answer)
+        try:
+            if answer is not None:
+                _result(*answer)
+        finally:
+            del answer  # as above
 
     def drop(self) -> None:
         """End the stream's code, and wait for nothing."""

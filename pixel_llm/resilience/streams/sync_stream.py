@@ -131,6 +131,7 @@ class SyncStream(Stream, Iterator[Any]):
             self._end()
             raise
         if not isinstance(value, Begun | Delivery):
+            self._let_go_of_frames()
             self._substitute = iter(chunks_of(value, call))
             return self._next_substitute()
         return self._begun(value)
