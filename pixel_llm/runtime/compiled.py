@@ -84,6 +84,10 @@ class Compiled:
             raise self.problem(target, f"this policy has no target {target!r}{hint}")
         return stack
 
+    def stacks(self) -> list[Stack]:
+        """All that are compiled by now."""
+        return list(self._stacks.values())
+
     def roads(self, guarded: Iterable[Any]) -> list[tuple[Binding, Road]]:
         """
         The roads of what was *guarded* under the policy before.

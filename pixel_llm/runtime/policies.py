@@ -6,13 +6,16 @@ import inspect
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from pixel_llm.errors import PolicyError, ValidationError
 from pixel_llm.events import Event, Listener, Listeners, PolicyReloaded, PolicyReloadFailed
-from pixel_llm.monitoring import EventLog, Log
+from pixel_llm.monitoring import EventLog, Health, Log, Snapshot, Tally
+from pixel_llm.monitoring.health import judge
+from pixel_llm.monitoring.snapshot.reading import read_snapshot
 from pixel_llm.policy import LoadedPolicy, PolicyConfig, load_policy
 from pixel_llm.policy.suggestions import one_of
 from pixel_llm.resilience import SYSTEM_CLOCK, CircuitBreaker, Clock, Guarded, Layer, Stack, StackStats, guard
@@ -23,6 +26,8 @@ from pixel_llm.resilience.routes.routes import Routes
 from pixel_llm.runtime import active
 from pixel_llm.runtime.compiled import Compiled
 from pixel_llm.runtime.reloaded import Reloaded, compare
+
+_VERSION = version("pixel-llm")
 
 #: The key of the breaker of a target that has one only. None may be a key.
 _WHOLE_TARGET = object()
@@ -100,6 +105,8 @@ class Policies:
         loaded = load()
         self._listeners = Listeners(map(_checked_listener, listeners))
         self._compiled = self._compile(loaded)
+        self._tally = Tally()
+        self._listeners.add(self._tally, first=True)
         self._log = EventLog(loaded.config.logging, profile=loaded.profile)
         self._listeners.add(self._log, first=True)
         # Held while something is wrapped or loaded again; calls never need it.
@@ -271,6 +278,14 @@ class Policies:
         """What has become of the calls of *target* so far."""
         return self._compiled.stack(target).stats()
 
+    def snapshot(self) -> Snapshot:
+        """All that the stacks know now, counters and states, consistent in itself: for metrics."""
+        return read_snapshot(self._compiled.stacks(), self._tally, profile=self.profile, version=_VERSION)
+
+    def health(self) -> Health:
+        """How well the targets are now: ok, degraded or failing, and why."""
+        return judge([self.snapshot()])
+
     def reload(self) -> Reloaded:
         """
         Read the policy again, as it was read at first, and put every guarded callable under its new stack.
@@ -298,6 +313,7 @@ class Policies:
             for binding, road in roads:
                 binding.take(road)
             self._compiled = new
+            self._tally.keep_only(stack.target for stack in new.stacks())
             self._listeners.replace(self._log, log)
             before, self._log = self._log, log
             active.log_changed(self)

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import pytest
 from logs_reading import Kept
+from shop import load_shop
+
+from pixel_llm.testing import VirtualClock
 
 
 @pytest.fixture
@@ -16,3 +19,15 @@ def keep(tmp_path):
     yield keep
     for kept in logs:
         kept.log.close()
+
+
+@pytest.fixture
+def clock():
+    return VirtualClock()
+
+
+@pytest.fixture
+def shop(tmp_path, clock):
+    """Policies that have every layer."""
+    with load_shop(tmp_path, clock) as policies:
+        yield policies

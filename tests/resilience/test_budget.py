@@ -119,6 +119,19 @@ class TestRatio:
         clock.advance(1.5)
         assert 0 == target.budget.left()
 
+    def test_says_how_much_of_it_is_used(self, clock):
+        """
+        The retries of the window, and how many may be: calls as of the last look, retries to the moment.
+        """
+        target = Target(make(clock, ratio=0.5, window=64.0, min_retries=0))
+        target.succeed(99)
+        assert (0, pytest.approx(0.0, abs=1e-5)) == target.budget.used()
+        clock.advance(1.0)
+        target.fail()
+
+        assert (1, pytest.approx(50.0, abs=1e-5)) == target.budget.used()
+        assert 49 == target.budget.left()
+
     def test_takes_a_quiet_stretch_for_even(self, clock):
         """
         Successes between two looks count as if they had come evenly: what lies before the window does not count.

@@ -707,3 +707,19 @@ class TestClose:
         second.log.flush()
 
         assert (tmp_path / "second.log").exists()
+
+
+class TestSnapshot:
+    def test_sees_what_the_stacks_know(self, load):
+        """
+        Snapshot and health are of all targets, those that nobody has called included.
+        """
+        policies = load()
+        with pytest.raises(ConnectionError):
+            policies.wrap("shop.list", gone)()
+        snapshot = policies.snapshot()
+
+        assert ("shop", 1, 0) == (
+            snapshot.profile, snapshot.targets["shop.list"].failed, snapshot.targets["shop.pay"].calls,
+        )  # fmt: skip
+        assert "ok" == policies.health().status

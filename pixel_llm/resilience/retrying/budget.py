@@ -125,6 +125,12 @@ class RetryBudget:
             self._calls[self._slot % (SLOTS + 1)] += sum(share.unseen() for share in self._shares)
             return max(0, int(self._allowed()) - sum(self._retries))
 
+    def used(self) -> tuple[int, float]:
+        """The retries granted within the last window, and how many may be; the calls as of 1/64 of a window ago."""
+        with self._lock:
+            self._go_on()
+            return sum(self._retries), self._allowed()
+
     def in_words(self) -> str:
         """Which budget it is, and what it allows."""
         return f"{self.name + ': ' if self.name else ''}{self.config.in_words()}"

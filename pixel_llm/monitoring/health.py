@@ -1,0 +1,121 @@
+"""How well the targets are: a judgement on a snapshot, for people and for load balancers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from pixel_llm.monitoring.snapshot.model import RecentError, Snapshot, TargetSnapshot
+
+#: A bulkhead's queue that is filled to this share, or a retry budget that is spent to it, degrades a target.
+NEARLY_FULL = 0.8
+
+
+class HealthStatus(StrEnum):
+    """
+    FAILING: an open breaker refuses the calls and nothing serves in their place. DEGRADED: something is wrong, and
+    calls are still served, or some of them. OK: neither.
+    """
+
+    OK = "ok"
+    DEGRADED = "degraded"
+    FAILING = "failing"
+
+
+_RANK = {status: rank for rank, status in enumerate(HealthStatus)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetHealth:
+    """
+    How one target is. Immutable.
+
+    Attributes:
+        target: Its name.
+        status: The judgement.
+        reasons: Why it is not ok, in words.
+        breakers: The state of each of its breakers, by key; empty for the only one.
+        saturation: The share of its bulkhead that is in use, 0 to 1; None without one.
+        last_error: The last error of an attempt or a call; None if there was none.
+    """
+
+    target: str
+    status: HealthStatus
+    reasons: tuple[str, ...]
+    breakers: dict[str, str]
+    saturation: float | None
+    last_error: RecentError | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """How a process is: as bad as its worst target, places of a target aside. Immutable."""
+
+    status: HealthStatus
+    targets: tuple[TargetHealth, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "status": self.status.value,
+            "targets": [
+                dataclasses.asdict(target) | {"status": target.status.value, "reasons": list(target.reasons)}
+                for target in self.targets
+            ],
+        }
+
+
+def judge(snapshots: Iterable[Snapshot]) -> Health:
+    """The health of the targets of *snapshots*."""
+    targets = [_judge(target, snapshot) for snapshot in snapshots for target in snapshot.targets.values()]
+    wholes = [target.status for target in targets if not is_place(target.target)]
+    return Health(status=max(wholes, key=_RANK.__getitem__, default=HealthStatus.OK), targets=tuple(targets))
+
+
+def is_place(target: str) -> bool:
+    """True for a place of a target: one server of several, or what a fallback calls. Others stand in for it."""
+    return target.endswith("]")
+
+
+def _judge(target: TargetSnapshot, snapshot: Snapshot) -> TargetHealth:
+    reasons = list(_reasons(target))
+    refuses = _refuses(target)
+    places = [snapshot.targets[name] for name in snapshot.targets if name.startswith(f"{target.target}[endpoint=")]
+    down = sum(map(_refuses, places))
+    if down:
+        reasons.append(f"{down} of {len(places)} endpoints are down: their circuit breakers are open")
+        refuses = down == len(places)
+    status = HealthStatus.DEGRADED if reasons else HealthStatus.OK
+    if refuses and not target.has_fallback:
+        status = HealthStatus.FAILING
+    return TargetHealth(
+        target=target.target,
+        status=status,
+        reasons=tuple(reasons),
+        breakers={breaker.key: breaker.state for breaker in target.breakers},
+        saturation=None if target.bulkhead is None else target.bulkhead.in_use / max(1, target.bulkhead.limit),
+        last_error=target.last_error,
+    )
+
+
+def _refuses(target: TargetSnapshot) -> bool:
+    """True if all its breakers refuse. One whose cooldown is over does not: the next call is a trial, if one comes."""
+    return bool(target.breakers) and all(breaker.refuses for breaker in target.breakers)
+
+
+def _reasons(target: TargetSnapshot) -> Iterator[str]:
+    for breaker in target.breakers:
+        if breaker.state != "closed" and not breaker.shadow:
+            of = f" of {breaker.key!r}" if breaker.key else ""
+            yield f"the circuit breaker{of} is {breaker.state.replace('_', ' ')}"
+    bulkhead = target.bulkhead
+    if bulkhead is not None and bulkhead.max_waiting and bulkhead.waiting >= NEARLY_FULL * bulkhead.max_waiting:
+        yield f"{bulkhead.waiting} of {bulkhead.max_waiting} calls that may wait for the bulkhead do"
+    budget = target.retry_budget
+    if budget is not None and budget.spent and budget.ratio >= NEARLY_FULL:
+        yield f"the retry budget is spent to {budget.ratio:.0%}"
+    if target.max_abandoned_threads and target.abandoned_threads >= target.max_abandoned_threads:
+        yield f"{target.abandoned_threads} threads run on after their time: calls are refused"

@@ -1,0 +1,1 @@
+"""All that the stacks know at a moment: immutable, consistent, as JSON and back."""
