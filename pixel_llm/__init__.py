@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         set_context,
     )
     from pixel_llm.request import current_request_id
+    from pixel_llm.monitoring.endpoint import MetricsServer, metrics_asgi_app, metrics_wsgi_app, serve_metrics
     from pixel_llm.resilience import CircuitState, Outcome, current_limits, register_function
     from pixel_llm.runtime import Policies, Reloaded, active_policies, guard, load_policies
     from pixel_llm.validation import (
@@ -99,6 +100,7 @@ _ROOMS = {
         "set_context",
     ),
     "pixel_llm.request": ("current_request_id",),
+    "pixel_llm.monitoring.endpoint": ("MetricsServer", "metrics_asgi_app", "metrics_wsgi_app", "serve_metrics"),
     "pixel_llm.resilience": ("CircuitState", "Outcome", "current_limits", "register_function"),
     "pixel_llm.runtime": ("Policies", "Reloaded", "active_policies", "guard", "load_policies"),
     "pixel_llm.validation": (
@@ -136,6 +138,7 @@ __all__ = [
     "LimitExceeded",
     "LogContext",
     "LogLevel",
+    "MetricsServer",
     "Outcome",
     "PixelLMError",
     "Policies",
@@ -158,9 +161,12 @@ __all__ = [
     "guard",
     "is_retryable",
     "load_policies",
+    "metrics_asgi_app",
+    "metrics_wsgi_app",
     "register_function",
     "sanitize_input",
     "set_context",
+    "serve_metrics",
     "validate_batch_size",
     "validate_config",
     "validate_encoder_config",

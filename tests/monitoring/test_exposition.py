@@ -2,6 +2,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -11,9 +12,9 @@ from shop import fail, gone, load_shop
 from pixel_llm.errors import ValidationError
 from pixel_llm.events import types
 from pixel_llm.events.types import Event
-from pixel_llm.monitoring.exposition.collector import PolicyCollector
 from pixel_llm.monitoring.exposition.families import BUCKETS, FAMILIES, MAX_KEYS, OTHER_EVENTS, Kind
 from pixel_llm.monitoring.exposition.text import write_text
+from pixel_llm.monitoring.prometheus import PolicyCollector
 from pixel_llm.runtime import load_policies
 
 PROMTOOL = os.environ.get("PROMTOOL") or shutil.which("promtool")
@@ -170,6 +171,18 @@ class TestCollector:
 
         labels = {"profile": "shop", "target": "shop.pay", "outcome": "failed"}
         assert 0 == registry.get_sample_value("pixel_llm_calls_total", labels)
+
+    def test_says_what_is_missing(self):
+        """
+        Without `prometheus_client` the error says how to get it.
+        """
+        code = (
+            "import sys; sys.modules['prometheus_client'] = None\n"
+            "try:\n    import pixel_llm.monitoring.prometheus\nexcept ImportError as error:\n    print(error)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+        assert "PolicyCollector needs prometheus_client: pip install 'pixel-llm[prometheus]'\n" == done.stdout
 
     @pytest.mark.parametrize("policies", [3, [], [3], None, "shop"])
     def test_takes_policies_only(self, policies):

@@ -1,7 +1,7 @@
 """
 The text that Prometheus scrapes, written from snapshots.
 
-`prometheus_client` writes the same text of :class:`pixel_llm.monitoring.exposition.collector.PolicyCollector`, a test
+`prometheus_client` writes the same text of :class:`pixel_llm.monitoring.prometheus.PolicyCollector`, a test
 compares them; but it takes several microseconds for each of the lines, and a thousand targets have forty thousand.
 """
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterable, Iterator
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
+try:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+    from prometheus_client.registry import Collector
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "PolicyCollector needs prometheus_client: pip install 'pixel-llm[prometheus]'", name=error.name
+    ) from None
 
 from pixel_llm.monitoring.exposition.families import (
     BUCKETS,
