@@ -48,7 +48,9 @@ if TYPE_CHECKING:
         set_context,
     )
     from pixel_llm.request import current_request_id
+    from pixel_llm.monitoring import Health, HealthStatus, Snapshot
     from pixel_llm.monitoring.endpoint import MetricsServer, metrics_asgi_app, metrics_wsgi_app, serve_metrics
+    from pixel_llm.monitoring.error_metrics import ErrorMetrics, get_metrics
     from pixel_llm.resilience import CircuitState, Outcome, current_limits, register_function
     from pixel_llm.runtime import Policies, Reloaded, active_policies, guard, load_policies
     from pixel_llm.validation import (
@@ -100,7 +102,9 @@ _ROOMS = {
         "set_context",
     ),
     "pixel_llm.request": ("current_request_id",),
+    "pixel_llm.monitoring": ("Health", "HealthStatus", "Snapshot"),
     "pixel_llm.monitoring.endpoint": ("MetricsServer", "metrics_asgi_app", "metrics_wsgi_app", "serve_metrics"),
+    "pixel_llm.monitoring.error_metrics": ("ErrorMetrics", "get_metrics"),
     "pixel_llm.resilience": ("CircuitState", "Outcome", "current_limits", "register_function"),
     "pixel_llm.runtime": ("Policies", "Reloaded", "active_policies", "guard", "load_policies"),
     "pixel_llm.validation": (
@@ -133,6 +137,9 @@ __all__ = [
     "EncoderError",
     "ErrorCategory",
     "ErrorCode",
+    "ErrorMetrics",
+    "Health",
+    "HealthStatus",
     "HybridConfig",
     "HybridPixelLLM",
     "LimitExceeded",
@@ -148,6 +155,7 @@ __all__ = [
     "RetryExhausted",
     "Severity",
     "StructuredLogger",
+    "Snapshot",
     "TimeoutError",
     "ValidationError",
     "active_policies",
@@ -157,6 +165,7 @@ __all__ = [
     "error_behind",
     "get_default_logger",
     "get_logger",
+    "get_metrics",
     "get_recovery_suggestion",
     "guard",
     "is_retryable",

@@ -26,8 +26,10 @@ class Listeners:
         self._lock = threading.Lock()
 
     def add(self, listener: Listener, *, first: bool = False) -> None:
-        """Add *listener* after the others, or as the *first*."""
+        """Add *listener* after the others, or as the *first*; one that is there already stays where it is."""
         with self._lock:
+            if any(one is listener for one in self._listeners):
+                return
             self._listeners = (listener, *self._listeners) if first else (*self._listeners, listener)
 
     def replace(self, listener: Listener, other: Listener) -> None:

@@ -34,6 +34,21 @@ class TestListeners:
 
         assert [("first", EVENT), ("second", EVENT)] == seen
 
+    def test_one_that_is_added_twice_is_told_once(self):
+        """
+        Whoever adds what is there already changes nothing, so nothing is counted twice.
+        """
+        seen = []
+
+        def first(event):
+            seen.append(event)
+
+        listeners = Listeners([first])
+        listeners.add(first)
+        listeners(EVENT)
+
+        assert [EVENT] == seen
+
     def test_may_be_empty(self):
         """
         Without listeners an event is told to nobody.

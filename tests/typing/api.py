@@ -13,15 +13,21 @@ from pixel_llm import (
     AsyncPolicyTransport,
     BatchItem,
     CaptionResult,
+    ErrorMetrics,
+    HealthStatus,
     HybridConfig,
     HybridPixelLLM,
     PixelLMError,
     Policies,
     PolicyTransport,
     error_behind,
+    get_metrics,
     load_policies,
+    metrics_asgi_app,
+    metrics_wsgi_app,
     register_function,
     sanitize_input,
+    serve_metrics,
     validate_batch_size,
     validate_config,
     validate_encoder_config,
@@ -50,6 +56,18 @@ guarded = policies.wrap("lm_studio.chat", ask, key=lambda prompt, tokens=10: (pr
 assert_type(guarded("hello", tokens=3), str)
 guarded.outcome("hello")
 guarded(3)  # type: ignore[arg-type]  # the signature is kept
+
+assert_type(policies.snapshot().targets["lm_studio.chat"].succeeded, int)
+assert_type(policies.health().status, HealthStatus)
+serve_metrics(policies, 9464).close()
+serve_metrics([policies, policies], host="127.0.0.1")
+metrics_asgi_app(policies)
+metrics_wsgi_app([policies])
+metrics: ErrorMetrics = get_metrics()
+metrics.watch(policies)
+policies.add_listener(metrics)
+assert_type(metrics.get_error_summary().total, int)
+metrics.register_callback(lambda point: print(point.value), "error")
 
 
 async def main() -> None:
