@@ -25,7 +25,12 @@ COMMANDS = {
         "pixel_llm.cli.lm_studio_stub:lm_studio_stub_command",
         "Run a scripted LM Studio that misbehaves as told.",
     ),
+    "metrics": (
+        "pixel_llm.cli.metrics:metrics_command",
+        "Print the metrics of a running process, or serve them on.",
+    ),
     "policy": ("pixel_llm.cli.policy:policy_group", "Check policies, look into them, compare them."),
+    "top": ("pixel_llm.cli.top:top_command", "Watch the targets of a running process."),
 }
 
 

@@ -31,6 +31,11 @@ from pixel_llm.cli.caption.images import find_images
     type=click.Path(path_type=Path, dir_okay=False),
     help="Add the captions to FILE as JSON lines. Run again after an interruption: what is finished is left out.",
 )
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    help="Serve metrics on this port of 127.0.0.1 while it runs, for Prometheus and `pixel-llm top`; 0: a free one.",
+)
 @click.option("--allow-degraded", is_flag=True, help="Exit 0 although a fallback served.")
 @click.pass_context
 def caption_command(

@@ -20,6 +20,7 @@ from pixel_llm.cli.policy.options import server_overrides
 from pixel_llm.cli.terminal import printable
 from pixel_llm.errors import PixelLMError
 from pixel_llm.hybrid import DEFAULT_PROMPT, BatchProgress, HybridPixelLLM
+from pixel_llm.monitoring.endpoint import serve_metrics
 
 
 class Run:
@@ -32,6 +33,7 @@ class Run:
         output: The file for the captions, or None for standard output.
         jobs: How many images to ask about at once.
         prompt: What is asked.
+        metrics_port: Where metrics are served meanwhile; None for nowhere.
         allow_degraded: Whether degraded captions are fine.
         profile: The profile.
         policies: The folder of policies.
@@ -47,6 +49,7 @@ class Run:
         output: Path | None,
         jobs: int | None,
         prompt: str | None,
+        metrics_port: int | None,
         allow_degraded: bool,
         profile: str | None,
         policies: Path | None,
@@ -56,6 +59,7 @@ class Run:
         self._prompt = prompt if prompt is not None else DEFAULT_PROMPT
         self._named = len(images) > 1
         self._style, self._jobs = style, jobs
+        self._metrics_port = metrics_port
         self._allow_degraded = allow_degraded
         self._is_fine = True
         self._model: dict[str, Any] = {
@@ -76,6 +80,7 @@ class Run:
                 exits.callback(self._journal.close)
             watching = exits.enter_context(Watching(len(self._images), before=self._before))
             model = exits.enter_context(HybridPixelLLM(**self._model, listeners=[watching.event]))
+            exits.enter_context(self._metrics_of(model))
             told = partial(self._told, self._teller(), watching)
             try:
                 model.generate_batch(self._sources(), self._prompt, jobs=self._jobs, on_progress=told)
@@ -93,13 +98,22 @@ class Run:
     def stream(self) -> int:
         """Caption them one after the other, printing each caption while it is written; the exit code."""
         watching = Watching(1)
-        with HybridPixelLLM(**self._model, listeners=[watching.event]) as model:
+        with HybridPixelLLM(**self._model, listeners=[watching.event]) as model, self._metrics_of(model):
             for name in self._images:
                 row = self._streamed(model, name)
                 show_trouble(row)
                 watching.ended(row)
                 self._note(row)
         return 0 if self._is_fine else 1
+
+    def _metrics_of(self, model: HybridPixelLLM) -> contextlib.AbstractContextManager[object]:
+        """Within, metrics are served, if they are wanted. If they can't be, a warning says so, and captions go on."""
+        if self._metrics_port is None:
+            return contextlib.nullcontext()
+        server = serve_metrics(model.policies, self._metrics_port)
+        if server.is_serving:
+            click.echo(f"metrics: {server.url}", err=True)
+        return server
 
     def _streamed(self, model: HybridPixelLLM, name: str) -> Row:
         before, begun = (f"{printable(name)}: " if self._named else ""), False

@@ -3,31 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from pixel_llm.cli.doctor.reports import REPORTS
+from pixel_llm.cli.duration import DurationType
 from pixel_llm.cli.policy.options import complete_profile, server_overrides
-from pixel_llm.policy import parse_duration
-
-#: No check is worth more seconds of waiting.
-_LONGEST = 3600.0
-
-
-class _Duration(click.ParamType):  # type: ignore[type-arg]  # of click 8.3 and later only; 8.1 takes none
-    """A duration as policies have it; seconds for the command."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            seconds = parse_duration(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        if not 0 < seconds <= _LONGEST:
-            self.fail(f"must be longer than 0s and at most 1h (got {value})", param, ctx)
-        return seconds
 
 
 @click.command("doctor")
@@ -38,7 +19,7 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]  # of click 8.3 and 
 @click.option("--base-url", help="The server, such as http://127.0.0.1:1234/v1.")
 @click.option("--model", help="The model, by the name that the server lists.")
 @click.option(
-    "--timeout", type=_Duration(), default="30s", show_default=True, help="How long each check may take, such as 5s."
+    "--timeout", type=DurationType(), default="30s", show_default=True, help="How long each check may take, such as 5s."
 )
 @click.option("--format", "style", type=click.Choice(list(REPORTS)), default="text", show_default=True)
 @click.pass_context
