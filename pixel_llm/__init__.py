@@ -40,17 +40,19 @@ if TYPE_CHECKING:
     )
     from pixel_llm.lm_studio import AsyncPolicyTransport, DoubleRetryWarning, PolicyTransport, error_behind
     from pixel_llm.monitoring import (
+        Health,
+        HealthStatus,
         LogContext,
         LogLevel,
+        Snapshot,
         StructuredLogger,
         get_default_logger,
         get_logger,
         set_context,
     )
-    from pixel_llm.request import current_request_id
-    from pixel_llm.monitoring import Health, HealthStatus, Snapshot
     from pixel_llm.monitoring.endpoint import MetricsServer, metrics_asgi_app, metrics_wsgi_app, serve_metrics
     from pixel_llm.monitoring.error_metrics import ErrorMetrics, get_metrics
+    from pixel_llm.request import current_request_id
     from pixel_llm.resilience import CircuitState, Outcome, current_limits, register_function
     from pixel_llm.runtime import Policies, Reloaded, active_policies, guard, load_policies
     from pixel_llm.validation import (
@@ -94,17 +96,19 @@ _ROOMS = {
     ),
     "pixel_llm.lm_studio": ("AsyncPolicyTransport", "DoubleRetryWarning", "PolicyTransport", "error_behind"),
     "pixel_llm.monitoring": (
+        "Health",
+        "HealthStatus",
         "LogContext",
         "LogLevel",
+        "Snapshot",
         "StructuredLogger",
         "get_default_logger",
         "get_logger",
         "set_context",
     ),
-    "pixel_llm.request": ("current_request_id",),
-    "pixel_llm.monitoring": ("Health", "HealthStatus", "Snapshot"),
     "pixel_llm.monitoring.endpoint": ("MetricsServer", "metrics_asgi_app", "metrics_wsgi_app", "serve_metrics"),
     "pixel_llm.monitoring.error_metrics": ("ErrorMetrics", "get_metrics"),
+    "pixel_llm.request": ("current_request_id",),
     "pixel_llm.resilience": ("CircuitState", "Outcome", "current_limits", "register_function"),
     "pixel_llm.runtime": ("Policies", "Reloaded", "active_policies", "guard", "load_policies"),
     "pixel_llm.validation": (
@@ -154,8 +158,8 @@ __all__ = [
     "Reloaded",
     "RetryExhausted",
     "Severity",
-    "StructuredLogger",
     "Snapshot",
+    "StructuredLogger",
     "TimeoutError",
     "ValidationError",
     "active_policies",
@@ -174,8 +178,8 @@ __all__ = [
     "metrics_wsgi_app",
     "register_function",
     "sanitize_input",
-    "set_context",
     "serve_metrics",
+    "set_context",
     "validate_batch_size",
     "validate_config",
     "validate_encoder_config",
