@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from pixel_llm.errors import ErrorCode, ValidationError
 from pixel_llm.hybrid.question import Question
 from pixel_llm.hybrid.result import CaptionResult
 
@@ -83,11 +86,11 @@ class Tally:
 
     Args:
         images: The images.
-        on_progress: Told of every item, in the thread or task in which it ended. If it raises, that is logged, and the
-            batch goes on.
+        on_progress: Told of every item, in the thread or task in which it ended. If it raises an error, that is
+            logged, and the batch goes on.
     """
 
-    def __init__(self, images: Iterable[Any], on_progress: OnProgress | None) -> None:
+    def __init__(self, images: object, on_progress: OnProgress | None) -> None:
         self._total = len(images) if isinstance(images, Sized) else None
         self._on_progress = on_progress
         self._lock = threading.Lock()
@@ -121,3 +124,49 @@ def portions(images: Iterable[Any], size: int) -> Iterator[list[tuple[int, Any]]
     numbered = enumerate(images)
     while portion := list(islice(numbered, size)):
         yield portion
+
+
+#: What is one picture, though it could be iterated over.
+_SINGLE = (str, bytes, bytearray, memoryview, os.PathLike)
+
+
+def check_images(images: object, *, in_loop: bool = False) -> None:
+    """
+    See that *images* are many; where the event loop asks, they may come from an async iterator.
+
+    Raises:
+        ValidationError: If they are one picture, or nothing that could be iterated over.
+    """
+    axes = getattr(images, "ndim", None)  # of an array or a tensor; one of paths has one
+    is_single = isinstance(images, _SINGLE) or hasattr(images, "read") or axes in (0, 2, 3)
+    if not is_single and isinstance(images, (Iterable, AsyncIterable) if in_loop else Iterable):
+        return
+    got = "None" if images is None else f"one {type(images).__name__}"
+    if axes is not None:
+        got += f" of shape {tuple(getattr(images, 'shape', ()))}"
+    elif isinstance(images, AsyncIterable):
+        got = f"{type(images).__name__}, which is for generate_batch_async"
+    raise ValidationError(
+        "images must be a list or an iterator of pictures, or an array of N x H x W x C; "
+        f"a single picture goes in as [image] (got {got})",
+        error_code=ErrorCode.ERR_VAL_INVALID_RANGE,
+        details={"field": "images"},
+    )
+
+
+def check_progress(on_progress: object) -> None:
+    """
+    See that *on_progress* can be called, and ends when it returns.
+
+    Raises:
+        ValidationError: If it can't, or is async: nobody would await it.
+    """
+    called = getattr(on_progress, "__call__", None)  # noqa: B004 - it is the async kind that is looked for
+    if on_progress is not None and (
+        called is None or inspect.iscoroutinefunction(on_progress) or inspect.iscoroutinefunction(called)
+    ):
+        raise ValidationError(
+            f"on_progress must be a plain function that takes a BatchProgress (got {on_progress!r})",
+            error_code=ErrorCode.ERR_VAL_INVALID_RANGE,
+            details={"field": "on_progress"},
+        )

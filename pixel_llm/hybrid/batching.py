@@ -13,41 +13,27 @@ picture's request is the batch's with the picture's index behind it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
-import queue
-import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from pixel_llm.hybrid.batch import BatchItem, OnProgress, Prepared, Tally, portions
+from pixel_llm.hybrid.batch import BatchItem, OnProgress, Prepared, Tally, check_images, portions
+from pixel_llm.hybrid.captioning import Captioning
 from pixel_llm.hybrid.describing import read_picture
+from pixel_llm.hybrid.ending import ending_with
+from pixel_llm.hybrid.handover import Handover
 from pixel_llm.hybrid.question import Question
 from pixel_llm.hybrid.result import CaptionResult
 from pixel_llm.request import Request
 from pixel_llm.resilience import Clock
 from pixel_llm.resilience.clock import EndableClock
-from pixel_llm.resilience.limits import Limits, publish
 from pixel_llm.resilience.threads.pool import WORKERS
 
 if TYPE_CHECKING:
     from pixel_llm.encoder import Picture
-
-
-class Captioner(Protocol):
-    """Captions one picture that has been read, and counts how it ends."""
-
-    def caption(self, question: Question, reading: float) -> CaptionResult:
-        """The caption; *reading* is how many seconds it took to read the picture."""
-
-    async def caption_async(self, question: Question, reading: float) -> CaptionResult:
-        """The same for event loops."""
-
-    def not_read(self, error: Exception) -> None:
-        """Count a picture that could not be read."""
 
 
 class Batching:
@@ -55,7 +41,7 @@ class Batching:
     Makes the captions of one batch.
 
     Args:
-        captioner: Captions each picture.
+        captioning: Captions each picture.
         describe: Gives the encoder's words for several pictures at once; None where nobody wants them.
         clock: Where time comes from.
         prompt: What is asked.
@@ -66,7 +52,7 @@ class Batching:
 
     def __init__(
         self,
-        captioner: Captioner,
+        captioning: Captioning,
         describe: Callable[[list[Picture]], list[str | None]] | None,
         *,
         clock: Clock,
@@ -75,7 +61,7 @@ class Batching:
         together: int,
         on_progress: OnProgress | None,
     ) -> None:
-        self._captioner = captioner
+        self._captioning = captioning
         self._describe = describe
         self._clock = clock
         self._prompt = prompt
@@ -85,63 +71,96 @@ class Batching:
         self._request = Request()
 
     def run(self, images: Iterable[Any]) -> list[BatchItem]:
-        """Caption *images*. An interrupt ends those that are under way."""
+        """Caption *images*. An interrupt, here or in a thread that asks, ends those that are under way."""
+        check_images(images)
         tally = Tally(images, self._on_progress)
         # Those who ask end with this clock, so that an interrupt reaches what they wait for.
         clock = EndableClock(self._clock)
-        todo: queue.Queue[Prepared | None] = queue.Queue(self._size)
-        left = threading.Semaphore(0)
+        handover = Handover(self._size)
 
-        def ask_on() -> Any:
-            publish(Limits(clock=clock))
-            while (prepared := todo.get()) is not None and not clock.ended:
-                self._ask(prepared, tally)
-            return left.release
+        def ask_on() -> Callable[[], object]:
+            try:
+                with ending_with(clock):
+                    while (prepared := handover.take()) is not None:
+                        how = self._ask(prepared)
+                        if not clock.ended:  # else nobody wants to know
+                            self._ended(prepared, how, tally)
+            except BaseException as error:  # noqa: BLE001 - it is raised again where the batch was asked for
+                handover.break_off(error)
+            return handover.leave
 
-        for _ in range(self._jobs):
-            WORKERS.run(partial(contextvars.copy_context().run, ask_on), "pixel-llm batch")
         try:
+            for _ in range(self._jobs):
+                WORKERS.run(partial(contextvars.copy_context().run, ask_on), "pixel-llm batch")
+                handover.join()
             for portion in portions(images, self._size):
                 for prepared in self._prepare(portion):
-                    todo.put(prepared)
-            for _ in range(self._jobs):
-                todo.put(None)
-            for _ in range(self._jobs):
-                left.acquire()
+                    handover.put(prepared)
+            handover.wait()
         except BaseException:
             tally.hush()
             clock.end()
-            _dismiss(todo, self._jobs)
+            handover.break_off()
             raise
         return tally.items()
 
-    async def run_async(self, images: Iterable[Any]) -> list[BatchItem]:
+    async def run_async(self, images: Iterable[Any] | AsyncIterable[Any]) -> list[BatchItem]:
         """:meth:`run` for event loops. Cancellation ends those that are under way."""
+        check_images(images, in_loop=True)
         tally = Tally(images, self._on_progress)
         free = asyncio.Semaphore(self._jobs)
         tasks: set[asyncio.Task[None]] = set()
+        broken: list[BaseException] = []
 
         async def ask(prepared: Prepared) -> None:
             try:
-                await self._ask_async(prepared, tally)
+                self._ended(prepared, await self._ask_async(prepared), tally)
+            except BaseException as error:  # noqa: BLE001 - it is raised again where the batch was asked for
+                broken.append(error)
             finally:
                 free.release()
 
+        take = self._taking(images)
         try:
-            for portion in portions(images, self._size):
-                for prepared in await asyncio.to_thread(self._prepare, portion):
+            while portion := await take():
+                for prepared in portion:
                     await free.acquire()
+                    if broken:
+                        raise broken[0]
                     task = asyncio.create_task(ask(prepared))
                     tasks.add(task)
                     task.add_done_callback(tasks.discard)
-            while tasks:
-                await asyncio.wait(tasks)
+            while tasks and not broken:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if broken:
+                raise broken[0]
         finally:
             for task in list(tasks):
                 task.cancel()
             if tasks:
                 await asyncio.wait(list(tasks))
+            broken.clear()  # a traceback in it holds this frame: a cycle
         return tally.items()
+
+    def _taking(self, images: Iterable[Any] | AsyncIterable[Any]) -> Callable[[], Awaitable[list[Prepared]]]:
+        """What gives the next portion, an empty one at the end. Only an async iterator runs in the event loop."""
+        if not isinstance(images, AsyncIterable):
+            drawn = portions(images, self._size)
+            return lambda: asyncio.to_thread(lambda: self._prepare(next(drawn, [])))
+        source, count = aiter(images), 0
+
+        async def take() -> list[Prepared]:
+            nonlocal count
+            portion: list[tuple[int, Any]] = []
+            try:
+                while len(portion) < self._size:
+                    portion.append((count, await anext(source)))
+                    count += 1
+            except StopAsyncIteration:
+                pass
+            return await asyncio.to_thread(self._prepare, portion)
+
+        return take
 
     def _prepare(self, portion: list[tuple[int, Any]]) -> list[Prepared]:
         """Read the images of *portion*, and let the encoder describe them together."""
@@ -169,37 +188,27 @@ class Batching:
             return Prepared(index, image, error=error)
         return Prepared(index, image, Question(picture, self._prompt), time.monotonic() - started)
 
-    def _ask(self, prepared: Prepared, tally: Tally) -> None:
-        how: CaptionResult | Exception
+    def _ask(self, prepared: Prepared) -> CaptionResult | Exception:
         try:
             with self._request.part(prepared.index):
-                how = self._captioner.caption(self._question_of(prepared), prepared.reading)
+                return self._captioning.caption(_question_of(prepared), prepared.reading)
         except Exception as error:  # noqa: BLE001 - the same
-            how = error
-        tally.add(prepared, how)
+            return error
 
-    async def _ask_async(self, prepared: Prepared, tally: Tally) -> None:
-        how: CaptionResult | Exception
+    async def _ask_async(self, prepared: Prepared) -> CaptionResult | Exception:
         try:
             with self._request.part(prepared.index):
-                how = await self._captioner.caption_async(self._question_of(prepared), prepared.reading)
+                return await self._captioning.caption_async(_question_of(prepared), prepared.reading)
         except Exception as error:  # noqa: BLE001 - the same
-            how = error
+            return error
+
+    def _ended(self, prepared: Prepared, how: CaptionResult | Exception, tally: Tally) -> None:
+        with self._request.part(prepared.index):
+            self._captioning.ended(self._prompt, how)
         tally.add(prepared, how)
 
-    def _question_of(self, prepared: Prepared) -> Question:
-        if prepared.question is not None:
-            return prepared.question
-        error = prepared.error or RuntimeError("the picture was not read")
-        self._captioner.not_read(error)
-        raise error
 
-
-def _dismiss(todo: queue.Queue[Prepared | None], workers: int) -> None:
-    """Tell all *workers* that there is nothing more to do."""
-    with contextlib.suppress(queue.Empty):
-        while True:
-            todo.get_nowait()
-    for _ in range(workers):
-        with contextlib.suppress(queue.Full):
-            todo.put_nowait(None)
+def _question_of(prepared: Prepared) -> Question:
+    if prepared.question is None:
+        raise prepared.error or RuntimeError("the picture was not read")
+    return prepared.question

@@ -63,6 +63,11 @@ class Chat:
         """Tells the servers, and the keys for them, from others, in the keys of caches."""
         return self._servers.identity
 
+    @property
+    def last_errors(self) -> dict[str, str]:
+        """What each server failed of that has not answered since, by address, where calls can go to several."""
+        return self._servers.last_errors
+
     def close(self) -> None:
         """Close the connections of threads."""
         self._servers.close()

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pixel_llm.errors import EncoderError, ErrorCode
+from pixel_llm.hybrid.turns import Turns
 from pixel_llm.runtime import Policies
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Describer:
     def __init__(self, policies: Policies) -> None:
         self._config = policies.config.encoder
         self._encoder: Encoder | None = None
+        self._turns = Turns("loading the encoder")
         # Loading is done for what it does to this object: no cache can stand for it.
         key = partial(self._identity_of, id(self))
         self.load = policies.wrap("encoder.load", self._load, key=key, cacheable=lambda _: False)
@@ -52,10 +54,13 @@ class Describer:
         return [None if described is None else str(described)] * len(pictures)  # a fallback's, which knows no picture
 
     def _load(self) -> None:
-        if self._encoder is None:
-            encoder = picture_tools().build_encoder(self._config)
-            encoder.load()
-            self._encoder = encoder
+        if self._encoder is not None:
+            return
+        with self._turns.mine():  # many first callers load it once; if one fails, the next tries
+            if self._encoder is None:
+                encoder = picture_tools().build_encoder(self._config)
+                encoder.load()
+                self._encoder = encoder
 
     def _encode(self, *pictures: Picture) -> _Descriptions:
         if self._encoder is None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -22,18 +22,19 @@ from typing import TYPE_CHECKING, Any, Self
 from pixel_llm.errors import ErrorCode, ValidationError
 from pixel_llm.events import Listener
 from pixel_llm.hybrid.asking import Asking, Told
-from pixel_llm.hybrid.batch import BatchItem, OnProgress
+from pixel_llm.hybrid.batch import BatchItem, OnProgress, check_progress
 from pixel_llm.hybrid.batching import Batching
-from pixel_llm.hybrid.chatting import Chat, is_whole_stream
+from pixel_llm.hybrid.captioning import Captioning
+from pixel_llm.hybrid.chatting import Chat
 from pixel_llm.hybrid.config import HybridConfig
 from pixel_llm.hybrid.counts import CallCounts
 from pixel_llm.hybrid.describing import Describer, read_picture
-from pixel_llm.hybrid.question import Answer, Question, check_prompt
-from pixel_llm.hybrid.result import CaptionResult, result_of
+from pixel_llm.hybrid.question import Question, check_prompt
+from pixel_llm.hybrid.result import CaptionResult
 from pixel_llm.hybrid.stream import AsyncCaptionStream, CaptionStream
 from pixel_llm.lm_studio import LMStudioClient, ModelList
 from pixel_llm.policy import Vision
-from pixel_llm.request import Request, current_request_id
+from pixel_llm.request import Request
 from pixel_llm.resilience import SYSTEM_CLOCK, Clock
 from pixel_llm.runtime import Policies, load_policies
 
@@ -57,11 +58,12 @@ class HybridPixelLLM:
             *error_config*, *clock* and *listeners* are theirs, and closing them is yours).
         error_config: Policy sections laid over the profile, checked by the same schema, such as
             ``{"targets": {"lm_studio.chat": {"timeout": "5s"}}}``.
-        clock: Where time comes from.
+        clock: Where time comes from; by default the system's clock.
         listeners: Called for every event.
 
     Raises:
         PolicyError: If the policy is wrong. Nothing is started then.
+        ValidationError: If an argument is of the wrong kind, or says what loaded policies say themselves.
     """
 
     def __init__(
@@ -70,27 +72,36 @@ class HybridPixelLLM:
         policies: str | Path | Policies | None = None,
         *,
         error_config: Mapping[str, Any] | None = None,
-        clock: Clock = SYSTEM_CLOCK,
+        clock: Clock | None = None,
         listeners: Iterable[Listener] = (),
     ) -> None:
         self._config: HybridConfig | None = None
+        if not isinstance(listeners, Iterable):
+            raise ValidationError(f"listeners must be a list of functions (got {type(listeners).__name__})")
+        listeners = tuple(listeners)
         if isinstance(policies, Policies):
-            if profile is not None or error_config is not None:
-                raise ValidationError("policies that are already loaded take neither profile nor error_config")
+            given = {"profile": profile, "error_config": error_config, "clock": clock, "listeners": listeners or None}
+            told = [name for name, value in given.items() if value is not None]
+            if told:
+                raise ValidationError(
+                    f"policies that are already loaded have their own {' and '.join(told)}: give it to load_policies()"
+                )
             self.policies, self._owns_policies = policies, False
         else:
-            self.policies = load_policies(policies, profile, overrides=error_config, clock=clock, listeners=listeners)
+            self._config = config = HybridConfig(profile=profile, policies=policies, error_config=error_config)
+            self.policies = load_policies(
+                config.policies,
+                config.profile,
+                overrides=config.error_config,
+                clock=clock or SYSTEM_CLOCK,
+                listeners=listeners,
+            )
             self._owns_policies = True
-            self._config = HybridConfig(profile=profile, policies=policies, error_config=error_config)
         self._describer = Describer(self.policies)
         self._chat = Chat(self.policies)
-        self._asking = asking = Asking(self.policies, self._describer, self._chat, clock=self.policies.clock)
+        asking = Asking(self.policies, self._describer, self._chat, clock=self.policies.clock)
         self._counts = CallCounts()
-        generate = partial(self.policies.wrap, "pixel_llm.generate", key=asking.key, cooperative=True)
-        self._answer = generate(asking.ask, cacheable=Answer.is_good)
-        self._answer_async = generate(asking.ask_async, cacheable=Answer.is_good)
-        self._stream = generate(asking.stream, cacheable=is_whole_stream)
-        self._stream_async = generate(asking.stream_async, cacheable=is_whole_stream)
+        self._captioning = Captioning(self.policies, asking, self._counts)
 
     @classmethod
     def from_config(cls, config: HybridConfig) -> Self:
@@ -148,16 +159,20 @@ class HybridPixelLLM:
         with Request():
             prompt, started = check_prompt(prompt), time.monotonic()
             with self._counts.failures():
-                picture = read_picture(image)
-            return self.caption(Question(picture, prompt), time.monotonic() - started)
+                question = Question(read_picture(image), prompt)
+                result = self._captioning.caption(question, time.monotonic() - started)
+            self._captioning.ended(prompt, result)
+            return result
 
     async def generate_async(self, image: ImageSource, prompt: str | None = None) -> CaptionResult:
         """:meth:`generate` for event loops. Decoding and encoding run in a thread, so the loop is never blocked."""
         with Request():
             prompt, started = check_prompt(prompt), time.monotonic()
             with self._counts.failures():
-                picture = await asyncio.to_thread(read_picture, image)
-            return await self.caption_async(Question(picture, prompt), time.monotonic() - started)
+                question = Question(await asyncio.to_thread(read_picture, image), prompt)
+                result = await self._captioning.caption_async(question, time.monotonic() - started)
+            self._captioning.ended(prompt, result)
+            return result
 
     def stream(self, image: ImageSource, prompt: str | None = None) -> CaptionStream:
         """
@@ -171,7 +186,13 @@ class HybridPixelLLM:
             with self._counts.failures():
                 question = Question(read_picture(image), prompt)
             reading = time.monotonic() - started
-            return CaptionStream(partial(self._stream, question), reading, partial(self._ended, prompt), request.id)
+            return CaptionStream(
+                partial(self._captioning.stream, question),
+                reading,
+                partial(self._captioning.ended, prompt),
+                request.id,
+                self.policies.clock,
+            )
 
     def stream_async(self, image: ImageSource, prompt: str | None = None) -> AsyncCaptionStream:
         """:meth:`stream` for event loops. The image is read, in a thread, when the first piece is asked for."""
@@ -179,9 +200,10 @@ class HybridPixelLLM:
             words = check_prompt(prompt)
 
         async def open_stream(told: Told) -> Any:
-            return self._stream_async(Question(await asyncio.to_thread(read_picture, image), words), told)
+            question = Question(await asyncio.to_thread(read_picture, image), words)
+            return self._captioning.stream_async(question, told)
 
-        return AsyncCaptionStream(open_stream, partial(self._ended, words), request.id)
+        return AsyncCaptionStream(open_stream, partial(self._captioning.ended, words), request.id)
 
     def generate_batch(
         self,
@@ -197,48 +219,36 @@ class HybridPixelLLM:
         One that fails does not touch the others. Memory holds some of the pictures at a time, however many there are.
 
         Args:
-            images: What :meth:`generate` takes, or an array of N pictures. They are taken as they are needed.
+            images: Several of what :meth:`generate` takes, or an array of N pictures. They are taken as they are
+                needed.
             prompt: What to ask about each.
             jobs: How many to ask about at once; by default as many as the bulkhead of `lm_studio.chat` lets in, else
                 four, which is what LM Studio works on at once.
-            on_progress: Told of every picture when it has ended, one at a time, in whichever thread that was.
+            on_progress: Told of every picture when it has ended, one at a time, in whichever thread that was. An error
+                of its own is logged; an exit, such as ``sys.exit()``, ends the batch.
 
         Returns:
             An item for each image, in their order: its result, or its error.
 
         Raises:
-            ValidationError: If the prompt or *jobs* is wrong.
+            ValidationError: If an argument is wrong, or *images* is a single picture.
         """
         return self._batching(prompt, jobs, on_progress).run(images)
 
     async def generate_batch_async(
         self,
-        images: Iterable[ImageSource],
+        images: Iterable[ImageSource] | AsyncIterable[ImageSource],
         prompt: str | None = None,
         *,
         jobs: int | None = None,
         on_progress: OnProgress | None = None,
     ) -> list[BatchItem]:
-        """:meth:`generate_batch` for event loops."""
+        """
+        :meth:`generate_batch` for event loops.
+
+        An iterator runs in a thread, so that the loop is never blocked; an async one in the loop.
+        """
         return await self._batching(prompt, jobs, on_progress).run_async(images)
-
-    def caption(self, question: Question, reading: float = 0.0) -> CaptionResult:
-        """Caption a picture that has been read already, which took *reading* seconds, for the current request."""
-        with self._counts.failures():
-            result = result_of(self._answer.outcome(question), reading, current_request_id())
-        self._ended(question.prompt, result)
-        return result
-
-    async def caption_async(self, question: Question, reading: float = 0.0) -> CaptionResult:
-        """:meth:`caption` for event loops."""
-        with self._counts.failures():
-            result = result_of(await self._answer_async.outcome(question), reading, current_request_id())
-        self._ended(question.prompt, result)
-        return result
-
-    def not_read(self, error: Exception) -> None:
-        """Count a picture that could not be read, which ended in *error*."""
-        self._counts.ended(error)
 
     def get_error_metrics(self) -> dict[str, Any]:
         """
@@ -247,11 +257,19 @@ class HybridPixelLLM:
         ``total_requests``, ``successful_requests`` (with a caption, whoever served), ``degraded_requests`` (of these,
         those that a fallback served), ``failed_requests``, ``success_rate`` (1.0 without any), ``error_counts`` by
         code, those that a fallback stood in for included; and ``circuit_breaker_state`` of `lm_studio.chat`: its name,
-        a name for each key where the policy says ``per``, None without a breaker. Streams count when they have ended.
+        or a dict of names where there are several: by key if the policy says ``per``, by address if it names
+        ``endpoints``; None without a breaker. ``endpoint_errors`` says, by address, what each of several servers failed
+        of that has not answered since: one with a wrong key, say, while another makes up for it.
+
+        Streams count when they have ended; what was closed, cancelled or interrupted before its end does not count.
         """
         breakers = {key: breaker.state.value for key, breaker in self.policies.breakers("lm_studio.chat").items()}
         state = breakers.get(None) if set(breakers) <= {None} else {str(key): name for key, name in breakers.items()}
-        return {**self._counts.snapshot(), "circuit_breaker_state": state}
+        return {
+            **self._counts.snapshot(),
+            "circuit_breaker_state": state,
+            "endpoint_errors": self._chat.last_errors,
+        }
 
     def reset_metrics(self) -> None:
         """Count from now on. Breakers are not touched."""
@@ -290,11 +308,6 @@ class HybridPixelLLM:
     def __repr__(self) -> str:
         return f"<HybridPixelLLM {self.policies.profile!r} at {self.client.base_url}>"
 
-    def _ended(self, prompt: str, how: CaptionResult | Exception) -> None:
-        self._counts.ended(how)
-        if isinstance(how, CaptionResult):
-            self.policies.log_content("pixel_llm.generate", prompt=prompt, caption=how.text)
-
     def _batching(self, prompt: str | None, jobs: int | None, on_progress: OnProgress | None) -> Batching:
         if jobs is None:
             layers = self.policies.describe("lm_studio.chat")
@@ -306,8 +319,9 @@ class HybridPixelLLM:
                 error_code=ErrorCode.ERR_VAL_INVALID_RANGE,
                 details={"field": "jobs"},
             )
+        check_progress(on_progress)
         return Batching(
-            self,
+            self._captioning,
             None if self.policies.config.lm_studio.vision is Vision.IMAGE else self._describer.describe_all,
             clock=self.policies.clock,
             prompt=check_prompt(prompt),

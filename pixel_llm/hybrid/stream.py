@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
+from pixel_llm.errors import LimitExceeded
 from pixel_llm.hybrid.asking import Told
+from pixel_llm.hybrid.closing import close_later
+from pixel_llm.hybrid.ending import ending_with
 from pixel_llm.hybrid.result import CaptionResult, result_of, text_of
 from pixel_llm.lm_studio import ChatChunk
 from pixel_llm.request import Request
-from pixel_llm.resilience import Outcome
+from pixel_llm.resilience import Clock, Outcome
+from pixel_llm.resilience.clock import EndableClock
 
 #: Told once how it ended: with its result, or with an error.
 Ended = Callable[[CaptionResult | Exception], None]
@@ -30,6 +37,9 @@ class _Caption:
         self._reading = 0.0
         self._pieces: list[str] = []
         self._last: ChatChunk | None = None
+        self._is_closed = self._is_whole = self._is_interrupted = False
+        #: Why it will never be whole.
+        self._trouble: str | None = None
 
     @property
     def text(self) -> str:
@@ -42,9 +52,12 @@ class _Caption:
         The caption so far, and how it came about; complete when the stream has ended.
 
         Raises:
-            RuntimeError: If nothing has been read yet.
+            RuntimeError: If nothing has been read yet, or the caption broke off: it failed, or its reader was
+                interrupted. What had come by then is its :attr:`text`.
         """
-        if self._stream is None or not (self._pieces or self._ended is None):
+        if self._trouble is not None:
+            raise RuntimeError(self._trouble)
+        if not (self._pieces or self._is_whole):
             raise RuntimeError("nothing has been read of the caption yet")
         outcome: Outcome[Any] = self._stream.outcome()
         text: Any = self.text
@@ -62,10 +75,32 @@ class _Caption:
             self._pieces.append(piece)
         return piece
 
-    def _end(self, error: Exception | None = None) -> None:
+    def _check_uninterrupted(self) -> None:
+        """Reading on where a reader was interrupted would make half a caption look like a whole one."""
+        if self._is_interrupted:
+            raise RuntimeError(self._trouble)
+
+    def _come_whole(self) -> None:
+        """It has ended normally."""
+        if self._is_closed or self._trouble is not None:
+            return
+        self._is_whole = True
         ended, self._ended = self._ended, None
         if ended is not None:
-            ended(self.result if error is None else error)
+            ended(self.result)
+
+    def _fail(self, error: Exception) -> None:
+        """It has ended in *error*."""
+        ended, self._ended = self._ended, None
+        self._trouble = self._trouble or f"the caption failed, so it has no result: {error}"
+        # One that was closed because nobody read it says nothing of the server, nor of the policy.
+        if ended is not None and not (isinstance(error, LimitExceeded) and "max_pause" in error.details):
+            ended(error)
+
+    def _interrupt(self, error: BaseException) -> None:
+        """Its reader was interrupted, which has ended it: that is neither success nor failure."""
+        self._ended, self._is_interrupted = None, True
+        self._trouble = f"reading the caption was interrupted by {type(error).__name__}, which has ended it"
 
 
 class CaptionStream(_Caption, Iterator[str]):
@@ -74,33 +109,73 @@ class CaptionStream(_Caption, Iterator[str]):
 
     The server is asked when the first piece is. ``"".join(stream)`` is the whole caption; :attr:`result` says
     afterwards who served. An error before the first piece is that of the whole call; one after it carries what had
-    ``arrived``. May be read in any thread, by one at a time, and closed by any.
+    ``arrived``. May be read in any thread, by one at a time, and closed by any: everything else is a RuntimeError, and
+    leaves the stream unharmed. An interrupt, such as Ctrl-C in ``next()``, ends it: it counts neither as success nor
+    as failure, and reading on is a RuntimeError.
     """
 
-    def __init__(self, open_stream: Callable[[Told], Any], reading: float, ended: Ended, request_id: str) -> None:
+    def __init__(
+        self, open_stream: Callable[[Told], Any], reading: float, ended: Ended, request_id: str, clock: Clock
+    ) -> None:
         super().__init__(ended, request_id)
         self._stream = open_stream(self._told)
         self._reading = reading
+        self._busy = threading.Lock()
+        # What is waited for goes by this clock, so that closing reaches it.
+        self._clock = EndableClock(clock)
+        self._has_begun = False
 
     def __next__(self) -> str:
-        with Request(self._request_id):
-            while True:
-                try:
-                    chunk = next(self._stream)
-                except StopIteration:
-                    self._end()
-                    raise
-                except Exception as error:
-                    self._end(error)
-                    raise
-                if piece := self._take(chunk):
-                    return piece
+        if not self._busy.acquire(blocking=False):
+            if self._is_closed:
+                raise StopIteration
+            raise RuntimeError("the caption is being read by another thread")
+        try:
+            with Request(self._request_id):
+                return self._read()
+        finally:
+            self._busy.release()
+
+    def _read(self) -> str:
+        self._check_uninterrupted()
+        while True:
+            try:
+                chunk = self._next()
+            except StopIteration:
+                self._come_whole()
+                raise
+            except Exception as error:
+                if self._is_closed:
+                    raise StopIteration from None  # it came of that
+                self._fail(error)
+                raise
+            except BaseException as error:
+                self._interrupt(error)
+                raise
+            if self._is_closed:
+                raise StopIteration
+            if piece := self._take(chunk):
+                return piece
+
+    def _next(self) -> Any:
+        if self._has_begun:
+            return next(self._stream)
+        self._has_begun = True
+        with ending_with(self._clock):
+            return next(self._stream)
 
     def close(self) -> None:
-        """End it, at any moment; a caption that was not read to its end counts neither as success nor as failure."""
-        self._ended = None
+        """
+        End it, at any moment; a caption that was not read to its end counts neither as success nor as failure.
+
+        While another thread reads, that one stops waiting for the server within a moment, and its ``next()`` says
+        that the stream has ended; nothing more is sent. A pause between two attempts, and the encoder, are waited
+        out there.
+        """
+        self._is_closed, self._ended = True, None
         with Request(self._request_id):
             self._stream.close()
+        self._clock.end()
 
     def __enter__(self) -> Self:
         return self
@@ -115,32 +190,65 @@ class AsyncCaptionStream(_Caption, AsyncIterator[str]):
     """
     :class:`CaptionStream` for event loops. The image is read, in a thread, when the first piece is asked for.
 
-    It may be read by any task of the event loop, by one at a time.
+    It may be read and closed by any task of the event loop that began to read it, and is read by one at a time.
+    Cancelling its reader, as ``asyncio.wait_for(anext(stream), …)`` does, ends it.
     """
 
     def __init__(self, open_stream: Callable[[Told], Awaitable[Any]], ended: Ended, request_id: str) -> None:
         super().__init__(ended, request_id)
-        self._open: Callable[[Told], Awaitable[Any]] | None = open_stream
+        self._open = open_stream
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_read = False
 
     async def __anext__(self) -> str:
-        with Request(self._request_id):
-            while True:
-                try:
-                    if self._stream is None:
-                        await self._begin()
-                    chunk = await anext(self._stream)
-                except StopAsyncIteration:
-                    self._end()
-                    raise
-                except Exception as error:
-                    self._end(error)
-                    raise
-                if piece := self._take(chunk):
-                    return piece
+        if self._is_closed and self._stream is None:
+            raise StopAsyncIteration
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        if self._loop is not loop:
+            raise RuntimeError("the caption belongs to the event loop that began to read it")
+        if self._is_read:
+            if self._is_closed:
+                raise StopAsyncIteration
+            raise RuntimeError("the caption is being read by another task")
+        self._is_read = True
+        try:
+            with Request(self._request_id):
+                return await self._read()
+        finally:
+            self._is_read = False
+
+    async def _read(self) -> str:
+        self._check_uninterrupted()
+        while True:
+            try:
+                if self._stream is None:
+                    await self._begin()
+                chunk = await anext(self._stream)
+            except StopAsyncIteration:
+                self._come_whole()
+                raise
+            except Exception as error:
+                if self._is_closed:
+                    raise StopAsyncIteration from None  # it came of that
+                self._fail(error)
+                raise
+            except BaseException as error:
+                self._interrupt(error)
+                raise
+            if self._is_closed:
+                raise StopAsyncIteration
+            if piece := self._take(chunk):
+                return piece
 
     async def aclose(self) -> None:
-        """End it, at any moment, as :meth:`CaptionStream.close` does."""
-        self._ended = self._open = None
+        """
+        End it, at any moment, as :meth:`CaptionStream.close` does.
+
+        A task that waits for the server is interrupted at once; one that still waits for its image to be read hears
+        of it when that is done, and nothing is sent.
+        """
+        self._is_closed, self._ended = True, None
         if self._stream is not None:
             with Request(self._request_id):
                 await self._stream.aclose()
@@ -153,10 +261,18 @@ class AsyncCaptionStream(_Caption, AsyncIterator[str]):
     ) -> None:
         await self.aclose()
 
+    def __del__(self) -> None:
+        # One that is left half read, as by `break`, is closed here: were that left to the garbage collection of its
+        # generators, a loop that is about to end would close them a second time, and complain.
+        stream, loop = getattr(self, "_stream", None), getattr(self, "_loop", None)
+        if stream is not None and loop is not None and not (self._is_whole or self._is_closed or self._trouble):
+            with contextlib.suppress(RuntimeError), Request(self._request_id):  # the loop is closed, and has closed it
+                close_later(stream, loop)
+
     async def _begin(self) -> None:
-        open_stream, self._open = self._open, None
-        if open_stream is None:
-            raise StopAsyncIteration  # it was closed, or is being begun by another task
         started = time.monotonic()
-        self._stream = await open_stream(self._told)
+        stream = await self._open(self._told)
+        if self._is_closed:
+            raise StopAsyncIteration
+        self._stream = stream
         self._reading = time.monotonic() - started

@@ -78,4 +78,9 @@ class EndableClock:
         self.ended = True
 
 
+def was_ended(clock: Clock) -> bool:
+    """True if nobody waits any longer for what goes by *clock*."""
+    return isinstance(clock, EndableClock) and clock.ended
+
+
 SYSTEM_CLOCK = SystemClock()

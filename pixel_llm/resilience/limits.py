@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
-from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock, EndableClock
+from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock, was_ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +43,14 @@ class Limits:
         """Seconds left for the current attempt, not below 0, or None without a limit."""
         ends = self.ends
         if ends is None:
-            return 0.0 if self._were_ended() else None
+            return 0.0 if was_ended(self.clock) else None
         return max(0.0, ends - self.clock.monotonic())
 
     def deadline_passed(self) -> bool:
         """True once the whole call, not just its attempt, is out of time."""
         if self.deadline is None:
-            return self._were_ended()
+            return was_ended(self.clock)
         return self.clock.monotonic() >= self.deadline
-
-    def _were_ended(self) -> bool:
-        """True if nobody waits any longer for the work that these limits are for; see :class:`EndableClock`."""
-        return isinstance(self.clock, EndableClock) and self.clock.ended
 
 
 NO_LIMITS = Limits()

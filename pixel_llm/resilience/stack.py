@@ -30,7 +30,7 @@ from pixel_llm.resilience.caching.read_through import ReadThrough
 from pixel_llm.resilience.call import Call
 from pixel_llm.resilience.chaos import Chaos
 from pixel_llm.resilience.checked import checked_policy
-from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock, EndableClock
+from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock, was_ended
 from pixel_llm.resilience.counters import Counters, StackStats
 from pixel_llm.resilience.description import Layer, describe
 from pixel_llm.resilience.fallbacks.chain import FallbackChain
@@ -340,8 +340,7 @@ class Stack:
         section = self.policy.circuit_breaker
         if section is None or not section.count.matches(classify_error(error), http_status(error)):
             return False
-        clock = call.terms.clock
-        if isinstance(clock, EndableClock) and clock.ended:
+        if was_ended(call.terms.clock):
             return False  # nobody waited for it any longer: it ended for that
         return self.timing.was_enough(call, error)
 

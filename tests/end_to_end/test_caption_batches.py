@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import blue, red
+from PIL import Image
 
 from pixel_llm import ErrorCode, HybridPixelLLM, ValidationError, encoder
 from pixel_llm.encoder import Picture
 from pixel_llm.hybrid import BatchProgress
 from pixel_llm.resilience import SYSTEM_CLOCK
+from pixel_llm.resilience.limits import Limits, publish, reset_published
 from pixel_llm.testing import Answer, Hang, ScriptedLMStudio, Status
 
 
@@ -153,6 +159,65 @@ class TestBatch:
         with pytest.raises(ValidationError, match="jobs must be a whole number from 1 to 256"):
             stage().batch(shades(1), jobs=jobs)
 
+    @pytest.mark.parametrize(
+        ("single", "got"),
+        [
+            (red(), r"one ndarray of shape \(48, 64, 3\)"),
+            (np.zeros((8, 8), np.uint8), r"one ndarray of shape \(8, 8\)"),
+            (torch.zeros(3, 8, 8), r"one Tensor of shape \(3, 8, 8\)"),
+            ("photo.jpg", "one str"),
+            (Path("photo.jpg"), "one PosixPath"),
+            (b"\x89PNG", "one bytes"),
+            (io.BytesIO(b"\x89PNG"), "one BytesIO"),
+            (Image.new("RGB", (3, 3)), "one Image"),
+            (None, "None"),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_one_picture_is_no_batch(self, stage, single, got):
+        """
+        A single picture, whose rows or letters would be asked about one by one, is refused before anybody is asked.
+        """
+        made = stage()
+
+        with pytest.raises(ValidationError, match=rf"a single picture goes in as \[image\] \(got {got}\)"):
+            made.batch(single)
+
+        assert 0 == made.times_asked()
+
+    def test_array_of_pictures(self, stage):
+        """
+        An array with a picture axis is a batch; so is one of paths.
+        """
+        made = stage()
+
+        assert 3 == len(made.batch(np.stack(shades(3))))
+        assert ["a.png", "b.png"] == [item.image for item in made.batch(np.array(["a.png", "b.png"]))]
+
+    @pytest.mark.parametrize("callback", [3, "print"])
+    def test_progress_that_cannot_be_told(self, stage, callback):
+        """
+        What can't be called is refused before anything is read …
+        """
+        with pytest.raises(ValidationError, match="on_progress must be a plain function"):
+            stage().batch(shades(1), on_progress=callback)
+
+    def test_async_progress(self, stage):
+        """
+        … and so is an async function, which nobody would await.
+        """
+
+        async def tell(progress: BatchProgress) -> None:
+            """Never runs."""
+
+        class Telling:
+            async def __call__(self, progress: BatchProgress) -> None:
+                """Never runs either."""
+
+        for callback in (tell, Telling()):
+            with pytest.raises(ValidationError, match="on_progress must be a plain function"):
+                stage().batch(shades(1), on_progress=callback)
+
     def test_fallbacks_serve_in_a_batch(self, stage):
         """
         What the policy serves in place of a caption is marked in the item's result.
@@ -184,11 +249,76 @@ class TestInterrupt:
                 with pytest.raises(KeyboardInterrupt):
                     model.generate_batch(shades(8), jobs=4)
                 under_way = len(server.requests)
-                # One that was about to be sent may be counted as well: it ends at once, too.
+                # One that was about to be sent may end as well: at once, too.
                 ended = any(
-                    model.get_error_metrics()["total_requests"] >= under_way or time.sleep(0.02) for _ in range(200)
+                    model.policies.stats("lm_studio.chat").failed >= under_way or time.sleep(0.02) for _ in range(200)
                 )
                 assert ended
+                assert 0 == model.policies.breaker("lm_studio.chat").failures
+                assert 0 == model.get_error_metrics()["total_requests"]
+
+    @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError])
+    def test_exit_of_the_callback(self, stage, kind):
+        """
+        What is no mere error, raised where a picture ends, ends the batch, and comes out of the call.
+        """
+        made = stage()
+
+        def leave(progress: BatchProgress) -> None:
+            raise kind("enough")
+
+        caught: list[BaseException] = []
+
+        def batch() -> None:
+            try:
+                made.batch(shades(12), jobs=2, on_progress=leave)
+            except BaseException as error:  # noqa: BLE001 - it is looked at below
+                caught.append(error)
+
+        # In a thread, since a batch that never ends must not take the other tests with it.
+        thread = threading.Thread(target=batch, daemon=True)
+        thread.start()
+        thread.join(30)
+
+        assert [kind] == [type(error) for error in caught]
+        assert made.times_asked() < 12
+        assert 3 == len(made.batch(shades(3)))
+
+    def test_exit_of_a_listener(self, stage):
+        """
+        So does an exit that comes from inside the call.
+        """
+        made = stage(then=Status(status=500))
+        made.model.policies.add_listener(lambda event: sys.exit(7))
+
+        with pytest.raises(SystemExit):
+            made.batch(shades(4), jobs=2)
+
+    def test_exit_of_the_images(self, stage):
+        """
+        An iterator of images that fails ends the batch, and what it failed of comes out of the call.
+        """
+        made = stage()
+
+        def images() -> Any:
+            yield red()
+            raise OSError("the disk is gone")
+
+        with pytest.raises(OSError, match="the disk is gone"):
+            made.batch(images(), jobs=2)
+
+    def test_caller_s_deadline_holds(self, stage):
+        """
+        A batch inside a guarded call has no more time than that call.
+        """
+        made = stage(then=Hang(), clock=SYSTEM_CLOCK, profile="development")
+        token = publish(Limits(deadline=SYSTEM_CLOCK.monotonic() + 0.2))
+        try:
+            (item,) = made.batch([red()], jobs=1)
+        finally:
+            reset_published(token)
+
+        assert ErrorCode.ERR_TIMEOUT_DEADLINE == item.error.error_code
 
     def test_cancellation_ends_what_is_under_way(self, tmp_path, monkeypatch):
         """
@@ -257,3 +387,48 @@ class TestEventLoop:
 
         assert {"load_image", "to_data_uri", "encode_batch"} <= set(threads)
         assert not [name for name, found in threads.items() if threading.main_thread() in found]
+
+    def test_images_are_drawn_in_a_thread(self, tmp_path, monkeypatch):
+        """
+        A generator that takes its time does not hold up the loop.
+        """
+        monkeypatch.chdir(tmp_path)
+        drawn_in = set()
+
+        def slow() -> Any:
+            for shade in shades(3):
+                drawn_in.add(threading.current_thread())
+                yield shade
+
+        async def main(server: ScriptedLMStudio) -> int:
+            config = {"lm_studio": {"base_url": server.base_url}}
+            async with HybridPixelLLM("production", error_config=config) as model:
+                return len(await model.generate_batch_async(slow()))
+
+        with ScriptedLMStudio(then=Answer(text="Nothing.")) as server:
+            assert 3 == asyncio.run(main(server))
+
+        assert threading.main_thread() not in drawn_in
+
+    def test_images_of_an_async_iterator(self, tmp_path, monkeypatch):
+        """
+        Images that an event loop waits for, such as uploads, come as they are; threads have no use for them.
+        """
+        monkeypatch.chdir(tmp_path)
+
+        async def uploads() -> Any:
+            for shade in shades(9):
+                await asyncio.sleep(0)
+                yield shade
+
+        async def main(server: ScriptedLMStudio) -> None:
+            config = {"lm_studio": {"base_url": server.base_url}, "encoder": {"batch": {"max_size": 4}}}
+            async with HybridPixelLLM("production", error_config=config) as model:
+                items = await model.generate_batch_async(uploads(), jobs=2)
+                assert list(range(9)) == [item.index for item in items]
+                assert {"Nothing."} == {item.unwrap().text for item in items}
+                with pytest.raises(ValidationError, match="async_generator, which is for generate_batch_async"):
+                    model.generate_batch(uploads())
+
+        with ScriptedLMStudio(then=Answer(text="Nothing.")) as server:
+            asyncio.run(main(server))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from types import MappingProxyType
 
 import pytest
 from conftest import red
 from PIL import Image
 
 from pixel_llm import HybridPixelLLM, PixelLMError, ValidationError, load_policies
-from pixel_llm.testing import ErrorBody, ScriptedLMStudio, Status
+from pixel_llm.hybrid import HybridConfig
+from pixel_llm.testing import ErrorBody, ScriptedLMStudio, Status, VirtualClock
 
 
 class TestErrorMetrics:
@@ -34,6 +36,7 @@ class TestErrorMetrics:
             "success_rate": 0.5,
             "error_counts": {"ERR_API_SERVER_ERROR": 1, "ERR_VAL_MISSING_FIELD": 1},
             "circuit_breaker_state": "closed",
+            "endpoint_errors": {},
         } == metrics
 
     def test_permanent_error(self, stage):
@@ -121,3 +124,63 @@ class TestConfig:
         """
         with load_policies(profile="basic") as policies, pytest.raises(ValidationError, match="profile's name"):
             HybridPixelLLM(policies=policies).config  # noqa: B018 - reading it raises
+
+    def test_is_a_copy(self):
+        """
+        What the caller changes afterwards shows nowhere; any kind of mapping pickles.
+        """
+        given = {"lm_studio": {"base_url": "http://127.0.0.1:9/v1"}, "targets": MappingProxyType({})}
+        with HybridPixelLLM("basic", error_config=MappingProxyType(given)) as model:
+            given["lm_studio"]["base_url"] = "http://elsewhere/v1"
+
+            there = pickle.loads(pickle.dumps(model.config))
+            assert there == model.config
+            assert {"lm_studio": {"base_url": "http://127.0.0.1:9/v1"}, "targets": {}} == there.error_config
+
+    def test_repr_shows_no_secret(self):
+        """
+        A key that was given in code is in no log of the config; the other process gets it all the same.
+        """
+        servers = [{"base_url": "http://me:hush@lm.example/v1", "api_key": "sk-2"}, {"base_url": "http://b/v1"}]
+        config = HybridConfig(profile="basic", error_config={"lm_studio": {"api_key": "sk-1", "endpoints": servers}})
+
+        assert (
+            "HybridConfig(profile='basic', policies=None, error_config={'lm_studio': {'api_key': '***', 'endpoints': "
+            "[{'base_url': 'http://***@lm.example/v1', 'api_key': '***'}, {'base_url': 'http://b/v1'}]}})"
+        ) == repr(config)
+        assert "sk-1" == pickle.loads(pickle.dumps(config)).error_config["lm_studio"]["api_key"]
+
+
+class TestArguments:
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            ({"profile": 3}, r"profile must be the name of a profile \(got int\)"),
+            ({"policies": 3}, r"policies must be a folder of policies, or loaded ones \(got int\)"),
+            ({"error_config": "x"}, r"error_config must be a mapping of policy sections \(got str\)"),
+            ({"listeners": None}, r"listeners must be a list of functions \(got NoneType\)"),
+        ],
+        ids=str,
+    )
+    def test_of_the_wrong_kind(self, wrong, message):
+        """
+        What can't be meant is said before any policy is read.
+        """
+        with pytest.raises(ValidationError, match=message):
+            HybridPixelLLM(**wrong)
+
+    @pytest.mark.parametrize(
+        "given",
+        [{"profile": "basic"}, {"error_config": {}}, {"clock": VirtualClock()}, {"listeners": [print]}],
+        ids=lambda given: next(iter(given)),
+    )
+    def test_that_loaded_policies_say_themselves(self, given):
+        """
+        What would have no effect is refused: nobody is left waiting for events that never come.
+        """
+        (name,) = given
+        with (
+            load_policies(profile="basic") as policies,
+            pytest.raises(ValidationError, match=rf"have their own {name}: give it to load_policies\(\)"),
+        ):
+            HybridPixelLLM(policies=policies, **given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from contextlib import ExitStack
 
 import pytest
@@ -63,6 +64,39 @@ class TestFailover:
 
         assert "Red." == fleet.ask().text
         assert [1, 1] == fleet.chats()
+
+    def test_a_wrong_key_for_one_shows(self, fleet):
+        """
+        While another server makes up for one that refuses the key, the metrics tell of it, until it answers.
+        """
+        fleet = fleet({"script": [Status(status=401, message="Invalid key")]}, {})
+
+        fleet.ask()
+
+        (address, error), *others = fleet.model.get_error_metrics()["endpoint_errors"].items()
+        assert (fleet.addresses[0], []) == (address, others)
+        assert error.startswith("ERR_API_UNAUTHORIZED: ")
+
+        while fleet.chats()[0] < 2:
+            fleet.ask()
+
+        assert {} == fleet.model.get_error_metrics()["endpoint_errors"]
+
+    def test_what_was_closed_says_nothing_of_its_server(self, fleet_of):
+        """
+        A stream that another thread closes fails of that, not of the server.
+        """
+        fleet = fleet_of("stream", {"then": Hang()}, {"then": Hang()})
+        stream = fleet.model.stream(RED)
+        reading = threading.Thread(target=lambda: list(stream), daemon=True)
+        reading.start()
+        while not sum(fleet.chats()):
+            time.sleep(0.01)
+        stream.close()
+        reading.join(20)
+
+        assert {} == fleet.model.get_error_metrics()["endpoint_errors"]
+        assert 1 == sum(fleet.chats())
 
     def test_a_wrong_request_goes_nowhere_else(self, fleet):
         """

@@ -66,6 +66,9 @@ class Slow:
     def answered(self, name, args):
         raise AssertionError("nobody answers")
 
+    def failed(self, name, error):
+        pass
+
 
 @pytest.mark.parametrize("grace", [0.0, 20.0])
 @pytest.mark.parametrize("count", [1, 2, 3])

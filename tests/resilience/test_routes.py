@@ -83,6 +83,9 @@ class Guide:
     def answered(self, name, args):
         self.heard.append(("answered", name))
 
+    def failed(self, name, error):
+        self.heard.append(("failed", name, type(error).__name__))
+
 
 class Servers:
     """Places that do what their script says, behind one stack, in one of four ways: calls and streams, both worlds."""
@@ -281,6 +284,18 @@ class TestPass:
         assert 1 == outcome.attempts
         assert 0 == places.breaker(FIRST).failures
         assert [("enter", FIRST), ("prepare", FIRST), ("leave", FIRST)] == places.guide.heard[:3]
+
+    def test_the_guide_hears_of_what_failed(self, servers):
+        """
+        A place that was asked in vain is told of, whoever answered in the end.
+        """
+        places = servers({FIRST: [refused()], SECOND: ["two"]})
+
+        assert "two" == places.outcome()[0]
+
+        assert [("enter", FIRST), ("prepare", FIRST), ("leave", FIRST), ("failed", FIRST, "ConnectionError")] == (
+            places.guide.heard[:4]
+        )
 
     def test_an_error_dies(self, world, clock):
         """

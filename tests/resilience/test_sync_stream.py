@@ -1,6 +1,7 @@
 """Streams of the sync world: threads, and what only generators do."""
 
 import contextvars
+import dataclasses
 import functools
 import gc
 import threading
@@ -21,6 +22,8 @@ from pixel_llm.policy import (
     TimeoutConfig,
 )
 from pixel_llm.resilience import Stack, SyncStream, current_limits, guard
+from pixel_llm.resilience.clock import EndableClock
+from pixel_llm.resilience.limits import publish, reset_published
 from pixel_llm.resilience.roads.binding import switched_off
 from pixel_llm.resilience.streams.delivery import END
 from pixel_llm.resilience.streams.sync_source import Steps, ThreadSource
@@ -846,3 +849,32 @@ class TestOtherSteps:
         stream = guard(stack, self.fails, alternative=lambda kind, name: lambda: iter([kind, name]))()
 
         assert ["model", "small"] == list(stream)
+
+
+class TestEndedFromOutside:
+    def test_is_left_not_broken(self):
+        """
+        A stream whose clock was ended fails of that, if of anything: it counts as one that was closed.
+        """
+        events, clock = [], VirtualClock(1000.0)
+        stack = make_stack(events.append, clock, circuit_breaker=CircuitBreakerConfig(failure_threshold=1))
+        ending = EndableClock(clock)
+
+        def write():
+            yield 1
+            if current_limits().deadline_passed():
+                raise TimeoutError("out of time", error_code=ErrorCode.ERR_TIMEOUT_DEADLINE)
+
+        stream = guard(stack, write, cooperative=True)()
+        token = publish(dataclasses.replace(current_limits(), clock=ending))
+        try:
+            read = [next(stream)]
+            ending.end()
+            with pytest.raises(TimeoutError, match="out of time"):
+                next(stream)
+        finally:
+            reset_published(token)
+
+        assert [1] == read
+        assert [StreamAbandoned("writer.write", "closed", 1, 0.0)] == events
+        assert (0, 0) == (stack.breaker.failures, stack.stats().failed)

@@ -24,6 +24,7 @@ class Server:
         client: Talks to it.
         is_well: False since it has failed to say how it is, until it does again.
         tells_states: Whether it has LM Studio's own list, which says what is loaded; None if nobody has asked.
+        last_error: What the last chat with it failed of; None if it has answered since.
     """
 
     def __init__(self, endpoint: EndpointConfig, clock: Clock, listeners: Iterable[Listener] = ()) -> None:
@@ -31,6 +32,7 @@ class Server:
         self.client = self._make_client(listeners)
         self.is_well = True
         self.tells_states: bool | None = None
+        self.last_error: str | None = None
         self._clock = clock
         self._states: tuple[ModelState, ...] | None = None
         self._learned = 0.0
@@ -62,6 +64,7 @@ class Server:
 
     def answered(self, model: str) -> None:
         """*model* has answered now, so it is loaded."""
+        self.last_error = None
         self._answered[model] = self._clock.monotonic()
 
     def learn(self, states: tuple[ModelState, ...] | None) -> None:

@@ -12,7 +12,9 @@ from pixel_llm.lm_studio.servers.cold_start import ColdStart
 from pixel_llm.lm_studio.servers.probes import HealthProbes
 from pixel_llm.lm_studio.servers.server import Server
 from pixel_llm.policy import Balance, LMStudioConfig
-from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
+from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock, was_ended
+from pixel_llm.resilience.error_words import code_of, text_of
+from pixel_llm.resilience.limits import current_limits
 
 
 class Servers:
@@ -62,6 +64,11 @@ class Servers:
         """The client of the server that would be asked first for *model*."""
         return self._in_order(model)[0].client
 
+    @property
+    def last_errors(self) -> dict[str, str]:
+        """What each of those failed of that have not answered since, by their names."""
+        return {server.name: error for server in self._servers if (error := server.last_error) is not None}
+
     def close(self) -> None:
         """Look after them no longer, and close the connections of threads. A later call begins anew."""
         if self._probes is not None:
@@ -108,6 +115,11 @@ class Servers:
         model = _model_in(args)
         if model is not None:
             self._by_name[name].answered(model)
+
+    def failed(self, name: str, error: Exception) -> None:
+        """The server was asked in vain. What was broken off from outside says nothing of it."""
+        if not was_ended(current_limits().clock):
+            self._by_name[name].last_error = f"{code_of(error) or type(error).__name__}: {text_of(error)}"
 
     def _in_order(self, model: str | None) -> list[Server]:
         turn, count = next(self._turns), len(self._servers)

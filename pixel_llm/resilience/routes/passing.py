@@ -181,4 +181,5 @@ class Visit:
             return False
         if getattr(error, "attempts", None):  # what a layer refused has none
             self._pass.note_asked(self.name)
+            self._pass.guide.failed(self.name, error)
         return self._pass.failed(self.name, error)

@@ -36,6 +36,9 @@ class Guide(Protocol):
     def answered(self, name: str, args: tuple[Any, ...]) -> None:
         """The place has given a result, or the first content of a stream."""
 
+    def failed(self, name: str, error: Exception) -> None:
+        """The place was asked, and gave *error* instead. It must not keep that: its traceback holds the call."""
+
 
 @dataclass(frozen=True, slots=True)
 class Routes:

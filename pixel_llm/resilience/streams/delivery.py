@@ -12,6 +12,7 @@ from pixel_llm.errors import ErrorCode, LimitExceeded, TimeoutError
 from pixel_llm.events import StreamAbandoned
 from pixel_llm.policy import TimeoutConfig
 from pixel_llm.resilience.call import Call
+from pixel_llm.resilience.clock import was_ended
 from pixel_llm.resilience.limits import Published, Terms, get_published, lift
 from pixel_llm.resilience.queues.admission import Admission
 from pixel_llm.resilience.recovery import Recovery
@@ -210,6 +211,9 @@ class Delivery:
 
     def broken(self, error: Exception) -> None:
         """It has ended in *error*: that counts once, and only if it is not the consumer's time that ran out."""
+        if was_ended(self.call.terms.clock):  # from outside, and *error* comes of that
+            self.left("closed")
+            return
         permit = self._held.pop()
         stack, call = self.stack, self.call
         if isinstance(error, builtins.TimeoutError) and stack.clock.monotonic() >= self._limits[1]:
