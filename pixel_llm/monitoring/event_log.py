@@ -109,7 +109,7 @@ class EventLog:
             self._write(LogLevel.INFO, "content", target, None, clean_fields(content, content=True))
 
     def close(self, timeout: float = PATIENCE) -> None:
-        """Write what waits, and close the sinks. Later records go to the application's handlers only."""
+        """Write what waits, and close the sinks. A later record, as of a closed model's next call, opens them again."""
         self.log.close(timeout)
 
     def _write(self, level: LogLevel, message: str, target: str, code: str | None, extra: dict[str, Any]) -> None:

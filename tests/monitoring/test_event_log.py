@@ -331,15 +331,26 @@ class TestFile:
 
     def test_is_closed_with_the_log(self, open_log, file):
         """
-        After close() nothing more is written, and telling the log is harmless.
+        After close() the file is whole, and nobody holds it.
         """
         log = open_log()
         log(EVENTS[0])
         log.close()
-        log(EVENTS[0])
-        log.close()
 
         assert 1 == len(read(file))
+        assert "pixel-llm log" not in {thread.name for thread in threading.enumerate()}
+
+    def test_is_opened_again_by_a_later_record(self, open_log, file):
+        """
+        Whoever closes a log and writes on, as a closed model does that is called again, loses no record.
+        """
+        log = open_log()
+        for _ in range(3):
+            log(EVENTS[0])
+            log.close()
+        log.close()
+
+        assert 3 == len(read(file))
 
     def test_is_closed_when_the_log_is_dropped(self, file):
         """

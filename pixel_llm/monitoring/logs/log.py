@@ -45,10 +45,8 @@ class Log:
         self._sampling = None if config.sampling is None else Sampling(config.sampling)
         sinks = _sinks(config)
         self._application = Application(is_only_reader=not sinks)
-        self._channel = Channel(sinks, config.queue_size) if sinks else None
-        if self._channel is not None:
-            # Nobody waits where a garbage collector closes it. At the end of the process its channel finishes.
-            weakref.finalize(self, self._channel.close, 0).atexit = False
+        self._sinks, self._size = sinks, config.queue_size
+        self._channel = self._open() if sinks else None
 
     @property
     def dropped(self) -> int:
@@ -94,7 +92,9 @@ class Log:
 
     def close(self, timeout: float = PATIENCE) -> bool:
         """
-        Write what waits, up to *timeout* seconds, and close the sinks. Later records go to the application only.
+        Write what waits, up to *timeout* seconds, and close the sinks. A later record opens them again.
+
+        After a sink that hangs nothing is opened again: later records go to the application only.
 
         Returns:
             True if all is written.
@@ -104,7 +104,17 @@ class Log:
         untold = 0 if self._sampling is None else self._sampling.untold()
         if untold:
             self._channel.offer(note("records_left_out", left_out=untold))
-        return self._channel.close(timeout)
+        done = self._channel.close(timeout)
+        if done:
+            self._channel = self._open()
+        return done
+
+    def _open(self) -> Channel:
+        """A way to the sinks; nothing runs before the first record."""
+        channel = Channel(self._sinks, self._size)
+        # Nobody waits where a garbage collector closes it. At the end of the process the channel finishes.
+        weakref.finalize(self, channel.close, 0).atexit = False
+        return channel
 
 
 def _sinks(config: LoggingConfig) -> list[Sink]:
