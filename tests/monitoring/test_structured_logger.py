@@ -5,6 +5,7 @@ import contextvars
 import logging
 import re
 import threading
+from pathlib import Path
 
 import pytest
 import structlog
@@ -97,6 +98,24 @@ class TestRecords:
             record["stack_trace"],
         )
         assert {"logger": "shop", "request_id": "req-9"} == record["context"]
+
+    def test_may_have_fields_of_any_name(self, keep):
+        """
+        A value may be called what the method's own arguments are called.
+        """
+        kept = keep()
+        kept.logger.info("odd", message=1, level=2, self=3, extra=4)
+
+        assert {"message": 1, "level": 2, "self": 3, "extra": 4} == kept.record()["extra"]
+
+    def test_are_described_on_their_page(self):
+        """
+        The table of the log entry format has a row for each field, in their order.
+        """
+        page = (Path(__file__).parents[2] / "docs" / "how-to" / "logging.md").read_text("utf-8")
+        table = page.split("## The log entry format")[1].split("\n\n")[2]
+
+        assert list(FIELDS) == re.findall(r"^\| `(\w+)`", table, re.MULTILINE)
 
     def test_may_be_given_a_code(self, keep):
         """

@@ -7,8 +7,9 @@ import pytest
 
 from pixel_llm.errors import CircuitBreakerOpen, ConnectionError, PolicyError, ValidationError
 from pixel_llm.events import AttemptFailed, RetryScheduled
+from pixel_llm.monitoring import get_logger
 from pixel_llm.resilience import CircuitState, Layer
-from pixel_llm.runtime import load_policies
+from pixel_llm.runtime import active, load_policies
 from pixel_llm.testing import VirtualClock
 
 SHOP = """
@@ -723,3 +724,44 @@ class TestSnapshot:
             snapshot.profile, snapshot.targets["shop.list"].failed, snapshot.targets["shop.pay"].calls,
         )  # fmt: skip
         assert "ok" == policies.health().status
+
+
+class TestLoggers:
+    @pytest.fixture(autouse=True)
+    def nobody(self, monkeypatch):
+        """No policies are loaded so far."""
+        monkeypatch.setattr(active, "_active", None)
+        monkeypatch.setattr(active, "_loaded", [])
+
+    def test_write_where_the_active_policies_say(self, load, tmp_path):
+        """
+        A logger that was got before any policy was loaded writes to the active ones' log, and to no other's.
+        """
+        log = get_logger("till")
+        log.error("before")
+        first = load(overrides={"logging": {"file": str(tmp_path / "first.log")}})
+        first.activate()
+        log.error("one")
+        second = load(overrides={"logging": {"file": str(tmp_path / "second.log")}})
+        log.error("two")
+        second.activate()
+        log.error("three")
+        second.close()
+        log.error("four")
+        first.close()
+
+        assert [["one", "two", "four"], ["three"]] == [
+            [json.loads(line)["message"] for line in (tmp_path / name).read_text().splitlines()]
+            for name in ("first.log", "second.log")
+        ]
+
+    def test_have_the_level_of_the_policy(self, load):
+        """
+        The policy's level for a logger's name holds; what programs change stays changed.
+        """
+        policies = load(overrides={"logging": {"level": "ERROR", "levels": {"till.*": "DEBUG"}}})
+        policies.activate()
+
+        assert [True, False] == [get_logger(name).is_enabled_for("debug") for name in ("till.two", "other")]
+
+        policies.close()

@@ -8,6 +8,7 @@ import pytest
 import pixel_llm
 from pixel_llm.errors import CircuitBreakerOpen, ConnectionError, LimitExceeded, PolicyError
 from pixel_llm.events import PolicyReloaded, PolicyReloadFailed
+from pixel_llm.monitoring import get_logger
 from pixel_llm.resilience import CircuitState
 from pixel_llm.runtime import Reloaded, load_policies
 from pixel_llm.testing import VirtualClock, disabled
@@ -357,6 +358,21 @@ class TestReload:
         policies.log.flush()
 
         assert "fallback_served" in log.read_text()
+
+    def test_loggers_follow(self, policies, file, tmp_path):
+        """
+        Loggers write where the new policy says, what they wrote before is in the file before.
+        """
+        policies.activate()
+        logger = get_logger("shop")
+        for name in ("one", "two"):
+            edit(file, "targets:", f"logging: {{file: '{tmp_path / name}'}}\ntargets:")
+            policies.reload()
+            logger.info(name)
+            file.write_text(file.read_text().replace(f"logging: {{file: '{tmp_path / name}'}}\n", ""))
+        logger.flush()
+
+        assert [1, 1] == [(tmp_path / name).read_text().count(f'"{name}"') for name in ("one", "two")]
 
     def test_what_is_dropped_is_forgotten(self, policies, file):
         """

@@ -17,10 +17,15 @@ from pixel_llm import (
     HealthStatus,
     HybridConfig,
     HybridPixelLLM,
+    LogContext,
+    LogLevel,
     PixelLMError,
     Policies,
     PolicyTransport,
+    StructuredLogger,
+    current_request_id,
     error_behind,
+    get_logger,
     get_metrics,
     load_policies,
     metrics_asgi_app,
@@ -28,6 +33,7 @@ from pixel_llm import (
     register_function,
     sanitize_input,
     serve_metrics,
+    set_context,
     validate_batch_size,
     validate_config,
     validate_encoder_config,
@@ -94,6 +100,18 @@ def charge(amount: float) -> bool:
 
 
 assert_type(charge(3.0), bool)
+
+log = get_logger("billing")
+assert_type(log, StructuredLogger)
+assert_type(log.bind(tenant="acme"), StructuredLogger)
+log.error("not charged", error_code="ERR_CB_OPEN", exc_info=ValueError(), amount=3.0)
+log.log(LogLevel.INFO, "charged", amount=3.0)
+log.change_level(None)
+assert_type(log.flush(timeout=1.0), bool)
+assert_type(policies.log.dropped, int)
+with LogContext(request_id="req-1", tenant="acme"):
+    assert_type(current_request_id(), str | None)
+set_context(tenant=None)
 
 with ScriptedLMStudio(script=[Hang(), Answer(text="A cat.")]) as server:
     assert_type(server.base_url, str)

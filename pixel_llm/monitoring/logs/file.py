@@ -26,6 +26,10 @@ if sys.platform != "win32":
     import fcntl
 
 
+#: So often a file that is no longer the one at its path is opened anew.
+_MOST_TRIES = 20
+
+
 class FileSink:
     """
     Appends records to a file, which is opened with the first one and made with its folder if need be.
@@ -78,13 +82,14 @@ class FileSink:
     @contextmanager
     def _opened(self) -> Iterator[int]:
         """The file that now lies at the path, open; where it may be turned over, nobody else writes to it meanwhile."""
-        while True:
+        for left in reversed(range(_MOST_TRIES)):
             descriptor = self._open()
             locks = self._rotation is not None and self._is_regular
             if sys.platform != "win32" and locks:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             try:
-                if self._is_current(descriptor):
+                # In the end any will do: there are file systems that give one file several identities.
+                if self._is_current(descriptor) or not left:
                     yield descriptor
                     return
             finally:

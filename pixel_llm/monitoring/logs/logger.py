@@ -78,32 +78,38 @@ class StructuredLogger:
         bound._context = {**self._context, **clean_fields(context, content=self._outlet.log.writes_content)}
         return bound
 
-    def debug(self, message: str, *, error_code: str | None = None, exc_info: ExcInfo = None, **extra: Any) -> None:
+    def debug(self, message: str, /, *, error_code: str | None = None, exc_info: ExcInfo = None, **extra: Any) -> None:
         """What only matters while somebody looks for a fault."""
         if self._wants(logging.DEBUG):
             self._write(logging.DEBUG, "debug", message, error_code, exc_info, extra)
 
-    def info(self, message: str, *, error_code: str | None = None, exc_info: ExcInfo = None, **extra: Any) -> None:
+    def info(self, message: str, /, *, error_code: str | None = None, exc_info: ExcInfo = None, **extra: Any) -> None:
         """What went as it should, and is worth knowing."""
         if self._wants(logging.INFO):
             self._write(logging.INFO, "info", message, error_code, exc_info, extra)
 
-    def warning(self, message: str, *, error_code: str | None = None, exc_info: ExcInfo = None, **extra: Any) -> None:
+    def warning(
+        self, message: str, /, *, error_code: str | None = None, exc_info: ExcInfo = None, **extra: Any
+    ) -> None:
         """What went wrong, and was dealt with."""
         if self._wants(logging.WARNING):
             self._write(logging.WARNING, "warning", message, error_code, exc_info, extra)
 
-    def error(self, message: str, *, error_code: str | None = None, exc_info: ExcInfo = None, **extra: Any) -> None:
+    def error(self, message: str, /, *, error_code: str | None = None, exc_info: ExcInfo = None, **extra: Any) -> None:
         """What failed."""
         if self._wants(logging.ERROR):
             self._write(logging.ERROR, "error", message, error_code, exc_info, extra)
 
-    def critical(self, message: str, *, error_code: str | None = None, exc_info: ExcInfo = None, **extra: Any) -> None:
+    def critical(
+        self, message: str, /, *, error_code: str | None = None, exc_info: ExcInfo = None, **extra: Any
+    ) -> None:
         """What keeps the program from its work."""
         if self._wants(logging.CRITICAL):
             self._write(logging.CRITICAL, "critical", message, error_code, exc_info, extra)
 
-    def exception(self, message: str, *, error_code: str | None = None, exc_info: ExcInfo = True, **extra: Any) -> None:
+    def exception(
+        self, message: str, /, *, error_code: str | None = None, exc_info: ExcInfo = True, **extra: Any
+    ) -> None:
         """:meth:`error` inside an ``except``: with the exception that is being handled."""
         if self._wants(logging.ERROR):
             self._write(logging.ERROR, "error", message, error_code, exc_info, extra)
@@ -112,6 +118,7 @@ class StructuredLogger:
         self,
         level: LogLevel | str,
         message: str,
+        /,
         *,
         error_code: str | None = None,
         exc_info: ExcInfo = None,
