@@ -189,14 +189,31 @@ class TestTrouble:
             record["extra"] if record["message"] == "records_lost" else record["extra"]["number"] for record in whole
         ]
 
-    def test_with_the_home_folder_is_trouble_too(self, open_sink, file, monkeypatch):
+    def test_is_what_a_path_without_meaning_makes(self, open_sink, caplog):
         """
-        ``~`` is the home folder.
+        A path that no file can have is reported like a full disk.
+        """
+        sink = open_sink("a\0b")
+        sink.write(records(1))
+        sink.write(records(1))
+
+        assert ["the log file a\0b cannot be written: embedded null byte; calls go on without it"] == [
+            record.getMessage() for record in caplog.records
+        ]
+
+
+class TestHomeFolder:
+    def test_is_a_tilde(self, open_sink, file, monkeypatch):
+        """
+        ``~`` is the home folder; that of somebody who is not known stays what it says.
         """
         monkeypatch.setenv("HOME", str(file.parent))
+        monkeypatch.chdir(file.parent)
         open_sink("~/logs/shop.log").write(records(1))
+        open_sink("~nobody-of-this-name/shop.log").write(records(1))
 
         assert [0] == numbers(file.parent / "logs" / "shop.log")
+        assert [0] == numbers(file.parent / "~nobody-of-this-name" / "shop.log")
 
 
 class TestFork:

@@ -59,6 +59,7 @@ class Channel:
         self._sinks = tuple(sinks)
         self._size = size
         self._state = _State.OPEN
+        self._is_reported = False
         self.forget()
         forget_after_fork(self)
         exits.watch(self)
@@ -83,7 +84,7 @@ class Channel:
             return
         self._queue.put(record)
         if not self._is_running:
-            self._write_rest()  # the thread has ended meanwhile; does nothing if that is done anyway
+            self._write_rest()  # the thread has ended meanwhile
 
     def flush(self, timeout: float) -> bool:
         """Wait, up to *timeout* seconds, until what was offered so far is written; True if it is."""
@@ -91,6 +92,7 @@ class Channel:
             return True
         mark = threading.Event()
         self._queue.put(mark)
+        self._write_rest()  # should the thread have ended meanwhile
         return mark.wait(timeout)
 
     def close(self, timeout: float) -> bool:
@@ -175,7 +177,9 @@ class Channel:
             try:
                 sink.write(records)
             except Exception:
-                logging.getLogger("pixel_llm").exception("records could not be written to %r", sink)
+                if not self._is_reported:
+                    self._is_reported = True
+                    logging.getLogger("pixel_llm").exception("records could not be written to %r", sink)
 
     def _write_rest(self) -> None:
         """Write what came in while, or after, the thread ended."""

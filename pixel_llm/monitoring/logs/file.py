@@ -26,6 +26,8 @@ if sys.platform != "win32":
     import fcntl
 
 
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)  # the last one on Windows
+
 #: So often a file that is no longer the one at its path is opened anew.
 _MOST_TRIES = 20
 
@@ -43,7 +45,7 @@ class FileSink:
     """
 
     def __init__(self, file: str, rotation: RotationConfig | None) -> None:
-        self._path = Path(file).expanduser().absolute()
+        self._path = Path(os.path.expanduser(file)).absolute()  # noqa: PTH111 - Path.expanduser() may raise
         self._rotation = rotation
         self._trouble = Trouble(f"the log file {file}")
         self._descriptor: int | None = None
@@ -60,7 +62,7 @@ class FileSink:
         wanted = len(lines)
         try:
             self._write_lines(lines)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a path that no file can have
             self._trouble.report(error)
         is_told = len(lines) < wanted
         self._lost = len(lines) if is_told or not untold else untold + len(records)
@@ -107,7 +109,7 @@ class FileSink:
                 # Opening one blocks until somebody reads it, and writing whenever nobody does.
                 raise OSError(errno.EINVAL, "it is no regular file")
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            self._descriptor = os.open(self._path, _APPEND, 0o666)
             self._is_regular = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
         return self._descriptor
 
