@@ -7,7 +7,7 @@ BENCH := $(VENV)/.bench
 MUTANTS := $(VENV)/.mutants
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit coverage fuzz soak soak-captions mutants bench schema docs constraints clean
+.PHONY: help demo test lint unit coverage fuzz soak soak-captions mutants bench schema docs site constraints clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -31,7 +31,7 @@ $(MUTANTS): $(INSTALLED)
 demo: $(INSTALLED) ## Watch a policy carry captions through a failing server (under 30 s)
 	@$(BIN)/pixel-llm demo
 
-test: lint unit ## Run every check: style, types, imports, tests
+test: lint unit site ## Run every check: style, types, imports, tests, pages
 
 lint: $(INSTALLED) ## Check style, types, import directions and the shipped policies
 	@$(BIN)/ruff check .
@@ -70,6 +70,9 @@ schema: $(INSTALLED) ## Write schemas/policy.schema.json from the sections in pi
 docs: $(INSTALLED) ## Write docs/reference/ from the code, and what commands print into the pages
 	@$(BIN)/python -m tools.reference
 	@$(BIN)/python -m tools.samples
+
+site: $(INSTALLED) ## Build the site of the pages into build/site; no link may lead nowhere
+	@$(BIN)/python -m sphinx -n -W -q -b html docs build/site
 
 constraints: $(INSTALLED) ## Write constraints.txt from what is installed
 	@{ echo '# Versions that the test suite passes with. `make` installs with these; regenerate with `make constraints`.'; \

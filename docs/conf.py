@@ -9,7 +9,7 @@ from typing import Any
 project = "pixel-llm"
 version = release = version_of("pixel-llm")
 author = "the pixel-llm developers"
-copyright = author  # noqa: A001 - Sphinx's name
+copyright = author
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxcontrib.mermaid", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
