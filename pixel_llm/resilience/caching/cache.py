@@ -40,7 +40,7 @@ class ResultCache:
     """
     Results by key, bounded in age, number and memory. Safe for concurrent use.
 
-    A result that alone is larger than the bound is not kept.
+    A result that alone is larger than the bound is not kept; an older one under its key stays for the rest of its time.
     """
 
     def __init__(self, config: CacheConfig, *, clock: Clock = SYSTEM_CLOCK) -> None:
