@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import captions, commands, concurrency, encoders, logs, memory, plot, stacks
+from benchmarks import captions, commands, concurrency, encoders, logs, memory, monitoring, plot, stacks
 
 PAGE = Path("docs/reference/benchmarks.md")
 PLOT = PAGE.with_suffix(".svg")
@@ -137,6 +137,21 @@ BENCHMARKS = (
             Bar("flat after the first 10,000: at most 16 KiB more", 1, 16.0, more=True),
             Bar("at most 16 KiB more", 3, 16.0, to=2, more=True),
         ),
+    ),
+    Benchmark(
+        "A sync call that succeeds, watched",
+        monitoring.watched_call,
+        "µs",
+        1e6,
+        (Bar("at most 1.5 times what it costs with metrics and log off", 1, 1.5),),
+    ),
+    Benchmark("A scrape", monitoring.scrape, "ms", 1e3, (Bar("1,000 targets under 50 ms", 0, 50.0, to=None),)),
+    Benchmark(
+        "Memory of many calls, watched",
+        monitoring.memory,
+        "KiB",
+        1 / 1024,
+        (Bar("flat after the first 10,000: at most 16 KiB more", 1, 16.0, more=True),),
     ),
     Benchmark(
         "A chat with a server that answers at once, p50",

@@ -25,7 +25,7 @@ LONGEST_TEXT = 300
 class TargetTally:
     """What was told of one target."""
 
-    __slots__ = ("changed_at", "errors", "fallbacks", "last_error", "refusals")
+    __slots__ = ("attempts", "changed_at", "errors", "fallbacks", "last_error", "refusals")
 
     def __init__(self) -> None:
         self.refusals: Counts[tuple[str, str]] = Counts()
@@ -34,6 +34,8 @@ class TargetTally:
         self.last_error: RecentError | None = None
         #: When the breaker of each key changed its state last.
         self.changed_at: dict[str, float] = {}
+        #: Attempts that had succeeded when a snapshot was taken last.
+        self.attempts = 0
 
 
 class Tally:

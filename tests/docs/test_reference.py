@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from pixel_llm.errors.codes import ERROR_CODES
+from pixel_llm.monitoring.exposition.families import FAMILIES
+from pixel_llm.monitoring.snapshot.model import TargetSnapshot
 from pixel_llm.policy.lint import RULES
 from pixel_llm.policy.schema import build_schema
 from pixel_llm.policy.sections.document import POLICY
@@ -98,3 +101,17 @@ class TestErrorCodesPage:
         page = render_pages()["error-codes.md"]
 
         assert [] == [code for code in ERROR_CODES if f"### {code}\n" not in page]
+
+
+class TestMetricsPage:
+    def test_has_every_metric(self):
+        """Each metric of the table has a row."""
+        page = render_pages()["metrics.md"]
+
+        assert [] == [family.name for family in FAMILIES if f"| `{family.name}` | {family.kind} |" not in page]
+
+    def test_has_every_field_of_a_target(self):
+        """Each key of a target in the JSON snapshot is described."""
+        page = render_pages()["metrics.md"]
+
+        assert [] == [field.name for field in dataclasses.fields(TargetSnapshot) if f"- `{field.name}`: " not in page]

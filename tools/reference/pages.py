@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tools.reference.commands_page import commands_page
 from tools.reference.error_codes_page import error_codes_page
+from tools.reference.metrics_page import metrics_page
 from tools.reference.policy_page import policy_page
 from tools.reference.rule_pages import rule_pages, rules_index
 
@@ -17,6 +18,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "rules.md": rules_index,
     "error-codes.md": error_codes_page,
     "commands.md": commands_page,
+    "metrics.md": metrics_page,
 }
 
 

@@ -25,6 +25,7 @@ _ADDED = (
     "succeeded",
     "failed",
     "recovered",
+    "attempts_succeeded",
     "attempts_failed",
     "retries",
     "cache_hits",

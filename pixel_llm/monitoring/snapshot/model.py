@@ -104,6 +104,7 @@ class TargetSnapshot:
         succeeded: Calls whose value came from the callable or the read-through cache.
         failed: Calls that failed for good, whether a fallback served or not.
         recovered: Calls that succeeded after failed attempts.
+        attempts_succeeded: Attempts that gave a value: one for each call that succeeded, but for those of a cache.
         attempts_failed: Attempts that ended in an error, streams that broke included.
         retries: How often a call was tried again.
         cache_hits: Calls that the read-through cache served.
@@ -130,6 +131,7 @@ class TargetSnapshot:
     succeeded: int = 0
     failed: int = 0
     recovered: int = 0
+    attempts_succeeded: int = 0
     attempts_failed: int = 0
     retries: int = 0
     cache_hits: int = 0
@@ -155,11 +157,6 @@ class TargetSnapshot:
     def calls(self) -> int:
         """Calls that have ended."""
         return self.succeeded + self.failed
-
-    @property
-    def attempts_succeeded(self) -> int:
-        """Attempts that gave a value: one for each call that succeeded, but for those that a cache served."""
-        return max(0, self.succeeded - self.cache_hits - self.shared_calls)
 
     @property
     def degraded(self) -> int:

@@ -50,6 +50,9 @@ def read_target(stack: Stack, tally: TargetTally, budgets: dict[RetryBudget, Ret
     happened = stack.counters.happened
     recovered, hits, shared = happened("call_recovered"), happened("cache_hit"), happened("shared_call")
     stats = stack.stats()
+    # A call that a cache serves is counted twice, one after the other. Read in between, the difference would be one
+    # too small, and a counter must never go back.
+    tally.attempts = max(tally.attempts, stats.succeeded - hits - shared)
     events = stats.happened
     admission = stack.admission if stack.over_routes is None else None
     bulkhead = admission.bulkhead if admission is not None else None
@@ -60,6 +63,7 @@ def read_target(stack: Stack, tally: TargetTally, budgets: dict[RetryBudget, Ret
         succeeded=stats.succeeded,
         failed=stats.failed,
         recovered=recovered,
+        attempts_succeeded=tally.attempts,
         attempts_failed=events.get("attempt_failed", 0) + events.get("stream_broken", 0),
         retries=events.get("retry_scheduled", 0),
         cache_hits=hits,
