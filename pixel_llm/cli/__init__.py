@@ -1,5 +1,5 @@
 """The command line: one file a command group."""
 
-from pixel_llm.cli.main import main
+from pixel_llm.cli.entrance import main
 
 __all__ = ["main"]

@@ -32,7 +32,17 @@ def lm_studio_stub_command(script_path: Path, host: str, port: int) -> None:
     from pixel_llm.testing.server import ScriptedLMStudio
 
     script = load_script(script_path)
-    server = ScriptedLMStudio(script.steps, then=script.then, models=script.models, host=host, port=port)
+    server = ScriptedLMStudio(
+        script.steps,
+        then=script.then,
+        models=script.models,
+        loaded=script.loaded,
+        api_key=script.api_key,
+        check_model=script.check_model,
+        own_api=script.own_api,
+        host=host,
+        port=port,
+    )
     try:
         with server:
             steps = f"{len(script.steps)} step{'' if len(script.steps) == 1 else 's'}"

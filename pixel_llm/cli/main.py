@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import sys
+import threading
+from typing import NoReturn
 
 import click
 
 from pixel_llm.cli.lazy import LazyGroup
 from pixel_llm.cli.records import show_warnings
-from pixel_llm.cli.terminal import printable
+from pixel_llm.cli.terminal import prepare_streams, printable
 from pixel_llm.errors import ErrorCode, ErrorFamily, PixelLMError, PolicyError
 
 #: Commands are imported when they are called: checking a policy must load neither httpx nor torch.
@@ -40,8 +44,9 @@ def root() -> None:
     """Dependable image captions from LM Studio: resilience policies in YAML, compiled into wrapper stacks."""
 
 
-def main() -> None:
+def run() -> None:
     """Run the command line. Exit 0: fine; 1: problems found; 2: wrong usage; 130: interrupted."""
+    prepare_streams()
     show_warnings()
     try:
         code = root.main(prog_name="pixel-llm", standalone_mode=False)
@@ -54,12 +59,33 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         code = 130
-    except OSError as error:  # our output can't be written: nobody reads on, as with `| head`, or the disk is full
+    except OSError as error:  # with a file's name, or of our output: nobody reads on, as with `| head`
         if not isinstance(error, BrokenPipeError):
-            click.echo(f"error: cannot write: {error.strerror}", err=True)
+            where = printable(os.fsdecode(error.filename)) if error.filename else "cannot write"
+            click.echo(f"error: {where}: {error.strerror or error}", err=True)
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - or the interpreter complains at exit
         code = 1
-    sys.exit(code if isinstance(code, int) else 0)
+    leave(code if isinstance(code, int) else 0)
+
+
+def leave(code: int) -> NoReturn:
+    """
+    End the process.
+
+    A thread that was left behind in the middle of something, such as loading torch, does not survive the end of the
+    interpreter: it would take the process down with a signal. So the process ends before.
+    """
+    daemons = sum(thread.daemon and thread.is_alive() for thread in threading.enumerate())
+    if daemons:
+        from pixel_llm.resilience.threads.pool import WORKERS
+
+        if daemons > WORKERS.idle:
+            logging.shutdown()
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError):
+                    stream.flush()
+            os._exit(code)
+    sys.exit(code)
 
 
 def show_error(error: PixelLMError, *, about: str = "") -> None:
@@ -70,8 +96,10 @@ def show_error(error: PixelLMError, *, about: str = "") -> None:
         click.echo(text, err=True)
         return
     click.echo(f"error: {prefix}{text} [{error.error_code}]", err=True)
+    for name, what in error.details.get("endpoints", {}).items():
+        click.echo(f"  {printable(str(name))}: {printable(str(what))}", err=True)
     hint = error.info.suggestion
-    # Messages about what was passed in say what was wanted; others may have given the hint already.
+    # Messages about what was passed in say what was wanted; others may have given their own advice already.
     says_it = error.info.family is ErrorFamily.VALIDATION or error.error_code is ErrorCode.ERR_ENC_INVALID_INPUT
-    if not says_it and hint[:20] not in text:
+    if not (says_it or error.advice or hint[:20] in text):
         click.echo(f"  → {hint}", err=True)

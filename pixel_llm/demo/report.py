@@ -66,7 +66,7 @@ class JSONReport:
         pass
 
     def call(self, call: Call) -> None:
-        self._write(json.dumps({**asdict(call), "elapsed": round(call.elapsed, 3)}, ensure_ascii=False))
+        self._write(json.dumps({**asdict(call), "elapsed": round(call.elapsed, 3)}))
 
     def end(self, summary: Summary) -> None:
         pass

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pixel_llm.encoder.batches import Limits
     from pixel_llm.encoder.caching import CachedEncoder, EncodingCache
+    from pixel_llm.encoder.decoding import image_suffixes
     from pixel_llm.encoder.factory import build_encoder
     from pixel_llm.encoder.images import ImageSource, load_image, load_images
     from pixel_llm.encoder.model_encoder import ModelEncoder
@@ -34,6 +35,7 @@ __all__ = [
     "PatchEncoder",
     "Picture",
     "build_encoder",
+    "image_suffixes",
     "load_image",
     "load_images",
     "to_data_uri",
@@ -52,6 +54,7 @@ _HOMES = {
     "PatchEncoder": "patch",
     "Picture": "picture",
     "build_encoder": "factory",
+    "image_suffixes": "decoding",
     "load_image": "images",
     "load_images": "images",
     "to_data_uri": "sending",

@@ -75,6 +75,12 @@ def from_pil(image: Image.Image, name: str, value_range: ValueRange | None = Non
         return _to_rgb(image, name, value_range)
 
 
+def image_suffixes() -> frozenset[str]:
+    """The ends of the names, with the dot and in lower case, that files of a format that is read have."""
+    formats = FORMATS.union(_formats())  # MPO has no reader of its own in Pillow: JPEG's sees what it is
+    return frozenset(end for end, name in Image.registered_extensions().items() if name in formats)
+
+
 def _formats() -> list[str]:
     """Ours, and what the program itself has registered with Pillow, as pillow-heif does: that is its own choice."""
     Image.init()

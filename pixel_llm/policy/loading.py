@@ -21,6 +21,9 @@ from pixel_llm.policy.templates import Templates
 
 DEFAULT_PROFILE = "basic"
 
+#: What the file is called of sections that a program, or the command line, lays over a policy.
+OVERRIDES = "<overrides>"
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedPolicy:
@@ -101,7 +104,7 @@ def load_from(
     for overlay in _overlays(overlays, variables):
         document = sources.overlay(document, overlay)
     if overrides:
-        document = sources.lay_over(document, node_from({"version": 1, **overrides}, Place("<overrides>")))
+        document = sources.lay_over(document, node_from({"version": 1, **overrides}, Place(OVERRIDES)))
     if sources.problems:
         raise PolicyError([*sources.problems, *check_names(document)])
     return _finish(path, document, sources, variables)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -15,7 +17,9 @@ import pytest
 from command import pixel_llm
 from PIL import Image
 
+from pixel_llm.cli.caption.images import find_images
 from pixel_llm.cli.caption.journal import Journal
+from pixel_llm.hybrid import DEFAULT_PROMPT
 from pixel_llm.testing import Answer, BrokenStream, Hang, ScriptedLMStudio, Status
 
 
@@ -74,6 +78,69 @@ class TestWhichImages:
 
         assert TRIP[1:] == images_in(done.stdout)
 
+    @pytest.mark.parametrize(
+        "content",
+        [
+            pytest.param("\ufefftrip/a.png\ntrip/b.JPG\n".encode(), id="a byte order mark"),
+            pytest.param("trip/a.png\r\ntrip/b.JPG\r\n".encode("utf-16"), id="as PowerShell writes it"),
+            pytest.param(b"trip/a.png\0trip/b.JPG\0", id="as find -print0 writes it"),
+        ],
+    )
+    def test_forms_of_lists(self, photos, content):
+        """Lists are read as other programs write them."""
+        (photos / "list.txt").write_bytes(content)
+        with contextlib.chdir(photos):
+            assert TRIP[:2] == find_images([], "list.txt").images
+
+    def test_links(self, photos):
+        """Linked folders are gone through, each folder once, however they are linked; a dead link is an image."""
+        (photos / "elsewhere").mkdir()
+        Image.new("RGB", (8, 8)).save(photos / "elsewhere" / "d.png")
+        (photos / "trip" / "linked").symlink_to(photos / "elsewhere")
+        (photos / "elsewhere" / "back").symlink_to(photos / "trip")
+        (photos / "trip" / "dead.png").symlink_to(photos / "nowhere.png")
+        with contextlib.chdir(photos):
+            found = find_images(["trip"], None)
+
+        assert sorted([*TRIP, "trip/dead.png", "trip/linked/d.png"]) == found.images
+        assert [] == found.complaints
+
+    def test_every_format_that_is_read(self, photos):
+        """Files of a folder are images by the ends of the names of all formats that are read."""
+        names = {"a.jp2", "b.TGA", "c.ico", "d.qoi", "e.mpo", "f.jfif", "g.jpe", "h.pbm", "i.avif", "j.tiff", "k.dib"}
+        (photos / "many").mkdir()
+        for name in [*names, "l.eps", "m.txt", "n"]:
+            (photos / "many" / name).write_bytes(b"x")
+        with contextlib.chdir(photos):
+            assert sorted(f"many/{name}" for name in names) == find_images(["many"], None).images
+
+    def test_spellings_of_one_path(self, photos):
+        """However a path is spelled, its image is meant once; a link's `..` leads where the link leads."""
+        (photos / "x").symlink_to(photos / "trip" / "day 2")
+        spelled = ["trip/a.png", "./trip/a.png", str(photos / "trip/a.png"), "trip/day 2/../a.png", "x/../a.png"]
+        with contextlib.chdir(photos):
+            assert ["trip/a.png", "a.png"] == find_images([*spelled, "a.png"], None).images
+
+    @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may look everywhere")
+    def test_locked_folder(self, server, photos):
+        """A folder that can't be looked into is told; the others are captioned; exit 1."""
+        (photos / "trip" / "day 2").chmod(0)
+        try:
+            done = caption("trip", "--format", "json", server=server, cwd=photos)
+        finally:
+            (photos / "trip" / "day 2").chmod(0o755)
+
+        assert (1, TRIP[:2]) == (done.returncode, images_in(done.stdout))
+        assert "error: trip/day 2: cannot be looked into (Permission denied)" in done.stderr
+
+    def test_path_that_cannot_be_followed(self, server, photos):
+        """One path that the system refuses is one image that failed."""
+        done = caption("x" * 300 + ".png", "trip/a.png", "--format", "json", server=server, cwd=photos)
+
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        assert (1, ["ERR_VAL_INVALID_RANGE", None]) == (done.returncode, [row["error_code"] for row in rows])
+        assert "File name too long" in rows[0]["error"]
+
     def test_image_on_standard_input(self, server, photos):
         """`pixel-llm caption - < photo.jpg` works."""
         server.extend([Answer(text="A colour.")])
@@ -94,6 +161,7 @@ class TestWhichImages:
         ("words", "message"),
         [
             pytest.param([], "name at least one image", id="nothing"),
+            pytest.param([""], "an image needs a name", id="an empty name"),
             pytest.param(["empty"], "empty: there is no image in this folder", id="a folder without images"),
             pytest.param(["trip/*.gif"], "trip/*.gif: matches no file", id="a pattern that matches nothing"),
             pytest.param(["--files-from", "nowhere.txt"], "cannot be read", id="a list that is not there"),
@@ -160,6 +228,8 @@ class TestStream:
         assert done.stdout.startswith("trip/a.png: A deep")
         assert done.stdout.endswith("\ntrip/b.JPG: A purple.\n")
         assert "[ERR_CONN_LOST]" in done.stderr
+        assert "  [broken off]\n" in done.stdout
+        assert "2 images: 1 captioned, 1 failed (ERR_CONN_LOST 1)" in done.stderr
 
 
 class TestOutput:
@@ -179,6 +249,8 @@ class TestOutput:
         assert (1, 0, 0) == (first.returncode, second.returncode, third.returncode)
         assert (3, 4) == (asked, len(server.requests))
         assert "3 images: 1 captioned, 2 were there already" in second.stderr
+        assert "the same command asks again about those that failed" in first.stderr
+        assert "the same command" not in second.stderr
 
     def test_degraded_captions_are_asked_again(self, server, photos):
         """What a fallback served is no caption to keep."""
@@ -196,6 +268,38 @@ class TestOutput:
         caption("trip/a.png", "--prompt", "What colour?", "--output", "c.jsonl", server=server, cwd=photos)
 
         assert 2 == len(server.requests)
+
+    def test_another_model_or_picture_is_another_question(self, server, photos):
+        """A caption is that of the model that was asked, and of the picture that the file held then."""
+        words = ["--output", "c.jsonl"]
+        caption("trip/a.png", *words, server=server, cwd=photos)
+        caption("./trip/a.png", *words, server=server, cwd=photos)
+        once = len(server.requests)
+        caption("trip/a.png", "--model", "other", *words, server=server, cwd=photos)
+        Image.new("RGB", (40, 40), "green").save(photos / "trip/a.png")
+        caption("trip/a.png", *words, server=server, cwd=photos)
+
+        assert (1, 3) == (once, len(server.requests))
+
+    def test_standard_input_is_another_image_each_time(self, server, photos):
+        """Nobody knows what standard input holds: it is asked about again."""
+        words = ["--output", "c.jsonl"]
+        for name in ("trip/a.png", "trip/day 2/c.webp"):
+            with (photos / name).open("rb") as image:
+                subprocess.run(
+                    [sys.executable, "-m", "pixel_llm", "caption", "-", "--base-url", server.base_url, *words],
+                    cwd=photos, stdin=image, check=True, timeout=60, stderr=subprocess.DEVNULL,
+                )  # fmt: skip
+
+        assert 2 == len(server.requests)
+
+    def test_lines_of_an_earlier_version(self, server, photos):
+        """Lines that don't say of which model and picture they are count for any."""
+        line = {"image": "trip/a.png", "caption": "One.", "degraded": False, "error": None, "prompt": DEFAULT_PROMPT}
+        (photos / "c.jsonl").write_text(json.dumps(line) + "\n")
+        done = caption("trip/a.png", "--model", "other", "--output", "c.jsonl", server=server, cwd=photos)
+
+        assert (0, ()) == (done.returncode, server.requests)
 
     def test_line_that_a_crash_cut_off(self, server, photos):
         """Half a line is taken away, the whole ones stay."""
@@ -246,7 +350,9 @@ class TestOutput:
         done = caption("many", "--jobs", "1", "--output", "/dev/full", server=server, cwd=photos)
 
         assert 1 == done.returncode
-        assert "error: cannot write: No space left on device" in done.stderr
+        assert "error: /dev/full: cannot be written (No space left on device)" in done.stderr
+        assert "stopped; 60 images: 0 captioned, 60 not reached" in done.stderr
+        assert "the same command goes on" in done.stderr
         assert len(server.requests) < 60
 
     def test_interrupted(self, photos):

@@ -148,18 +148,29 @@ class TestCaption:
 
         assert (1, "error: cannot write: No space left on device\n") == (done.returncode, done.stderr)
 
-    def test_bad_base_url(self, photos):
-        """A base URL that is none is a problem of the policy, with its path."""
-        done = pixel_llm("caption", "astronaut.jpg", "--base-url", "localhost:1234", cwd=photos)
+    @pytest.mark.parametrize(
+        ("words", "complaint"),
+        [
+            (["--base-url", "localhost:1234"], "--base-url: must be an http or https address such as http://127.0.0.1"),
+            (["--base-url", "http://127.0.0.1:99999/v1"], "--base-url: must have a port from 1 to 65535"),
+            (["--model", ""], "--model: must be"),
+            (["--prompt", " "], "--prompt: must not be empty"),
+            (["--policies", "nowhere"], "--policies: nowhere: the folder of policies does not exist"),
+        ],
+    )
+    def test_option_that_cannot_be_meant(self, photos, words, complaint):
+        """A wrong value of an option is wrong usage, told by the name that was typed; exit 2."""
+        done = pixel_llm("caption", "astronaut.jpg", *words, cwd=photos)
 
-        assert 1 == done.returncode
-        assert "lm_studio.base_url: must be an http or https address such as http://127.0.0.1:1234/v1" in done.stderr
+        assert 2 == done.returncode
+        assert f"Invalid value for {complaint}" in done.stderr
+        assert "<overrides>" not in done.stderr
 
     def test_wrong_profile(self, photos):
         """A wrong profile name gets a suggestion."""
         done = pixel_llm("caption", "astronaut.jpg", "--profile", "prodution", cwd=photos)
 
-        assert 1 == done.returncode
+        assert 2 == done.returncode
         assert "there is no profile 'prodution'; did you mean \"production\"?" in done.stderr
 
     def test_wrong_policy_starts_nothing(self, server, photos):

@@ -8,16 +8,23 @@ from typing import Any
 import click
 
 from pixel_llm.cli.caption.images import find_images
+from pixel_llm.cli.policy.options import check_options, complete_profile
 
 
 @click.command("caption")
 @click.argument("images", nargs=-1)
-@click.option("--profile", help="The profile.  [default: $PIXEL_LLM_PROFILE, else basic]")
+@click.option(
+    "--profile", help="The profile.  [default: $PIXEL_LLM_PROFILE, else basic]", shell_complete=complete_profile
+)
 @click.option("--policies", type=click.Path(path_type=Path), help="The folder of policies.")
 @click.option("--prompt", help="What to ask about each image.")
 @click.option("--base-url", help="The server, such as http://127.0.0.1:1234/v1.")
 @click.option("--model", help="The model, by the name that the server lists.")
-@click.option("--files-from", metavar="FILE", help="Caption the images that FILE lists, one path a line; - for stdin.")
+@click.option(
+    "--files-from",
+    metavar="FILE",
+    help="Caption the images that FILE lists, one a line or NUL-terminated; - for stdin.",
+)
 @click.option(
     "--jobs",
     type=click.IntRange(1, 256),
@@ -58,6 +65,9 @@ def caption_command(
         raise click.UsageError("--stream prints text, one image after the other: leave --format, --output, --jobs out")
     if output is not None and context.get_parameter_source("style") is click.core.ParameterSource.COMMANDLINE:
         raise click.UsageError("--output writes JSON lines: leave --format out")
+    check_options(options["policies"], options["profile"], options["base_url"], options["model"])
+    if options["prompt"] is not None and not options["prompt"].strip():
+        raise click.BadParameter("must not be empty", param_hint="--prompt")
     found = find_images(images, files_from)
 
     from pixel_llm.cli.caption.run import Run

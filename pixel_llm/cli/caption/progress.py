@@ -26,15 +26,16 @@ class Watching:
     Args:
         total: How many images there are to caption.
         before: How many have their caption already.
+        has_bar: Whether a bar may be shown.
     """
 
-    def __init__(self, total: int, *, before: int = 0) -> None:
+    def __init__(self, total: int, *, before: int = 0, has_bar: bool = True) -> None:
         self._total, self._before = total, before
         self._started = time.monotonic()
         self._captioned = self._degraded = self._failed = 0
         self._codes: Counter[str] = Counter()
         self._is_terminal = sys.stderr.isatty()
-        self._bar = self._make_bar() if self._is_terminal and total > 1 else None
+        self._bar = self._make_bar() if has_bar and self._is_terminal and total > 1 else None
         self._task = self._bar.add_task("", total=total) if self._bar is not None else None
 
     def __enter__(self) -> Self:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
+from pixel_llm.cli.caption.task import Task
 from pixel_llm.cli.terminal import printable
 from pixel_llm.errors import classify_error
 from pixel_llm.hybrid import BatchItem, CaptionResult
@@ -15,15 +15,19 @@ from pixel_llm.hybrid import BatchItem, CaptionResult
 class Row:
     """One image: its caption, or why it has none. Immutable."""
 
-    image: str
-    prompt: str
+    task: Task
     result: CaptionResult | None = None
     error: Exception | None = None
 
     @classmethod
-    def of(cls, item: BatchItem, image: str, prompt: str) -> Row:
-        """The row of one *item* of a batch, whose image was called *image*."""
-        return cls(image, prompt, item.result, item.error)
+    def of(cls, item: BatchItem, task: Task) -> Row:
+        """The row of one *item* of a batch, which came of *task*."""
+        return cls(task, item.result, item.error)
+
+    @property
+    def image(self) -> str:
+        """What the image is called."""
+        return self.task.image
 
     @property
     def degraded(self) -> bool:
@@ -36,11 +40,11 @@ class Row:
         error = self.error or (self.result.error if self.result is not None else None)
         return None if error is None else str(classify_error(error).error_code or type(error).__name__)
 
-    def as_json(self) -> str:
-        """The row as one line of JSON."""
+    def fields(self) -> dict[str, Any]:
+        """The row as an object for JSON."""
         result = self.result
         error = self.error or (result.error if result is not None else None)
-        fields: dict[str, Any] = {
+        return {
             "image": self.image,
             "caption": result.text if result else None,
             "served_by": result.served_by if result else None,
@@ -52,11 +56,12 @@ class Row:
             "truncated": result.truncated if result else None,
             "error_code": self.error_code,
             "error": str(error) if error is not None else None,
-            "prompt": self.prompt,
+            "retry_after": getattr(error, "retry_after", None),
+            "prompt": self.task.prompt,
+            "asked_model": self.task.model,
+            "size": self.task.size,
+            "modified": self.task.modified,
         }
-        # A path that is no Unicode is written with escapes, which read back as the same path.
-        text = json.dumps(fields, ensure_ascii=False)
-        return text if text.isascii() or _is_unicode(text) else json.dumps(fields)
 
     def as_text(self, *, named: bool) -> str:
         """The caption as people read it, marked where it is not what was asked for; *named* with its image before."""
@@ -72,11 +77,3 @@ class Row:
             return ""
         mark = f"  [degraded: {result.served_by} in place of {self.error_code}]" if result.degraded else ""
         return f"{mark}{'  [truncated]' if result.truncated else ''}"
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -11,14 +11,16 @@ from typing import Any
 
 import click
 
-from pixel_llm.cli.caption.images import STANDARD_INPUT
+from pixel_llm.cli.caption.images import STANDARD_INPUT, Found
 from pixel_llm.cli.caption.journal import Journal
 from pixel_llm.cli.caption.progress import Watching
 from pixel_llm.cli.caption.row import Row
+from pixel_llm.cli.caption.task import Task
 from pixel_llm.cli.caption.telling import InOrder, IntoJournal, Teller, show_json, show_text, show_trouble
 from pixel_llm.cli.policy.options import server_overrides
 from pixel_llm.cli.terminal import printable
 from pixel_llm.errors import PixelLMError
+from pixel_llm.events import Event
 from pixel_llm.hybrid import DEFAULT_PROMPT, BatchProgress, HybridPixelLLM
 from pixel_llm.monitoring.endpoint import serve_metrics
 
@@ -28,7 +30,7 @@ class Run:
     Captions images once.
 
     Args:
-        images: Their names.
+        found: Which images.
         style: ``text`` or ``json``.
         output: The file for the captions, or None for standard output.
         jobs: How many images to ask about at once.
@@ -43,7 +45,7 @@ class Run:
 
     def __init__(
         self,
-        images: list[str],
+        found: Found,
         *,
         style: str,
         output: Path | None,
@@ -56,9 +58,10 @@ class Run:
         base_url: str | None,
         model: str | None,
     ) -> None:
+        self._found = found
         self._prompt = prompt if prompt is not None else DEFAULT_PROMPT
-        self._named = len(images) > 1
-        self._style, self._jobs = style, jobs
+        self._named = len(found.images) > 1
+        self._style, self._output, self._jobs = style, output, jobs
         self._metrics_port = metrics_port
         self._allow_degraded = allow_degraded
         self._is_fine = True
@@ -67,43 +70,52 @@ class Run:
             "policies": policies,
             "error_config": server_overrides(base_url, model),
         }
-        self._journal = Journal(output) if output is not None else None
-        known = self._journal
-        self._images = [name for name in images if known is None or not known.has(name, self._prompt)]
-        self._before = len(images) - len(self._images)
-        self._broken: OSError | None = None
+        self._tasks: list[Task] = []
+        self._watching: Watching | None = None
+        self._broken: Exception | None = None
 
     def batch(self) -> int:
         """Caption them, several at once; the exit code."""
         with contextlib.ExitStack() as exits:
-            if self._journal is not None:
-                exits.callback(self._journal.close)
-            watching = exits.enter_context(Watching(len(self._images), before=self._before))
-            model = exits.enter_context(HybridPixelLLM(**self._model, listeners=[watching.event]))
+            model = exits.enter_context(HybridPixelLLM(**self._model, listeners=[self._event]))
             exits.enter_context(self._metrics_of(model))
-            told = partial(self._told, self._teller(), watching)
+            journal = None
+            if self._output is not None:
+                journal = Journal(self._output)
+                exits.callback(journal.close)
+            self._begin(model, journal)
+            watching = Watching(len(self._tasks), before=len(self._found.images) - len(self._tasks))
+            self._watching = exits.enter_context(watching)
+            told = partial(self._told, self._teller(journal), watching)
             try:
                 model.generate_batch(self._sources(), self._prompt, jobs=self._jobs, on_progress=told)
             except KeyboardInterrupt:
                 watching.say(f"interrupted; {watching.summary()}" if self._named else "interrupted")
-                if self._journal is not None:
-                    watching.say("the same command goes on where this one stopped")
+                self._say_how_to_go_on(watching)
                 return 130
             if self._broken is not None:
+                if self._output is not None:
+                    watching.say(f"stopped; {watching.summary()}")
+                    self._say_how_to_go_on(watching)
                 raise self._broken
-        if self._named or self._journal is not None:
+        if self._named or self._output is not None:
             click.echo(watching.summary(), err=True)
+        if not self._is_fine and self._output is not None:
+            click.echo("the same command asks again about those that failed", err=True)
         return 0 if self._is_fine else 1
 
     def stream(self) -> int:
         """Caption them one after the other, printing each caption while it is written; the exit code."""
-        watching = Watching(1)
-        with HybridPixelLLM(**self._model, listeners=[watching.event]) as model, self._metrics_of(model):
-            for name in self._images:
-                row = self._streamed(model, name)
+        with HybridPixelLLM(**self._model, listeners=[self._event]) as model, self._metrics_of(model):
+            self._begin(model, None)
+            self._watching = watching = Watching(len(self._tasks), has_bar=False)
+            for task in self._tasks:
+                row = self._streamed(model, task)
                 show_trouble(row)
                 watching.ended(row)
                 self._note(row)
+        if self._named:
+            click.echo(watching.summary(), err=True)
         return 0 if self._is_fine else 1
 
     def _metrics_of(self, model: HybridPixelLLM) -> contextlib.AbstractContextManager[object]:
@@ -115,45 +127,64 @@ class Run:
             click.echo(f"metrics: {server.url}", err=True)
         return server
 
-    def _streamed(self, model: HybridPixelLLM, name: str) -> Row:
-        before, begun = (f"{printable(name)}: " if self._named else ""), False
+    def _begin(self, model: HybridPixelLLM, journal: Journal | None) -> None:
+        """Say what could not be looked into, and leave out what is finished."""
+        for complaint in self._found.complaints:
+            click.echo(f"error: {printable(complaint)}", err=True)
+            self._is_fine = False
+        asked = model.policies.config.lm_studio.model
+        tasks = [Task.of(image, self._prompt, asked) for image in self._found.images]
+        self._tasks = [task for task in tasks if journal is None or not journal.has(task)]
+
+    def _event(self, event: Event) -> None:
+        if self._watching is not None:
+            self._watching.event(event)
+
+    def _streamed(self, model: HybridPixelLLM, task: Task) -> Row:
+        before, begun = (f"{printable(task.image)}: " if self._named else ""), False
         try:
-            with model.stream(_source(name), self._prompt) as pieces:
+            with model.stream(_source(task), self._prompt) as pieces:
                 for piece in pieces:
                     click.echo(before + printable(piece, keep_lines=not self._named), nl=False)
                     before, begun = "", True
-                row = Row(name, self._prompt, pieces.result)
+                row = Row(task, pieces.result)
         except PixelLMError as error:
-            row = Row(name, self._prompt, error=error)
+            row = Row(task, error=error)
         if begun or row.result is not None:
-            click.echo(before + row.marks())
+            click.echo(before + (row.marks() if row.result is not None else "  [broken off]"))
         return row
 
-    def _teller(self) -> Teller:
-        if self._journal is not None:
-            return IntoJournal(self._journal)
+    def _teller(self, journal: Journal | None) -> Teller:
+        if journal is not None:
+            return IntoJournal(journal)
         return InOrder(show_json if self._style == "json" else partial(show_text, named=self._named))
 
     def _sources(self) -> Iterator[Any]:
-        for name in self._images:
+        for task in self._tasks:
             if self._broken is not None:
-                raise self._broken  # captions that nobody can read need not be asked for
-            yield _source(name)
+                return  # captions that nobody can read need not be asked for
+            yield _source(task)
 
     def _told(self, teller: Teller, watching: Watching, progress: BatchProgress) -> None:
-        item = progress.item
-        row = Row.of(item, self._images[item.index], self._prompt)
-        watching.ended(row)
-        self._note(row)
+        if self._broken is not None:
+            return
+        row = Row.of(progress.item, self._tasks[progress.item.index])
         try:
             with watching.aside():
-                teller.tell(item.index, row)
-        except OSError as error:
+                teller.tell(progress.item.index, row)
+        except Exception as error:  # noqa: BLE001 - it is raised where the batch was asked for
             self._broken = error
+            return
+        watching.ended(row)
+        self._note(row)
 
     def _note(self, row: Row) -> None:
         self._is_fine = self._is_fine and row.result is not None and (self._allow_degraded or not row.degraded)
 
+    def _say_how_to_go_on(self, watching: Watching) -> None:
+        if self._output is not None:
+            watching.say("the same command goes on where this one stopped")
 
-def _source(name: str) -> Any:
-    return sys.stdin.buffer if name == STANDARD_INPUT else name
+
+def _source(task: Task) -> Any:
+    return sys.stdin.buffer if task.image == STANDARD_INPUT else task.image

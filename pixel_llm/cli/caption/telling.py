@@ -10,7 +10,7 @@ import click
 from pixel_llm.cli.caption.journal import Journal
 from pixel_llm.cli.caption.row import Row
 from pixel_llm.cli.main import show_error
-from pixel_llm.cli.terminal import printable
+from pixel_llm.cli.terminal import json_text, printable
 from pixel_llm.errors import PixelLMError
 
 
@@ -51,7 +51,7 @@ class IntoJournal:
 
 def show_json(row: Row) -> None:
     """*row* as one line of JSON on standard output."""
-    click.echo(row.as_json())
+    click.echo(json_text(row.fields()))
 
 
 def show_text(row: Row, *, named: bool) -> None:

@@ -8,7 +8,7 @@ import click
 
 from pixel_llm.cli.doctor.reports import REPORTS
 from pixel_llm.cli.duration import DurationType
-from pixel_llm.cli.policy.options import complete_profile, server_overrides
+from pixel_llm.cli.policy.options import check_options, complete_profile, server_overrides
 
 
 @click.command("doctor")
@@ -39,6 +39,7 @@ def doctor_command(
     long enough for the longest answer), asks it for one token, and sends it a small picture if the policy has pictures
     sent. A check that makes no sense any more is skipped. Exit 0 if none has failed, 1 if one has, 2 for wrong usage.
     """
+    check_options(policies, profile, base_url, model)
     from pixel_llm.doctor import examine  # loads httpx
 
     examination = examine(policies, profile, overrides=server_overrides(base_url, model), timeout=timeout)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from pixel_llm.cli.terminal import printable
+from pixel_llm.cli.terminal import json_text, printable
 
 if TYPE_CHECKING:
     from pixel_llm.doctor import CheckResult, Examination
@@ -43,7 +42,7 @@ def as_json(examination: Examination) -> str:
         "model": examination.model,
         "checks": checks,
     }
-    return json.dumps(document, indent=2, ensure_ascii=False)
+    return json_text(document, indent=2)
 
 
 #: The reports by name.

@@ -13,7 +13,7 @@ import click
 from pixel_llm.cli.policy.operand import load_operand
 from pixel_llm.cli.policy.options import complete_policy, source_options, variables_from
 from pixel_llm.cli.policy.words import compare_bounds
-from pixel_llm.cli.terminal import printable
+from pixel_llm.cli.terminal import json_text, printable
 from pixel_llm.policy import PolicyConfig, Secret
 from pixel_llm.policy.bounds import DEFAULT_RATE, compute_bounds
 from pixel_llm.policy.sections.document import POLICY
@@ -57,7 +57,7 @@ def diff_command(
     second = load_operand(after, other=before, overlays=overlays, variables=variables).config
     changes = [*_bounds(first, second, rate, in_words=style == "text"), *_settings(first, second)]
     if style == "json":
-        click.echo(json.dumps([asdict(change) for change in changes], indent=2, ensure_ascii=False))
+        click.echo(json_text([asdict(change) for change in changes], indent=2))
     else:
         click.echo(printable(_as_text(changes) or f"{before} and {after} mean the same.", keep_lines=True))
 

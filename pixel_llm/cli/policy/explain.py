@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,7 @@ import click
 from pixel_llm.cli.policy.operand import load_operand
 from pixel_llm.cli.policy.options import complete_policy, source_options, variables_from
 from pixel_llm.cli.policy.words import explain_bounds, origin
-from pixel_llm.cli.terminal import printable
+from pixel_llm.cli.terminal import json_text, printable
 from pixel_llm.errors import Place, PolicyError, Problem
 from pixel_llm.policy import LoadedPolicy, PolicyConfig
 from pixel_llm.policy.bounds import DEFAULT_RATE, Bounds, compute_bounds
@@ -79,7 +78,7 @@ def _as_json(found: LoadedPolicy, targets: Mapping[str, TargetPolicy], bounds: M
         for name, target in targets.items()
     }
     result = {"profile": found.profile, "file": str(found.file), "targets": rows}
-    return json.dumps(result, indent=2, ensure_ascii=False)
+    return json_text(result, indent=2)
 
 
 def _as_mermaid(config: PolicyConfig, targets: Mapping[str, TargetPolicy]) -> str:

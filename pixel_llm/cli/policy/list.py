@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from pixel_llm.cli.terminal import printable
+from pixel_llm.cli.terminal import json_text, printable
 from pixel_llm.errors import PolicyError
 from pixel_llm.policy import find_folder, load_policy_file, profiles_in
 from pixel_llm.policy.showing import count
@@ -27,7 +26,7 @@ def list_command(folder: Path | None, style: str) -> None:
         for name, file in sorted(profiles_in(found).items())
     ]
     if style == "json":
-        click.echo(json.dumps({"folder": str(found), "profiles": rows}, indent=2, ensure_ascii=False))
+        click.echo(json_text({"folder": str(found), "profiles": rows}, indent=2))
         return
     click.echo(_as_table(rows))
     click.echo(f"\nPolicies come from {printable(str(found))}; the shipped profiles can be extended from anywhere.")

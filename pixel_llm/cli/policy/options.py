@@ -11,8 +11,10 @@ import click
 from click.shell_completion import CompletionItem
 
 from pixel_llm.errors import PolicyError
-from pixel_llm.policy import find_folder, profiles_in
+from pixel_llm.policy import DEFAULT_PROFILE, find_folder, load_policy, profiles_in, shipped_folder
 from pixel_llm.policy.env_file import read_env_file
+from pixel_llm.policy.loading import OVERRIDES
+from pixel_llm.policy.locating import profile_file
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -59,3 +61,36 @@ def server_overrides(base_url: str | None, model: str | None) -> dict[str, Any] 
     if model is not None:
         server["model"] = model
     return {"lm_studio": server} if server else None
+
+
+def check_options(policies: Path | None, profile: str | None, base_url: str | None, model: str | None) -> None:
+    """
+    See that the options that choose policy, server and model can be meant.
+
+    Raises:
+        BadParameter: If one can't, by its name.
+        PolicyError: If the folder of policies, wherever it was named, is wrong in itself.
+    """
+    if policies is not None and not policies.is_dir():
+        what = "is not a folder" if policies.exists() else "does not exist"
+        raise click.BadParameter(f"{policies}: the folder of policies {what}", param_hint="--policies")
+    if profile is not None and profile not in profiles_in(folder := find_folder(policies)):
+        try:
+            profile_file(folder, profile)
+        except PolicyError as error:
+            raise click.BadParameter(str(error), param_hint="--profile") from None
+    for option, overrides in (
+        ("--base-url", server_overrides(base_url, None)),
+        ("--model", server_overrides(None, model)),
+    ):
+        if overrides is not None and (complaint := _complaint_of(overrides)):
+            raise click.BadParameter(complaint, param_hint=option)
+
+
+def _complaint_of(overrides: dict[str, Any]) -> str:
+    """What is wrong with *overrides*, laid over a policy with which nothing is."""
+    try:
+        load_policy(shipped_folder("policies"), DEFAULT_PROFILE, overlays=(), overrides=overrides)
+    except PolicyError as error:
+        return "; ".join(problem.message for problem in error.problems if problem.place.file == OVERRIDES)
+    return ""

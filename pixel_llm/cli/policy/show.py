@@ -13,7 +13,7 @@ import click
 from pixel_llm.cli.policy.operand import load_operand
 from pixel_llm.cli.policy.options import complete_policy, source_options, variables_from
 from pixel_llm.cli.policy.words import origin
-from pixel_llm.cli.terminal import printable
+from pixel_llm.cli.terminal import json_text, printable
 from pixel_llm.policy import LoadedPolicy, Secret
 from pixel_llm.policy.nodes import Node
 from pixel_llm.policy.scalars import LookAlikeError, resolve_plain
@@ -42,7 +42,7 @@ def show_command(policy: str | None, style: str, overlays: tuple[Path, ...], env
     if style == "json":
         values = [{"path": ".".join(path), "value": value, "from": place} for path, value, place in rows]
         result = {"profile": found.profile, "file": str(found.file), "values": values}
-        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        click.echo(json_text(result, indent=2))
     else:
         click.echo(_as_yaml(found, rows))
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from pixel_llm.cli.terminal import json_text
 from pixel_llm.errors import ProblemSeverity
 from pixel_llm.policy.checking import CheckReport
 
@@ -40,4 +40,4 @@ def as_json(report: CheckReport) -> str:
         }
         for problem in report.problems
     ]
-    return json.dumps({"files": list(map(str, report.files)), "problems": problems}, indent=2, ensure_ascii=False)
+    return json_text({"files": list(map(str, report.files)), "problems": problems}, indent=2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import Counter
 from importlib import metadata
@@ -12,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from pixel_llm.cli.reports.places import from_here
+from pixel_llm.cli.terminal import json_text
 from pixel_llm.errors import Problem, ProblemSeverity
 from pixel_llm.policy.checking import CheckReport
 from pixel_llm.policy.lint import RULES, Rule
@@ -35,7 +35,7 @@ def as_sarif(report: CheckReport) -> str:
         "results": [_result(problem, seen) for problem in report.problems],
     }
     log = {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]}
-    return json.dumps(log, indent=2, ensure_ascii=False)
+    return json_text(log, indent=2)
 
 
 def _rule(rule: Rule) -> dict[str, Any]:
