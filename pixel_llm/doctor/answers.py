@@ -12,7 +12,7 @@ from pixel_llm.doctor.models import state_of
 from pixel_llm.errors import APIError
 from pixel_llm.hybrid.describing import picture_tools
 from pixel_llm.lm_studio import ChatRequest
-from pixel_llm.lm_studio.replies import is_same_model
+from pixel_llm.lm_studio.replies import NO_WORDS, TrialReply, is_same_model
 from pixel_llm.policy import Vision, WithoutVision
 
 #: Pixels of each side of the picture that is sent: some models take none that is smaller than their patches.
@@ -22,8 +22,8 @@ _SIDE = 64
 def check_round_trip(case: Case) -> Finding:
     """Ask the model for one token."""
     started = time.monotonic()
-    who = case.client.try_chat(_one_token(case))
-    return judge_round_trip(who, case.config.model, time.monotonic() - started)
+    reply = case.client.try_chat(_one_token(case))
+    return judge_round_trip(reply, case.config.model, time.monotonic() - started)
 
 
 def check_vision(case: Case) -> Finding:
@@ -45,15 +45,22 @@ def check_vision(case: Case) -> Finding:
     return ok("the model takes pictures")
 
 
-def judge_round_trip(who: str, model: str, seconds: float) -> Finding:
-    """What it means that *who* has answered after *seconds*, and *model* was asked."""
-    message = f"one token came after {seconds:.2f} s"
-    if is_same_model(who, model):
-        return ok(message)
-    return warning(
-        f"{message}, from {who}; {model} was asked",
-        "load the model that lm_studio.model names, or name the one that is loaded",
-    )
+def judge_round_trip(reply: TrialReply, model: str, seconds: float) -> Finding:
+    """What it means that *reply* came after *seconds*, and *model* was asked."""
+    after = f"after {seconds:.2f} s"
+    if not is_same_model(reply.model, model):
+        return warning(
+            f"one token came {after}, from {reply.model}; {model} was asked",
+            "load the model that lm_studio.model names, or name the one that is loaded",
+        )
+    if reply.has_text:
+        return ok(f"one token came {after}")
+    if reply.has_reasoning:
+        return warning(
+            f"one token came {after}, but only of reasoning: the model thinks before it answers",
+            "caption a picture; if only reasoning comes, raise lm_studio.generation.max_tokens, or turn thinking off",
+        )
+    return warning(f"an answer without a word came {after}", NO_WORDS)
 
 
 def judge_blindness(message: str, without_vision: WithoutVision) -> Finding:

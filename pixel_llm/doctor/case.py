@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ class Case:
         overrides: Sections laid over it.
         policy: The policy, once it is loaded.
         endpoint: The server that is looked at; None before the policy is loaded.
+        section: Where the policy says how that server is reached.
         server: The client, once the base URL is known to be one.
         listed: What the server lists.
         refusal: What it said instead, if it wants another key.
@@ -37,6 +39,7 @@ class Case:
     overrides: Mapping[str, Any] | None = None
     policy: LoadedPolicy | None = None
     endpoint: EndpointConfig | None = None
+    section: str = "lm_studio"
     server: LMStudioClient | None = None
     listed: ModelList = field(default_factory=lambda: ModelList(()))
     refusal: APIError | None = None
@@ -54,9 +57,17 @@ class Case:
         """Its section `lm_studio`."""
         return self.loaded.config.lm_studio
 
-    def at(self, endpoint: EndpointConfig) -> Case:
-        """The case of one server; what is known of the policy is shared."""
-        return Case(self.folder, self.profile, self.overrides, self.policy, endpoint)
+    def at(self, index: int) -> Case:
+        """The case of the policy's *index*-th server, counted from 0; what is known of the policy is shared."""
+        section = "lm_studio" if self.config.endpoints is None else f"lm_studio.endpoints[{index}]"
+        return Case(self.folder, self.profile, self.overrides, self.policy, self.config.servers[index], section)
+
+    def in_its_words(self, text: str) -> str:
+        """*text* with the settings of the server as the policy has them: where there are several, each has its own."""
+        if self.section == "lm_studio":
+            return text
+        text = text.replace("lm_studio.api_key (or $LM_STUDIO_API_KEY)", "lm_studio.api_key")
+        return re.sub(r"\blm_studio\.(base_url|api_key)\b", rf"{self.section}.\1", text)
 
     @property
     def client(self) -> LMStudioClient:

@@ -101,8 +101,8 @@ def examine(
     causes: dict[str, str] = {}
     results = _run_all(CHECKS_OF_THE_POLICY, case, timeout, causes)
     policy = case.policy
-    for endpoint in (None,) if policy is None else policy.config.lm_studio.servers:
-        of_server = case if endpoint is None else case.at(endpoint)
+    for index in range(1 if policy is None else len(policy.config.lm_studio.servers)):
+        of_server = case if policy is None else case.at(index)
         try:
             results += _run_all(CHECKS_OF_A_SERVER, of_server, timeout, dict(causes))
         finally:
@@ -146,8 +146,8 @@ def _result(check: Check, case: Case, finding: Finding, seconds: float = 0.0) ->
         name=check.name,
         server=None if case.server is None else case.server.base_url,
         outcome=finding.outcome,
-        message=finding.message,
-        todo=finding.todo,
+        message=case.in_its_words(finding.message),
+        todo=case.in_its_words(finding.todo),
         seconds=seconds,
     )
 

@@ -74,5 +74,6 @@ def failure_of(error: Exception) -> Finding:
     """The finding of a check that *error* ended."""
     if isinstance(error, PixelLMError):  # its target is only the name of the check
         slow = error.info.family is ErrorFamily.TIMEOUT
-        return failed(error.message, _SLOW if slow else error.info.suggestion)
+        todo = _SLOW if slow else error.advice or error.info.suggestion
+        return failed(error.message.removesuffix(f"; {todo}"), todo)
     return failed(f"{type(error).__name__}: {error}", "report this with the command that shows it: it is a bug")

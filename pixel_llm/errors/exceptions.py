@@ -72,6 +72,7 @@ class PixelLMError(Exception):
         repeatable: False where no policy may try again, because what was sent can't be sent a second time.
         arrived: What a stream had delivered before it broke; None if it had not begun, or is none.
         request_id: The id of the request that was being served when the error came about, or None.
+        advice: What to do, where the message ends with that; empty where :attr:`info` has the only suggestion.
     """
 
     default_code: ClassVar[ErrorCode] = ErrorCode.ERR_API_SERVER_ERROR
@@ -86,6 +87,7 @@ class PixelLMError(Exception):
     repeatable: bool = True
     arrived: Arrived | None = None
     request_id: str | None = None
+    advice: str = ""
 
     def __init__(
         self,

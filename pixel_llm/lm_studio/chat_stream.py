@@ -13,6 +13,7 @@ from typing import Any
 
 from pixel_llm.errors import ConnectionError, ErrorCode
 from pixel_llm.lm_studio.replies import (
+    NO_WORDS,
     RawReply,
     clean,
     count_of,
@@ -126,11 +127,11 @@ class ChatStream:
         if thoughts:
             if self._finish_reason == "length":
                 make_no_sense(
-                    self._head, "holds only reasoning: max_tokens ended it before the answer; raise max_tokens"
+                    self._head, "holds only reasoning: max_tokens ended it before the answer", "raise max_tokens"
                 )
             yield ChatChunk(thoughts, self.model, from_reasoning=True)
         elif not self._delivered:
-            make_no_sense(self._head, f"is empty (finish_reason {clean(str(self._finish_reason), 40)})")
+            make_no_sense(self._head, f"is empty (finish_reason {clean(str(self._finish_reason), 40)})", NO_WORDS)
         yield ChatChunk(
             "",
             self.model,

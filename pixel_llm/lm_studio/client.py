@@ -30,7 +30,7 @@ from pixel_llm.lm_studio.model_states import (
 from pixel_llm.lm_studio.model_watch import ModelWatch
 from pixel_llm.lm_studio.payload import ChatRequest, chat_payload
 from pixel_llm.lm_studio.proxies import address_of, environment_proxy
-from pixel_llm.lm_studio.replies import ChatReply, ModelList, read_chat, read_models, read_who
+from pixel_llm.lm_studio.replies import ChatReply, ModelList, TrialReply, read_chat, read_models, read_trial
 
 
 class LMStudioClient:
@@ -110,18 +110,18 @@ class LMStudioClient:
         """Ask the model."""
         return self._watched(read_chat(await self._exchange.ask_async(self._chat, _encode(request)), request.model))
 
-    def try_chat(self, request: ChatRequest) -> str:
+    def try_chat(self, request: ChatRequest) -> TrialReply:
         """
         Ask the model only to see whether it answers: a single token need not hold any text.
 
         Returns:
-            Who answered, as in :attr:`ChatReply.model`.
+            Who answered, and whether there were words.
         """
-        return read_who(self._exchange.ask(self._chat, _encode(request)), request.model)
+        return read_trial(self._exchange.ask(self._chat, _encode(request)), request.model)
 
-    async def try_chat_async(self, request: ChatRequest) -> str:
+    async def try_chat_async(self, request: ChatRequest) -> TrialReply:
         """The async twin of :meth:`try_chat`."""
-        return read_who(await self._exchange.ask_async(self._chat, _encode(request)), request.model)
+        return read_trial(await self._exchange.ask_async(self._chat, _encode(request)), request.model)
 
     def stream(self, request: ChatRequest) -> Iterator[ChatChunk]:
         """

@@ -19,6 +19,8 @@ from pixel_llm.lm_studio.known_errors import diagnose
 BODY_LENGTH = 500
 #: … and so much into the message, in characters.
 _QUOTED_LENGTH = 200
+#: What to do about an answer without a word.
+NO_WORDS = "caption a picture or two; if all are empty, load another model, or look into the server's log"
 #: A shorter key is a dummy, and cutting it out of every text would only garble them.
 _SECRET_LENGTH = 4
 
@@ -89,6 +91,15 @@ class ModelList:
         return len(self.ids)
 
 
+@dataclass(frozen=True, slots=True)
+class TrialReply:
+    """Who answered a question that only tries whether somebody does, and whether there were words. Immutable."""
+
+    model: str
+    has_text: bool
+    has_reasoning: bool
+
+
 def read_chat(reply: RawReply, requested_model: str) -> ChatReply:
     """
     Read an answer to ``/chat/completions``.
@@ -105,9 +116,9 @@ def read_chat(reply: RawReply, requested_model: str) -> ChatReply:
     text = _text_of(message, "content")
     reasoning = "" if text else _text_of(message, "reasoning_content") or _text_of(message, "reasoning")
     if reasoning and finish_reason == "length":
-        make_no_sense(reply, "holds only reasoning: max_tokens ended it before the answer; raise max_tokens")
+        make_no_sense(reply, "holds only reasoning: max_tokens ended it before the answer", "raise max_tokens")
     if not (text or reasoning):
-        make_no_sense(reply, f"is empty (finish_reason {clean(str(finish_reason), 40)})")
+        make_no_sense(reply, f"is empty (finish_reason {clean(str(finish_reason), 40)})", NO_WORDS)
     usage = document.get("usage")
     return ChatReply(
         text=text or reasoning,
@@ -120,15 +131,16 @@ def read_chat(reply: RawReply, requested_model: str) -> ChatReply:
     )
 
 
-def read_who(reply: RawReply, requested_model: str) -> str:
+def read_trial(reply: RawReply, requested_model: str) -> TrialReply:
     """
-    Who answered, be it with nothing, as one token may be.
+    Who answered, and of what kind it was, be it nothing, as one token may be.
 
     Raises:
         APIError: If the server reports an error, with any status, or the answer is none to a chat.
     """
-    document, _, _ = _read_choice(reply, requested_model)
-    return _who(document, requested_model)
+    document, _, message = _read_choice(reply, requested_model)
+    reasoning = _text_of(message, "reasoning_content") or _text_of(message, "reasoning")
+    return TrialReply(_who(document, requested_model), bool(_text_of(message, "content")), bool(reasoning))
 
 
 def _read_choice(reply: RawReply, requested_model: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -177,7 +189,7 @@ def read_document(reply: RawReply, **details: Any) -> dict[str, Any]:
     if envelope or not 200 <= reply.status < 300:
         raise error_in(reply, document, **details)
     if document is None and reply.content_type not in ("application/json", ""):
-        make_no_sense(reply, f"is {clean(reply.content_type, 60)}, not JSON; check that base_url ends in /v1")
+        make_no_sense(reply, f"is {clean(reply.content_type, 60)}, not JSON", "check that base_url ends in /v1")
     if not isinstance(document, dict):
         make_no_sense(reply, "is empty" if not reply.body.strip() else "is not a JSON object, or was cut off")
     return document
@@ -205,17 +217,27 @@ def error_in(reply: RawReply, document: Any, **details: Any) -> APIError:
     if not text and not is_page:
         text = reply.body[: 4 * BODY_LENGTH].decode("utf-8", "replace")
     diagnosis = diagnose(_effective_status(reply.status, names), text, names)
+    wait = parse_retry_after(reply.headers)
     quoted = _quote(reply, text, _QUOTED_LENGTH)
     if is_page and not quoted:
         quoted = f"a page ({reply.content_type})"
-    message = f"{reply.address} answered with an error ({reply.status})"
-    message = "; ".join(part for part in (f"{message}: {quoted}" if quoted else message, diagnosis.advice) if part)
-    return APIError(
-        message,
+    asked = "" if wait is None else f"; retry_after {wait:g} s"
+    message = f"{reply.address} answered with an error ({reply.status}{asked})"
+    return _advised(
+        f"{message}: {quoted}" if quoted else message,
+        diagnosis.advice,
         error_code=diagnosis.error_code,
         details=_facts(reply) | details | dict(diagnosis.details),
-        retry_after=parse_retry_after(reply.headers),
+        retry_after=wait,
     )
+
+
+def _advised(message: str, advice: str, **fields: Any) -> APIError:
+    """An error whose message ends with *advice*, if there is some."""
+    error = APIError(f"{message}; {advice}" if advice else message, **fields)
+    if advice:
+        error.advice = advice
+    return error
 
 
 def _read_envelope(document: Any) -> tuple[str, list[str]]:
@@ -240,15 +262,16 @@ def _effective_status(status: int, names: list[str]) -> int:
 _ERROR_STATUSES = frozenset(str(status) for status in range(400, 600))
 
 
-def make_no_sense(reply: RawReply, why: str) -> NoReturn:
+def make_no_sense(reply: RawReply, why: str, advice: str = "") -> NoReturn:
     """Raise :func:`nonsense_in`."""
-    raise nonsense_in(reply, why)
+    raise nonsense_in(reply, why, advice)
 
 
-def nonsense_in(reply: RawReply, why: str) -> APIError:
-    """The error of an answer that makes no sense; *why* follows "the answer of <address>"."""
-    return APIError(
+def nonsense_in(reply: RawReply, why: str, advice: str = "") -> APIError:
+    """The error of an answer that makes no sense; *why* follows "the answer of <address>", *advice* what is wrong."""
+    return _advised(
         f"the answer of {reply.address} {why}",
+        advice,
         error_code=ErrorCode.ERR_API_INVALID_RESPONSE,
         details=_facts(reply),
     )

@@ -41,7 +41,11 @@ class _Rule:
     def build(self, address: str, reason: str = "") -> PixelLMError:
         message = self.message.format(address=address, reason=reason)
         details: dict[str, Any] = {"url": address}
-        return self.error_type(message, error_code=self.error_code, details=details)
+        error = self.error_type(message, error_code=self.error_code, details=details)
+        _, _, advice = self.message.format(address="", reason="").partition("; ")
+        if advice:
+            error.advice = advice
+        return error
 
 
 _REFUSED = _Rule(
@@ -53,6 +57,10 @@ _REFUSED_BY_PROXY = _Rule(
     ConnectionError, ErrorCode.ERR_CONN_REFUSED,
     "cannot connect to {address}: the proxy {reason} refuses connections;"
     " start it, or name the server in $NO_PROXY",
+)  # fmt: skip
+_PLAIN_HTTP = _Rule(
+    ConnectionError, ErrorCode.ERR_CONN_UNAVAILABLE,
+    "cannot connect to {address}{reason}; it seems to speak plain HTTP, without TLS: write http:// in base_url",
 )  # fmt: skip
 _UNREACHABLE = _Rule(ConnectionError, ErrorCode.ERR_CONN_UNAVAILABLE, "cannot connect to {address}{reason}")
 _CONNECT_TIMEOUT = _Rule(
@@ -119,6 +127,8 @@ _RULES: dict[str, _Rule] = {
 _LIBRARIES = frozenset({"httpx", "httpcore", "httpx2", "httpcore2"})
 #: How h11 says that the server hung up. All else that it complains about is not HTTP.
 _HUNG_UP = re.compile("disconnected|closed connection|ConnectionClosed")
+#: How OpenSSL calls an answer that is no TLS, in its versions.
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"})
 _NOISE = re.compile(r"^(\[Errno -?\d+\]|\[[A-Z0-9_]+: [A-Z0-9_]+\]) | \(_ssl\.c:\d+\)$")
 
 
@@ -146,6 +156,8 @@ def translate(error: Exception, address: str, *, in_stream: bool = False, proxy:
                 return _REFUSED.build(address)
             return _REFUSED_BY_PROXY.build(address, proxy)
         reason = next((str(cause) for cause in reversed(causes) if isinstance(cause, OSError)), str(error))
+        if any(getattr(cause, "reason", None) in _NO_TLS for cause in causes):
+            return _PLAIN_HTTP.build(address, _explain(reason))
         way = f" through the proxy {proxy}" if proxy else ""
         return rule.build(address, way + _explain(reason))
     return rule.build(address, _explain(str(error)) if "{reason}" in rule.message else "")

@@ -33,7 +33,7 @@ from pixel_llm.testing.steps import (
 )
 
 _MOST_TIMES = 10_000
-_KEYS = ("models", "steps", "then")
+_KEYS = ("models", "loaded", "api_key", "check_model", "own_api", "steps", "then")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +43,10 @@ class Script:
     steps: tuple[Step, ...] = ()
     then: Step = field(default_factory=Answer)
     models: tuple[str, ...] = DEFAULT_MODELS
+    loaded: tuple[str, ...] | None = None
+    api_key: str | None = None
+    check_model: bool = False
+    own_api: bool = True
 
 
 def load_script(path: str | Path) -> Script:
@@ -64,8 +68,16 @@ class _Reading:
     def script(self, root: Node) -> Script:
         self._check_keys(root, _KEYS, "key", ())
         found: dict[str, Any] = {}
-        if "models" in root.value:
-            found["models"] = self._models(root.value["models"])
+        for name in ("models", "loaded"):
+            if name in root.value:
+                found[name] = self._models(root.value[name], name)
+        for name, kind, what in (
+            ("api_key", str, "a text"),
+            ("check_model", bool, "true or false"),
+            ("own_api", bool, "true or false"),
+        ):
+            if name in root.value:
+                found[name] = self._plain(root.value[name], name, kind, what)
         if "steps" in root.value:
             found["steps"] = self._steps(root.value["steps"])
         if "then" in root.value:
@@ -74,12 +86,18 @@ class _Reading:
             raise PolicyError(self._problems)
         return Script(**found)
 
-    def _models(self, node: Node) -> tuple[str, ...]:
+    def _models(self, node: Node, key: str) -> tuple[str, ...]:
         names = node.plain()
         if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
-            self._report(node.place, ("models",), f"must be a list of model names (got {names!r})")
+            self._report(node.place, (key,), f"must be a list of model names (got {names!r})")
             return ()
         return tuple(names)
+
+    def _plain(self, node: Node, key: str, kind: type, what: str) -> Any:
+        value = node.plain()
+        if not isinstance(value, kind) or value == "":
+            self._report(node.place, (key,), f"must be {what} (got {value!r})")
+        return value
 
     def _steps(self, node: Node) -> tuple[Step, ...]:
         if not isinstance(node.value, list):

@@ -149,6 +149,17 @@ class TestSeveralServers:
         ]
         assert ["skipped", "ok"] == [result.outcome for result in examination.results if result.name == "vision"]
 
+    def test_settings_are_named_where_they_stand(self, serve):
+        """What to do names the settings of that endpoint: those of a single server have no effect."""
+        down, locked = serve(), serve(api_key="right")
+        down.refuse()
+        endpoints = [{"base_url": down.base_url}, {"base_url": locked.base_url}]
+        examination = examine(overrides={"lm_studio": {"endpoints": endpoints}})
+        failed = [result for result in examination.results if result.outcome is Outcome.FAILED]
+
+        assert "lm_studio.endpoints[1].api_key" in failed[1].todo
+        assert not any("lm_studio.api_key" in f"{result}" or "lm_studio.base_url" in f"{result}" for result in failed)
+
     def test_cold_start(self, serve):
         """A model that the policy has loaded need not be."""
         assert "ok" == named(look(serve(loaded=[]), cold_start={"grace": "60s"}), "loaded").outcome
@@ -271,10 +282,28 @@ class TestModel:
 
 class TestAnswers:
     def test_token_without_text(self, serve):
-        """One token that holds no text is an answer: a model that thinks first gives none."""
-        server = serve(then=Answer(text="", reasoning_content="Hm", finish_reason="length"))
+        """One token that holds no text is an answer, but nobody knows whether a caption will: that is a warning."""
+        thinking = look(serve(then=Answer(text="", reasoning_content="Hm", finish_reason="length")))
+        silent = look(serve(then=Answer(text="", finish_reason="stop")))
 
-        assert ["ok", "ok"] == outcomes(look(server), "round trip", "vision")
+        assert ["warning", "ok"] == outcomes(thinking, "round trip", "vision")
+        assert "only of reasoning" in named(thinking, "round trip").message
+        assert "raise lm_studio.generation.max_tokens" in named(thinking, "round trip").todo
+        assert "an answer without a word came" in named(silent, "round trip").message
+        assert thinking.is_fine
+
+    def test_says_how_long_to_wait(self, serve):
+        """What a server says about when to come back is told, with what to do beside it."""
+        result = named(look(serve(Status(status=429, retry_after=900))), "round trip")
+
+        assert "(429; retry_after 900 s)" in result.message
+        assert "ask less often, or wait as long as retry_after says" == result.todo
+
+    def test_plain_http(self, serve):
+        """Over TLS to a server without it: http:// is what is to be written."""
+        result = named(look(serve().base_url.replace("http:", "https:")), "server")
+
+        assert "write http:// in base_url" in result.todo
 
     @pytest.mark.parametrize(
         "step", [EmptyChoices(), WrongType(), Status(status=500, message="The model has crashed")], ids=repr

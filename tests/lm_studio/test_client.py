@@ -15,6 +15,7 @@ import pixel_llm.lm_studio
 from pixel_llm.errors import APIError, ErrorCode, PixelLMError, ValidationError
 from pixel_llm.lm_studio import ChatRequest, LMStudioClient
 from pixel_llm.lm_studio.exchange import LARGEST_REPLY
+from pixel_llm.lm_studio.replies import TrialReply
 from pixel_llm.testing import Answer, EmptyChoices, ErrorBody, Hang, ScriptedLMStudio, Status, WrongType
 
 REQUEST = ChatRequest(model="qwen2.5-vl-7b-instruct", prompt="What is it?")
@@ -186,7 +187,7 @@ class TestChat:
         with ScriptedLMStudio([silent, EmptyChoices()]) as server:
             client = LMStudioClient(server.base_url)
 
-            assert "other" == world.call(client, "try_chat", request)
+            assert TrialReply("other", has_text=False, has_reasoning=False) == world.call(client, "try_chat", request)
             with pytest.raises(APIError, match="holds no choices"):
                 world.call(client, "try_chat", request)
 
