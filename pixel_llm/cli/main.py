@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import logging
 import os
 import sys
 import threading
@@ -80,7 +80,7 @@ def leave(code: int) -> NoReturn:
         from pixel_llm.resilience.threads.pool import WORKERS
 
         if daemons > WORKERS.idle:
-            logging.shutdown()
+            atexit._run_exitfuncs()  # logs are written to their ends
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(OSError):
                     stream.flush()

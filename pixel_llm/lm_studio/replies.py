@@ -20,7 +20,7 @@ BODY_LENGTH = 500
 #: … and so much into the message, in characters.
 _QUOTED_LENGTH = 200
 #: What to do about an answer without a word.
-NO_WORDS = "caption a picture or two; if all are empty, load another model, or look into the server's log"
+NO_WORDS = "ask again; if every answer is empty, load another model"
 #: A shorter key is a dummy, and cutting it out of every text would only garble them.
 _SECRET_LENGTH = 4
 

@@ -153,7 +153,7 @@ class TestCaption:
         [
             (["--base-url", "localhost:1234"], "--base-url: must be an http or https address such as http://127.0.0.1"),
             (["--base-url", "http://127.0.0.1:99999/v1"], "--base-url: must have a port from 1 to 65535"),
-            (["--model", ""], "--model: must be"),
+            (["--model", ""], "--model: must not be empty"),
             (["--prompt", " "], "--prompt: must not be empty"),
             (["--policies", "nowhere"], "--policies: nowhere: the folder of policies does not exist"),
         ],
@@ -165,6 +165,48 @@ class TestCaption:
         assert 2 == done.returncode
         assert f"Invalid value for {complaint}" in done.stderr
         assert "<overrides>" not in done.stderr
+
+    @pytest.mark.parametrize(
+        ("step", "advice"),
+        [
+            pytest.param(Answer(text="", reasoning_content="Hm", finish_reason="length"), "raise max_tokens", id="own"),
+            pytest.param(Status(status=500), "look into the server's log", id="the code's"),
+        ],
+    )
+    def test_one_advice(self, server, photos, step, advice):
+        """An error whose message says what to do is not followed by its code's suggestion."""
+        server.extend([step])
+        words = ["--profile", "development", "--base-url", server.base_url]
+        done = pixel_llm("caption", "coffee.png", *words, cwd=photos)
+        told = [line for line in done.stderr.splitlines() if not line.startswith("{")]
+
+        assert 1 == done.returncode
+        assert advice in "\n".join(told)
+        assert "OpenAI-compatible" not in done.stderr
+
+    def test_says_how_long_to_wait(self, server, photos):
+        """What the server says about when to come back is in the message and in the row."""
+        server.extend([Status(status=429, retry_after=900)] * 2)
+        words = ["coffee.png", "--profile", "development", "--base-url", server.base_url]
+        text = pixel_llm("caption", *words, cwd=photos)
+        row = json.loads(pixel_llm("caption", *words, "--format", "json", cwd=photos).stdout)
+
+        assert "(429; retry_after 900 s)" in text.stderr
+        assert 900 == row["retry_after"]
+
+    def test_every_server_failed(self, server, photos):
+        """Of several servers, each one's error is told."""
+        server.extend([Status(status=500)] * 9)
+        (photos / "policies").mkdir()
+        (photos / "policies" / "mine.yaml").write_text(
+            "version: 1\nextends: development\nlm_studio:\n  endpoints:\n"
+            f"    - base_url: {server.base_url}\n    - base_url: http://127.0.0.1:9/v1\n"
+        )
+        done = pixel_llm("caption", "coffee.png", "--profile", "mine", cwd=photos)
+
+        assert 1 == done.returncode
+        assert f"\n  {server.base_url}: ERR_API_SERVER_ERROR: " in done.stderr
+        assert "\n  http://127.0.0.1:9/v1: ERR_CONN_REFUSED: " in done.stderr
 
     def test_wrong_profile(self, photos):
         """A wrong profile name gets a suggestion."""

@@ -7,7 +7,9 @@ import pytest
 
 from pixel_llm.errors import APIError, ErrorCode, classify_error
 from pixel_llm.lm_studio.known_errors import KNOWN_ERRORS
-from pixel_llm.lm_studio.replies import BODY_LENGTH, ChatReply, RawReply, read_chat, read_models
+from pixel_llm.lm_studio.replies import BODY_LENGTH, NO_WORDS, ChatReply, RawReply, read_chat, read_models
+
+EMPTY = f"is empty (finish_reason None); {NO_WORDS}"
 
 #: Every row of the table of LM Studio's errors: name, status, text, the envelope's further fields, what it means.
 ROWS = [
@@ -342,9 +344,17 @@ class TestReadChat:
             (b'{"choices": null}', "application/json", "holds no choices"),
             (b'{"choices": ["x"]}', "application/json", "holds no choices"),
             (b'{"choices": [{"text": "x"}]}', "application/json", "holds no message"),
-            (b'{"choices": [{"message": {}}]}', "application/json", "is empty (finish_reason None)"),
-            (b'{"choices": [{"message": {"content": " "}}]}', "application/json", "is empty (finish_reason None)"),
-            (b'{"choices": [{"message": {"content": 3}}]}', "application/json", "is empty (finish_reason None)"),
+            (b'{"choices": [{"message": {}}]}', "application/json", EMPTY),
+            (
+                b'{"choices": [{"message": {"content": " "}}]}',
+                "application/json",
+                EMPTY,
+            ),
+            (
+                b'{"choices": [{"message": {"content": 3}}]}',
+                "application/json",
+                EMPTY,
+            ),
         ],
         ids=lambda value: value[:20] if isinstance(value, bytes) else "",
     )

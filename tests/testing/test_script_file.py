@@ -38,6 +38,21 @@ def problems(folder: Path, text: str) -> list[str]:
 
 
 class TestLoadScript:
+    def test_what_the_server_is_like(self, tmp_path):
+        """
+        Beside its models a script says which are loaded, what key is wanted, and what kind of server it is.
+        """
+        text = "models: [a, b]\nloaded: [b]\napi_key: right\ncheck_model: true\nown_api: false\n"
+
+        assert Script(models=("a", "b"), loaded=("b",), api_key="right", check_model=True, own_api=False) == load(
+            tmp_path, text
+        )
+        assert [
+            "script.yaml:1:9: loaded: must be a list of model names (got 'b')",
+            "script.yaml:2:10: api_key: must be a text (got 7)",
+            "script.yaml:3:14: check_model: must be true or false (got 1)",
+        ] == problems(tmp_path, "loaded: b\napi_key: 7\ncheck_model: 1\n")
+
     def test_every_step(self, tmp_path):
         """
         Each step has its name, its fields are those of its class, durations have units.
