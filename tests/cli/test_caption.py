@@ -353,7 +353,19 @@ class TestOutput:
         assert "error: /dev/full: cannot be written (No space left on device)" in done.stderr
         assert "stopped; 60 images: 0 captioned, 60 not reached" in done.stderr
         assert "the same command goes on" in done.stderr
-        assert len(server.requests) < 60
+        assert 1 == len(server.requests)
+
+    def test_nobody_reads(self, server, photos):
+        """When whoever reads the captions has gone, as `head` does, nobody is asked any more."""
+        reading, writing = os.pipe()
+        os.close(reading)
+        done = subprocess.run(
+            [sys.executable, "-m", "pixel_llm", "caption", "trip", "--jobs", "1", "--base-url", server.base_url],
+            cwd=photos, stdout=writing, stderr=subprocess.PIPE, check=False, timeout=60,
+        )  # fmt: skip
+        os.close(writing)
+
+        assert (1, b"", 1) == (done.returncode, done.stderr, len(server.requests))
 
     def test_interrupted(self, photos):
         """After Ctrl-C what is finished is in the file, and the command says how to go on."""

@@ -25,6 +25,10 @@ from pixel_llm.hybrid import DEFAULT_PROMPT, BatchProgress, HybridPixelLLM
 from pixel_llm.monitoring.endpoint import serve_metrics
 
 
+class _OutputLost(BaseException):
+    """Breaks a batch off, which no mere error does: what its captions are written to takes none."""
+
+
 class Run:
     """
     Captions images once.
@@ -93,11 +97,12 @@ class Run:
                 watching.say(f"interrupted; {watching.summary()}" if self._named else "interrupted")
                 self._say_how_to_go_on(watching)
                 return 130
-            if self._broken is not None:
+            except _OutputLost:
+                assert self._broken is not None  # noqa: S101 - it has just been noted
                 if self._output is not None:
                     watching.say(f"stopped; {watching.summary()}")
                     self._say_how_to_go_on(watching)
-                raise self._broken
+                raise self._broken from None
         if self._named or self._output is not None:
             click.echo(watching.summary(), err=True)
         if not self._is_fine and self._output is not None:
@@ -160,21 +165,16 @@ class Run:
         return InOrder(show_json if self._style == "json" else partial(show_text, named=self._named))
 
     def _sources(self) -> Iterator[Any]:
-        for task in self._tasks:
-            if self._broken is not None:
-                return  # captions that nobody can read need not be asked for
-            yield _source(task)
+        return map(_source, self._tasks)
 
     def _told(self, teller: Teller, watching: Watching, progress: BatchProgress) -> None:
-        if self._broken is not None:
-            return
         row = Row.of(progress.item, self._tasks[progress.item.index])
         try:
             with watching.aside():
                 teller.tell(progress.item.index, row)
-        except Exception as error:  # noqa: BLE001 - it is raised where the batch was asked for
+        except Exception as error:
             self._broken = error
-            return
+            raise _OutputLost from error
         watching.ended(row)
         self._note(row)
 
