@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections import UserDict
 
 import numpy as np
@@ -139,6 +140,56 @@ class TestAnyValue:
 
         assert line.isprintable()
         assert len(line) < LONGEST_LINE
+
+
+class TestExceptions:
+    def test_that_cannot_say_what_they_are_are_told(self):
+        """
+        An exception whose text can't be had is told by its class and its trace.
+        """
+        try:
+            raise BadError
+        except BadError as error:
+            record = json.loads(render_json(new_record("error", "odd", context={}, extra={}, error=error)))
+
+        assert "test_log_cleaning.BadError" == record["exception_type"]
+        assert record["stack_trace"].endswith("<exception str() failed>")
+
+    def test_with_endless_traces_are_cut(self):
+        """
+        Of a deep stack, and of a long chain of causes, the end is kept.
+        """
+
+        def fall(levels):
+            if not levels:
+                raise ValueError("deep")
+            fall(levels - 1)
+
+        error = None
+        for _ in range(300):
+            try:
+                try:
+                    fall(100)
+                except ValueError as deep:
+                    raise KeyError("next") from (error or deep)
+            except KeyError as caught:
+                error = caught
+        trace = json.loads(render_json(new_record("error", "odd", context={}, extra={}, error=error)))["stack_trace"]
+
+        assert len(trace) < 17_000
+        assert re.match(r"\[\d+ characters cut\]…", trace)
+        assert trace.endswith("KeyError: 'next'")
+
+    def test_with_pictures_in_them_show_none(self):
+        """
+        A picture in an exception's text is told by its size, as everywhere.
+        """
+        try:
+            raise ValueError("no such model: data:image/png;base64,iVBORw0KGgoAAAANSUhEUg==")
+        except ValueError as error:
+            record = json.loads(render_json(new_record("error", "odd", context={}, extra={}, error=error)))
+
+        assert record["stack_trace"].endswith("no such model: data:image/png,<46 characters>")
 
 
 class TestKinds:

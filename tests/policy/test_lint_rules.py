@@ -538,7 +538,9 @@ class TestLogging:
         """
         DEBUG for one target is told like DEBUG for all.
         """
-        (problem,) = found(tmp_path, "extends: production\nlogging: {levels: {lm_studio.chat: DEBUG}}", "PL701")
+        (problem,) = found(
+            tmp_path, "extends: production\nlogging: {levels: {encoder.load: ERROR, lm_studio.chat: DEBUG}}", "PL701"
+        )
 
         assert "logging.levels.lm_studio.chat: warning: policy builds on production but logs lm_studio.chat" in problem
 

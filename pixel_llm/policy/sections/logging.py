@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from pixel_llm.policy.durations import format_duration
 from pixel_llm.policy.kinds import Choice, Duration, Flag, Integer, MapOf, Setting, Size, Text
 from pixel_llm.policy.sections.target import TARGET_PATTERN
 from pixel_llm.policy.settings import Section, setting
-from pixel_llm.policy.sizes import format_size
 
 
 class LogLevel(StrEnum):
@@ -56,10 +54,6 @@ class RotationConfig:
         Integer(1, 1000), "How many files are kept beside the fresh one; the oldest is deleted.", default=5, example=5
     )
 
-    def in_words(self) -> str:
-        """What it means, in a few words."""
-        return f"{self.keep} old files of up to {format_size(self.max_size)} kept"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingConfig:
@@ -77,10 +71,6 @@ class SamplingConfig:
         example=100,
     )
     period: float = setting(Duration(), "Counting begins anew that long after a first one.", default=60.0, example="1m")
-
-    def in_words(self) -> str:
-        """What it means, in a few words."""
-        return f"of equal records the first and every {self.every}th in {format_duration(self.period)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
