@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.measure import in_turn, per_call
-from benchmarks.stacks import OURS, ours
+from benchmarks.stacks import OURS
 from pixel_llm.monitoring.error_metrics import ErrorMetrics
 from pixel_llm.monitoring.exposition.text import write_text
 from pixel_llm.runtime import Policies, load_policies
@@ -26,12 +26,18 @@ _BENCH = "{deadline: 60s, retry: {}, idempotent: true, circuit_breaker: {}, fall
 
 
 def watched_call() -> dict[str, float]:
-    """Seconds a call that succeeds: of a bare stack, and with metrics on and a log at INFO."""
-    with _policies(f"targets: {{shop.pay: {_BENCH}}}", "INFO") as policies:
+    """Seconds a call that succeeds: with metrics off, and with them on and a log at INFO."""
+    targets = f"targets: {{shop.pay: {_BENCH}}}"
+    with _policies(targets, "INFO") as on, _policies(targets, "CRITICAL") as off:
         metrics = ErrorMetrics()
-        metrics.watch(policies)
-        watched = policies.wrap("shop.pay", _nothing)
-        return per_call({f"{OURS}; metrics and log off": ours(_nothing), "metrics on, log at INFO": watched}, 5_000)
+        metrics.watch(on)
+        return per_call(
+            {
+                f"{OURS}; metrics off, log at CRITICAL": off.wrap("shop.pay", _nothing),
+                "metrics on, log at INFO": on.wrap("shop.pay", _nothing),
+            },
+            5_000,
+        )
 
 
 def scrape() -> dict[str, float]:

@@ -293,16 +293,23 @@ class TestRollingCounter:
 
         assert pytest.approx(number * remembered, abs=1) == counter.count(3600, now)
 
-    def test_memory_is_bounded(self):
+    def test_goes_round(self):
         """
-        An hour of seconds, and no more.
+        An hour of seconds is kept; what is older is written over, also after a long pause.
         """
         counter = RollingCounter()
         for moment in range(10_000):
             counter.add(moment)
-
-        assert 3601 == len(counter._slots)
         assert 3600 == counter.count(3600, 9_999)
+        counter.add(50_000.5, 7)
+
+        assert (7, 7, 0) == (counter.count(3600, 50_000.9), counter.count(1, 50_000.9), counter.count(60, 50_100))
+
+    def test_counts_nothing_at_first(self):
+        """
+        Without a count there is none.
+        """
+        assert 0 == RollingCounter().count(60, 1000.0)
 
 
 class TestHistory:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from array import array
 
 from pixel_llm.errors import ValidationError
 
@@ -13,26 +13,33 @@ SLOT = 1.0
 HORIZON = 3600.0
 
 
+#: Slots of the ring: those of the horizon, and the one that is only partly within it.
+_SIZE = int(HORIZON / SLOT) + 1
+
+
 class RollingCounter:
     """
     Counts over windows of up to an hour, to the second. Not safe for concurrent use; moments are those of any clock.
 
-    Only seconds in which something happened take memory, at most 3,600 of them.
+    It takes 28 KiB from the first count on, and never more.
     """
 
-    __slots__ = ("_slots",)
+    __slots__ = ("_latest", "_ring")
 
     def __init__(self) -> None:
-        # Number of the second, and what happened in it; the latest last.
-        self._slots: deque[list[int]] = deque(maxlen=int(HORIZON / SLOT) + 1)
+        # What happened in second n is at n modulo its size; made when something does.
+        self._ring: array[int] | None = None
+        self._latest = 0
 
     def add(self, now: float, number: int = 1) -> None:
         """Count *number* at the moment *now*. A moment before the last one counts as that one."""
         slot = int(now // SLOT)
-        if self._slots and self._slots[-1][0] >= slot:
-            self._slots[-1][1] += number
-        else:
-            self._slots.append([slot, number])
+        if self._ring is None:
+            self._ring, self._latest = array("q", bytes(8 * _SIZE)), slot
+        for passed in range(max(self._latest + 1, slot - _SIZE + 1), slot + 1):
+            self._ring[passed % _SIZE] = 0
+        self._latest = max(self._latest, slot)
+        self._ring[self._latest % _SIZE] += number
 
     def add_evenly(self, since: float, now: float, number: int) -> None:
         """Count *number* that came at unknown moments from *since* to *now*: as if they had come evenly."""
@@ -52,12 +59,10 @@ class RollingCounter:
             ValidationError: If that is no time from a second to an hour.
         """
         oldest = int((now - checked_window(window_seconds)) // SLOT)
-        total = 0
-        for slot, number in reversed(self._slots):
-            if slot <= oldest:
-                break
-            total += number
-        return total
+        ring = self._ring
+        if ring is None:
+            return 0
+        return sum(ring[slot % _SIZE] for slot in range(max(oldest, self._latest - _SIZE) + 1, self._latest + 1))
 
     def rate(self, window_seconds: float, now: float) -> float:
         """The same, per second."""
