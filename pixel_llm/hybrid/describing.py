@@ -7,7 +7,7 @@ from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from pixel_llm.errors import EncoderError, ErrorCode
+from pixel_llm.errors import EncoderError, ErrorCode, ValidationError
 from pixel_llm.hybrid.turns import Turns
 from pixel_llm.runtime import Policies
 
@@ -102,6 +102,11 @@ def picture_tools() -> ModuleType:
 
 def read_picture(image: ImageSource) -> Picture:
     """Read *image*, and hash its pixels, which takes as long for a large one: all of it off the event loop."""
-    picture: Picture = picture_tools().load_image(image)
+    try:
+        picture: Picture = picture_tools().load_image(image)
+    except ValidationError as error:
+        if hasattr(image, "shape"):  # it can be said what an array means, but not here
+            error.add_note("pixel_llm.encoder.load_image() takes layout= and value_range=; pass what it gives")
+        raise
     picture.digest  # noqa: B018 - computed once, and kept
     return picture

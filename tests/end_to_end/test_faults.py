@@ -7,10 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import blue, red
 
-from pixel_llm import CircuitState, ErrorCode, PixelLMError
+from pixel_llm import CircuitState, ErrorCode, PixelLMError, ValidationError
 from pixel_llm.resilience import SYSTEM_CLOCK
 from pixel_llm.testing import (
     Answer,
@@ -372,3 +373,14 @@ class TestLog:
             record["message"],
             record["extra"],
         )
+
+
+class TestInput:
+    def test_an_array_that_could_mean_anything(self, stage):
+        """
+        What an array means is said where pictures are made of arrays; the error says where that is.
+        """
+        with pytest.raises(ValidationError, match='say layout="chw" or "hwc"') as caught:
+            stage().ask(np.zeros((3, 4, 3), np.uint8))
+
+        assert any("load_image() takes layout=" in note for note in caught.value.__notes__)
