@@ -151,5 +151,8 @@ def two_places(policies):
         def answered(self, name, args):
             pass
 
+        def failed(self, name, error):
+            pass
+
     routes = Routes({"a": at("a"), "b": at("b")}, Guide())
     return policies.wrap("lm_studio.chat", at("a"), cooperative=True, routes=routes), down
