@@ -79,6 +79,11 @@ class Prepared:
     reading: float = 0.0
     error: Exception | None = None
 
+    @property
+    def memory(self) -> int:
+        """Bytes that its pixels take."""
+        return 0 if self.question is None else self.question.picture.pixels.nbytes
+
 
 class Tally:
     """
@@ -117,6 +122,11 @@ class Tally:
     def items(self) -> list[BatchItem]:
         """All of them, in the order of the images."""
         return [self._items[index] for index in sorted(self._items)]
+
+
+#: Pictures of so many bytes, three for a pixel, are read and encoded together; one of more is alone. And so many may
+#: wait for somebody who asks about them.
+MOST_BYTES = 256 * 2**20
 
 
 def portions(images: Iterable[Any], size: int) -> Iterator[list[tuple[int, Any]]]:

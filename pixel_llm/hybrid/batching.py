@@ -15,12 +15,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pixel_llm.hybrid.batch import BatchItem, OnProgress, Prepared, Tally, check_images, portions
+from pixel_llm.hybrid.batch import MOST_BYTES, BatchItem, OnProgress, Prepared, Tally, check_images, portions
 from pixel_llm.hybrid.captioning import Captioning
 from pixel_llm.hybrid.describing import read_picture
 from pixel_llm.hybrid.ending import ending_with
@@ -93,8 +93,8 @@ class Batching:
             for _ in range(self._jobs):
                 WORKERS.run(partial(contextvars.copy_context().run, ask_on), "pixel-llm batch")
                 handover.join()
-            for portion in portions(images, self._size):
-                for prepared in self._prepare(portion):
+            for some in self._prepared(portions(images, self._size)):
+                for prepared in some:
                     handover.put(prepared)
             handover.wait()
         except BaseException:
@@ -145,12 +145,15 @@ class Batching:
     def _taking(self, images: Iterable[Any] | AsyncIterable[Any]) -> Callable[[], Awaitable[list[Prepared]]]:
         """What gives the next portion, an empty one at the end. Only an async iterator runs in the event loop."""
         if not isinstance(images, AsyncIterable):
-            drawn = portions(images, self._size)
-            return lambda: asyncio.to_thread(lambda: self._prepare(next(drawn, [])))
+            prepared = self._prepared(portions(images, self._size))
+            return lambda: asyncio.to_thread(_following, prepared)
         source, count = aiter(images), 0
+        rest: Iterator[list[Prepared]] = iter(())
 
         async def take() -> list[Prepared]:
-            nonlocal count
+            nonlocal count, rest
+            if some := await asyncio.to_thread(_following, rest):
+                return some
             portion: list[tuple[int, Any]] = []
             try:
                 while len(portion) < self._size:
@@ -158,13 +161,25 @@ class Batching:
                     count += 1
             except StopAsyncIteration:
                 pass
-            return await asyncio.to_thread(self._prepare, portion)
+            rest = self._prepared([portion])
+            return await asyncio.to_thread(_following, rest)
 
         return take
 
-    def _prepare(self, portion: list[tuple[int, Any]]) -> list[Prepared]:
-        """Read the images of *portion*, and let the encoder describe them together."""
-        read = [self._read(index, image) for index, image in portion]
+    def _prepared(self, drawn: Iterable[list[tuple[int, Any]]]) -> Iterator[list[Prepared]]:
+        """Read images, and let the encoder describe them: a portion together, or as many as memory is meant for."""
+        for portion in drawn:
+            read: list[Prepared] = []
+            for index, image in portion:
+                read.append(self._read(index, image))
+                if sum(prepared.memory for prepared in read) >= MOST_BYTES:
+                    yield self._described(read)
+                    read = []
+            if read:
+                yield self._described(read)
+
+    def _described(self, read: list[Prepared]) -> list[Prepared]:
+        """The pictures that were *read* with what the encoder says of them."""
         questions = [prepared.question for prepared in read if prepared.question is not None]
         if self._describe is None or not questions:
             return read
@@ -206,6 +221,10 @@ class Batching:
         with self._request.part(prepared.index):
             self._captioning.ended(self._prompt, how)
         tally.add(prepared, how)
+
+
+def _following(prepared: Iterator[list[Prepared]]) -> list[Prepared]:
+    return next(prepared, [])
 
 
 def _question_of(prepared: Prepared) -> Question:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-from pixel_llm.hybrid.batch import Prepared
+from pixel_llm.hybrid.batch import MOST_BYTES, Prepared
 
 
 class Handover:
@@ -17,10 +17,11 @@ class Handover:
 
     Args:
         size: How many pictures may lie there.
+        memory: And of how many bytes in all; one of more lies there alone.
     """
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self, size: int, memory: int = MOST_BYTES) -> None:
+        self._size, self._memory = size, memory
         self._changed = threading.Condition()
         self._lying: deque[Prepared] = deque()
         self._asking = 0
@@ -42,7 +43,7 @@ class Handover:
     def put(self, prepared: Prepared) -> None:
         """Lay a picture down, as soon as there is room. Raises what has broken the batch off."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self._lying) < self._size or self._is_broken_off)
+            self._changed.wait_for(lambda: self._has_room_for(prepared) or self._is_broken_off)
             self._raise_error()
             self._lying.append(prepared)
             self._changed.notify_all()
@@ -70,6 +71,10 @@ class Handover:
             if not self._is_broken_off:
                 self._is_broken_off, self._error = True, error
             self._changed.notify_all()
+
+    def _has_room_for(self, prepared: Prepared) -> bool:
+        memory = sum(one.memory for one in self._lying) + prepared.memory
+        return len(self._lying) < self._size and (memory <= self._memory or not self._lying)
 
     def _raise_error(self) -> None:
         error, self._error = self._error, None

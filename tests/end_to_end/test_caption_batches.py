@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from PIL import Image
 
 from pixel_llm import ErrorCode, HybridPixelLLM, ValidationError, encoder
 from pixel_llm.encoder import Picture
-from pixel_llm.hybrid import BatchProgress
+from pixel_llm.hybrid import BatchProgress, batching
+from pixel_llm.hybrid.describing import read_picture
+from pixel_llm.hybrid.handover import Handover
 from pixel_llm.resilience import SYSTEM_CLOCK
 from pixel_llm.resilience.limits import Limits, publish, reset_published
 from pixel_llm.testing import Answer, Hang, ScriptedLMStudio, Status
@@ -43,6 +46,36 @@ class TestBatch:
         assert 9 == made.times_asked()
         assert ["lm_studio"] * 9 == [item.unwrap().served_by for item in items]
         assert [item.result.text for item in items] == [made.ask(image).text for image in shades(9)]
+
+    @pytest.mark.parametrize("form", ["list", "generator", "async generator"])
+    def test_large_pictures_are_few_at_a_time(self, stage, monkeypatch, form):
+        """
+        However many the encoder takes together, memory holds no more of them than it is meant for.
+        """
+        read, most, pictures = [], [], shades(20)
+
+        def counting(image):
+            picture = read_picture(image)
+            read.append(weakref.ref(picture.pixels))
+            most.append(sum(pixels() is not None for pixels in read))
+            return picture
+
+        async def one_by_one():
+            for picture in pictures:
+                yield picture
+
+        monkeypatch.setattr(batching, "read_picture", counting)
+        monkeypatch.setattr(batching, "MOST_BYTES", 1500)  # two of them
+        made = stage()
+        monkeypatch.setattr(batching, "Handover", lambda size: Handover(size, 1500))
+        if form == "async generator":
+            items = asyncio.run(made.model.generate_batch_async(one_by_one(), jobs=1))
+        else:
+            items = made.model.generate_batch(pictures if form == "list" else iter(pictures), jobs=1)
+
+        assert list(range(20)) == [item.index for item in items]
+        assert all(item.unwrap().text for item in items)
+        assert max(most) <= 7
 
     def test_one_failure_loses_no_other(self, stage):
         """
