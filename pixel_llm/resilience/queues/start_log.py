@@ -35,10 +35,23 @@ class StartLog:
         self._starts.append(now)
 
     def forget(self, stamp: float) -> None:
-        """The call that started at *stamp* did not start after all."""
+        """
+        The call that started at *stamp* did not start after all.
+
+        If the period was shorter once, one that the log has dropped comes back into its place: it may lie within a
+        period that ends now.
+        """
+        starts = self._starts
         # Equal stamps are as good as each other; and one that is not there any more was older than a period.
-        if stamp in self._starts:
-            self._starts.remove(stamp)
+        if stamp not in starts:
+            return
+        last = starts[-1]
+        starts.remove(stamp)
+        if self._dropped and self._period > self._shortest_period:
+            # When it was dropped another had started, at least a period after it: the last one, at the latest.
+            self._dropped -= 1
+            latest = _one_period_before(last, self._shortest_period)
+            starts.appendleft(min(starts[0], latest) if starts else latest)
 
     def has_room(self, now: float) -> bool:
         """True if a call may start *now*."""
@@ -80,12 +93,20 @@ class StartLog:
         # Each start was at least one period after the one that is a whole log before it, and so will the next ones
         # be, at the earliest from now on. Newest first, so that this one is a whole log before the end of the list.
         longest = self._starts.maxlen or 0
-        shortest = math.nextafter(self._shortest_period, 0.0)  # what floats call one period may be a little less
         to_come = [now] * (longest - len(self._starts))
         moments = [*to_come, *reversed(self._starts)]
         for _ in range(min(self._dropped, max_calls - len(self._starts))):
-            moments.append(min(moments[-1], math.nextafter(moments[-longest] - shortest, inf)))
+            moments.append(min(moments[-1], _one_period_before(moments[-longest], self._shortest_period)))
         return moments[len(to_come) :][::-1]
+
+
+def _one_period_before(moment: float, period: float) -> float:
+    """The last moment after which a *period* is over at *moment*, as :func:`_one_period_after` has it: by bisection."""
+    margin = 2 * math.ulp(max(abs(moment), period))
+    low, high = moment - period - margin, moment - period + margin
+    while (middle := low + (high - low) / 2) not in (low, high):
+        low, high = (middle, high) if _one_period_after(middle, period) <= moment else (low, middle)
+    return low
 
 
 def _one_period_after(moment: float, period: float) -> float:
