@@ -32,7 +32,7 @@ class TestConsole:
         line = render_for(io.StringIO())(record(error_code="ERR_CB_OPEN"))
 
         assert re.fullmatch(
-            r"2026-01-02T03:04:05\.678901Z \[warning *\] busy +\[shop\] request_id=r-1 error_code=ERR_CB_OPEN left=2",
+            r"2026-01-02T03:04:05\.678901Z \[warning *\] busy +\[shop\] error_code=ERR_CB_OPEN request_id=r-1 left=2",
             line,
         )
 
@@ -56,6 +56,24 @@ class TestConsole:
 
         assert line.isprintable()
         assert r"a\x1b[31m\r\nb\u202e" in line
+
+    def test_takes_no_field_for_more_than_it_is(self):
+        """
+        A field that is called like a part of the line, or like what structlog gives lines of its own, is a field.
+        """
+        names = ["timestamp", "level", "message", "event", "exception", "exc_info", "stack", "logger_name", "logger"]
+        names += ["error_code", "stack_info", "request_id"]
+        line = render_for(io.StringIO())(record(error_code="ERR", extra=dict.fromkeys(names, "x y")))
+
+        assert line.isprintable()
+        assert line.startswith("2026-01-02T03:04:05.678901Z [warning  ] busy ")
+        assert all(f"{name}='x y'" in line for name in names)
+
+    def test_may_be_anything_that_can_be_written_to(self):
+        """
+        What stands in for standard error need not know what a terminal is.
+        """
+        assert "busy" in render_for(object())(record())
 
     def test_shows_stack_traces_below(self):
         """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -16,6 +17,9 @@ from typing import Any, TextIO
 import structlog
 
 from pixel_llm.monitoring.logs.record import FIELDS, Record, written_trace
+
+# structlog's renderer for consoles takes these for something else, and begins a line with some of them.
+_MEANS_MORE = frozenset({"timestamp", "level", "message", "event", "exception", "exc_info", "stack", "logger_name"})
 
 #: Makes a line, without its end, of a record.
 Render = Callable[[Record], str]
@@ -36,20 +40,30 @@ def render_json(record: Record) -> str:
 
 def render_for(stream: TextIO) -> Render:
     """For people who read *stream*; in colours on a terminal, unless ``$NO_COLOR`` is set."""
-    colours = stream.isatty() and not os.environ.get("NO_COLOR")
+    is_terminal = getattr(stream, "isatty", bool)
+    # On Windows, structlog needs another package for colours.
+    colours = bool(is_terminal()) and not os.environ.get("NO_COLOR") and sys.platform != "win32"
     renderer = structlog.dev.ConsoleRenderer(colors=colours, sort_keys=False, event_key="message")
 
     def render(record: Record) -> str:
         whole = _finished(record)
         trace = whole.pop("stack_trace", None)
         named = {name: whole[name] for name in ("timestamp", "level", "message")}
-        about = {name: whole[name] for name in ("error_code", "exception_type") if whole[name] is not None}
-        values = {**whole["context"], **about, **whole["extra"]}
-        line = str(renderer(None, "", {**_printable(values), **_printable(named)}))
+        line = str(renderer(None, "", {**_printable(_values(whole)), **_printable(named)}))
         # No line of a trace begins as a record does.
         return line + "".join(f"\n    | {_printable(part)}" for part in (trace or "").splitlines())
 
     return render
+
+
+def _values(record: dict[str, Any]) -> dict[str, Any]:
+    """What a line for people says beside time, level and message, under names that nothing else has."""
+    values = {name: record[name] for name in ("error_code", "exception_type") if record[name] is not None}
+    for place in ("context", "extra"):
+        for name, value in record[place].items():
+            is_taken = name in values or name in _MEANS_MORE
+            values[f"{place}.{name}" if is_taken else name] = value
+    return values
 
 
 def _finished(record: Record) -> dict[str, Any]:
