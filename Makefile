@@ -67,8 +67,9 @@ bench: $(BENCH) ## Measure against the peers; writes docs/reference/benchmarks.m
 schema: $(INSTALLED) ## Write schemas/policy.schema.json from the sections in pixel_llm/policy/sections/
 	@$(BIN)/pixel-llm policy schema > schemas/.new && mv schemas/.new schemas/policy.schema.json
 
-docs: $(INSTALLED) ## Write docs/reference/ from the code, and what commands print into the pages
+docs: $(INSTALLED) ## Write docs/reference/ from the code, the pictures, and what commands print into the pages
 	@$(BIN)/python -m tools.reference
+	@$(BIN)/python -m tools.outages
 	@$(BIN)/python -m tools.samples
 
 site: $(INSTALLED) ## Build the site of the pages into build/site; no link may lead nowhere
