@@ -70,6 +70,7 @@ schema: $(INSTALLED) ## Write schemas/policy.schema.json from the sections in pi
 docs: $(INSTALLED) ## Write docs/reference/ from the code, the pictures, and what commands print into the pages
 	@$(BIN)/python -m tools.reference
 	@$(BIN)/python -m tools.outages
+	@$(BIN)/python -m tools.parts
 	@$(BIN)/python -m tools.samples
 
 site: $(INSTALLED) ## Build the site of the pages into build/site; no link may lead nowhere

@@ -9,11 +9,11 @@ import pytest
 
 from pixel_llm.policy import load_policy
 from tools.outages import render_pictures, stale_pictures
-from tools.outages.pictures import FOLDER, PAGE, PROFILES
+from tools.outages.pictures import FOLDER, PROFILES
 from tools.outages.playing import POLICIES, Played, play
 from tools.outages.telling import in_a_sentence
 
-TEXT = (FOLDER / PAGE).read_text("utf-8")
+TEXT = (FOLDER.parent / "choose-a-profile.md").read_text("utf-8")
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -25,26 +25,25 @@ def seconds(words: str) -> float:
 
 class TestPictures:
     def test_are_up_to_date(self):
-        """Each picture, and the page's table, is what the stacks of the shipped profiles make, byte for byte."""
+        """Each picture is what the stacks of the shipped profiles make, byte for byte."""
         assert [] == stale_pictures(), "these are stale: run `make docs`"
 
     def test_changed_picture_is_stale(self, tmp_path, monkeypatch):
         """A picture that was edited, one that is missing and one that is left over are all found."""
         pictures = render_pictures()
-        (tmp_path / "outages").mkdir()
         for name, text in pictures.items():
             (tmp_path / name).write_bytes(text.encode())
         monkeypatch.setattr("tools.outages.pictures.FOLDER", tmp_path)
-        (tmp_path / "outages" / "basic.svg").write_text("changed")
-        (tmp_path / "outages" / "production.svg").unlink()
-        (tmp_path / "outages" / "gone.svg").write_text("gone")
+        (tmp_path / "basic.svg").write_text("changed")
+        (tmp_path / "production.svg").unlink()
+        (tmp_path / "gone.svg").write_text("gone")
 
-        assert ["outages/basic.svg", "outages/gone.svg", "outages/production.svg"] == stale_pictures()
+        assert ["basic.svg", "gone.svg", "production.svg"] == stale_pictures()
 
     @pytest.mark.parametrize("profile", PROFILES)
     def test_can_be_read_by_everybody(self, profile):
         """A picture has a title and tells in words what it shows, is no wider than its frame, and loads nothing."""
-        root = ElementTree.fromstring((FOLDER / "outages" / f"{profile}.svg").read_text("utf-8"))
+        root = ElementTree.fromstring((FOLDER / f"{profile}.svg").read_text("utf-8"))
 
         ids = root.attrib["aria-labelledby"].split()
         assert "img" == root.attrib["role"]

@@ -5,6 +5,6 @@ The five shipped profiles under the same outage: ``python -m tools.outages``, or
 ``drawing.py`` draws what became of them, ``pictures.py`` knows the files.
 """
 
-from tools.outages.pictures import render_pictures, stale_pictures, write_pictures
+from tools.outages.pictures import render_pictures, stale_pictures, table_of_outages, write_pictures
 
-__all__ = ["render_pictures", "stale_pictures", "write_pictures"]
+__all__ = ["render_pictures", "stale_pictures", "table_of_outages", "write_pictures"]

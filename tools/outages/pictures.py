@@ -1,4 +1,4 @@
-"""The picture of each shipped profile, the page's table of all, and how they get into the folder."""
+"""The picture of each shipped profile, a table of all, and how the pictures get into the folder."""
 
 from __future__ import annotations
 
@@ -8,27 +8,21 @@ from tools.outages.drawing import draw
 from tools.outages.playing import play
 from tools.outages.telling import table
 
-FOLDER = Path(__file__).parents[2] / "docs" / "how-to"
-
-#: The page that has the table, between these two lines.
-PAGE = "choose-a-profile.md"
-BEGINS = "<!-- Written by `make docs` from tools/outages/: the calls. -->\n"
-ENDS = "<!-- The end of what `make docs` writes. -->\n"
+FOLDER = Path(__file__).parents[2] / "docs" / "how-to" / "outages"
 
 PROFILES = ("basic", "production", "development", "high-throughput", "low-latency")
 
 
 def render_pictures() -> dict[str, str]:
-    """
-    The text of each picture, and of the page with its table, by the name below ``docs/how-to/``.
-
-    All pictures have the same scale of time.
-    """
+    """The text of each picture, by its name below ``docs/how-to/outages/``. All have the same scale of time."""
     played = [play(profile) for profile in PROFILES]
     until = max(one.ended for one in played)
-    before, _, rest = (FOLDER / PAGE).read_text("utf-8").partition(BEGINS)
-    page = f"{before}{BEGINS}\n{table(played)}\n\n{ENDS}{rest.partition(ENDS)[2]}"
-    return {PAGE: page} | {f"outages/{one.profile}.svg": draw(one, until) for one in played}
+    return {f"{one.profile}.svg": draw(one, until) for one in played}
+
+
+def table_of_outages() -> str:
+    """What became of the calls, a row for each profile."""
+    return table(play(profile) for profile in PROFILES)
 
 
 def stale_pictures() -> list[str]:
@@ -40,7 +34,7 @@ def write_pictures() -> list[str]:
     """Bring the folder up to date. Gives the names of what changed."""
     rendered = render_pictures()
     stale = _stale(rendered)
-    (FOLDER / "outages").mkdir(parents=True, exist_ok=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
     for name in stale:
         if name in rendered:
             (FOLDER / name).write_bytes(rendered[name].encode())
@@ -50,7 +44,7 @@ def write_pictures() -> list[str]:
 
 
 def _stale(rendered: dict[str, str]) -> list[str]:
-    left_over = (f"outages/{path.name}" for path in (FOLDER / "outages").glob("*"))
+    left_over = (path.name for path in FOLDER.glob("*"))
     wrong = (name for name, text in rendered.items() if _read(name) != text.encode())
     return sorted({*wrong, *(name for name in left_over if name not in rendered)})
 

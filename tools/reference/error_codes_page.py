@@ -22,7 +22,9 @@ def error_codes_page() -> str:
         "# Error codes",
         paragraph(
             "Every error carries one of these codes as `error_code`. `retry_on`, `count` and `when` in a policy name "
-            "errors by category, by code, or by HTTP status: see [the policy reference](policy.md#names-of-errors)."
+            "errors by category, by code, or by HTTP status: see [the policy reference](policy.md#names-of-errors). "
+            "[Troubleshooting](../how-to/troubleshooting.md) says of each how it looks, how to make sure, and what "
+            "to do."
         ),
         "## Categories",
         "\n".join(bullet(f"`{category}`: {_CATEGORIES[category]}.") for category in ErrorCategory),
@@ -30,6 +32,16 @@ def error_codes_page() -> str:
         _overview(rows),
         (block for family in ErrorFamily for block in _family(family, rows)),
     )
+
+
+def codes_in_short() -> str:
+    """A row for each code: what it means, how bad it is, whether it is tried again."""
+    lines = ["| code | what it means | severity | tried again |", "|---|---|---|---|"]
+    lines += [
+        f"| {link(row.code)} | {row.message} | {row.severity} | {_yes_or_no(row.retryable)} |"
+        for row in ERROR_CODES.values()
+    ]
+    return "\n".join(lines)
 
 
 def _overview(rows: list[ErrorCodeInfo]) -> str:
