@@ -91,6 +91,11 @@ class TestPlay:
         ]
         assert {"cache", "default_value"} == {call.served_by for call in in_outage}
 
+    def test_high_throughput_loses_nothing(self, played):
+        """Every call waits for the breaker and gets its caption from the server; the last attempt is the good one."""
+        for call in played["high-throughput"].calls:
+            assert ("call", None) == (call.served_by, call.attempts[-1].error_code)
+
     def test_low_latency_is_never_late(self, played):
         """No call takes longer than the 5 s of lm_studio.chat."""
         assert max(call.ended - call.began for call in played["low-latency"].calls) <= 5.0
