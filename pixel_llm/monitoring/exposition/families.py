@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import accumulate
 
 from pixel_llm.monitoring.snapshot.merging import STATES
 from pixel_llm.monitoring.snapshot.model import BreakerSnapshot, TargetSnapshot
@@ -75,12 +76,12 @@ class Family:
 def buckets(target: TargetSnapshot) -> list[int]:
     """The cumulated counts of :data:`BUCKETS`, and of all calls."""
     counts = target.latency.counts
-    total = sum(counts[:FIRST_BUCKET])
-    cumulated = []
-    for count in counts[FIRST_BUCKET : LAST_BUCKET + 1]:
-        total += count
-        cumulated.append(total)
-    return [*cumulated, total + sum(counts[LAST_BUCKET + 1 :])]
+    shown = (
+        sum(counts[: FIRST_BUCKET + 1]),
+        *counts[FIRST_BUCKET + 1 : LAST_BUCKET + 1],
+        sum(counts[LAST_BUCKET + 1 :]),
+    )
+    return list(accumulate(shown))
 
 
 def _calls(target: TargetSnapshot) -> Iterable[Sample]:

@@ -17,7 +17,11 @@ from pixel_llm.monitoring.snapshot.model import Snapshot, TargetSnapshot
 #: The content type of the text.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-_LE = [*map(repr, BUCKETS), "+Inf"]
+#: The lines of one target, with a NUL for what says whose they are.
+_HISTOGRAM = (
+    "".join(f'{DURATION.name}_bucket{{\0,le="{le}"}} %d\n' for le in (*map(repr, BUCKETS), "+Inf"))
+    + f"{DURATION.name}_count{{\0}} %d\n{DURATION.name}_sum{{\0}} %s\n"
+)
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 
 
@@ -57,13 +61,10 @@ def _samples(lines: list[str], family: Family, targets: list[tuple[str, TargetSn
 
 
 def _histograms(lines: list[str], targets: list[tuple[str, TargetSnapshot]]) -> None:
-    name = DURATION.name
-    ends = [f',le="{le}"}} ' for le in _LE]
+    # All lines of a target at once: half of an exposition is buckets.
     for who, target in targets:
         counts = buckets(target)
-        begin = f"{name}_bucket{{{who}"
-        lines += [f"{begin}{end}{count}\n" for end, count in zip(ends, counts, strict=True)]
-        lines.append(f"{name}_count{{{who}}} {counts[-1]}\n{name}_sum{{{who}}} {_number(target.latency_sum)}\n")
+        lines.append((_HISTOGRAM % (*counts, counts[-1], _number(target.latency_sum))).replace("\0", who))
 
 
 def _head(lines: list[str], name: str, kind: str, text: str) -> None:
