@@ -42,7 +42,7 @@ class TestPictures:
 
     @pytest.mark.parametrize("profile", PROFILES)
     def test_can_be_read_by_everybody(self, profile):
-        """A picture has a title and tells in words what it shows, is no wider than its frame, and loads nothing."""
+        """A picture has a title, tells in words what it shows, keeps to its frame, knows dark, and loads nothing."""
         root = ElementTree.fromstring((FOLDER / f"{profile}.svg").read_text("utf-8"))
 
         ids = root.attrib["aria-labelledby"].split()
@@ -51,6 +51,7 @@ class TestPictures:
         assert profile in root.find(f"{SVG}title").text
         assert "The longest call takes" in root.find(f"{SVG}desc").text
         assert [] == [text.text for text in root.iter(f"{SVG}text") if _right_end(text) > float(root.attrib["width"])]
+        assert "prefers-color-scheme: dark" in root.find(f"{SVG}style").text
         assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|@import|url\(", ElementTree.tostring(root).decode())
 
     def test_every_shipped_profile_has_one(self):

@@ -65,6 +65,7 @@ class _Run:
             "sh": self._sh,
             "text": self._plain,
             "mermaid": self._plain,
+            "{eval-rst}": self._plain,
         }
 
     def all(self) -> Iterator[Mismatch]:
