@@ -39,7 +39,10 @@ def _in_time(case: Case) -> Iterator[str]:
     if late:
         yield f"an attempt began {late[0] - call.begins:g} s after it, the deadline being {policy.deadline:g} s"
     limit = min(or_inf(policy.deadline), or_inf(case.bounds.worst_latency))
-    if case.is_interruptible and not call.is_stream and elapsed > limit + case.slack:
+    if not case.is_interruptible or call.is_stream or elapsed <= limit + case.slack:
+        return
+    limit = min(or_inf(policy.deadline), case.longest_in_queues_of_others())
+    if elapsed > limit + case.slack:
         yield f"took {elapsed:g} s, though {limit:g} s is the longest"
     if call.cancelled is not None and call.ended_at > call.cancelled + case.slack:
         yield f"ended {call.ended_at - call.cancelled:g} s after it was cancelled"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pixel_llm.policy import FallbackStep, FallbackStrategy, TargetPolicy
 from pixel_llm.policy.bounds import Bounds, compute_bounds
@@ -63,6 +63,25 @@ class Case:
         if policy.deadline is None:
             return math.inf
         return self.call.begins + policy.deadline - reserved(policy.fallback or ())
+
+    def longest_in_queues_of_others(self) -> float:
+        """
+        Seconds that it may take where the policy is loaded again meanwhile.
+
+        It ends under its own policy, but its attempts queue with those of the next one, as long as that one says.
+        """
+        if self.call.is_nested:
+            return or_inf(self.bounds.worst_latency)
+        targets, longest = self.play.targets, 0.0
+        for number in targets.in_force(self.call.begins - self.play.blocked - GRAIN, self.call.ended_at):
+            other = targets.policies[number]
+            policy = replace(
+                self.policy,
+                bulkhead=self.policy.bulkhead and (other.bulkhead or self.policy.bulkhead),
+                rate_limit=self.policy.rate_limit and (other.rate_limit or self.policy.rate_limit),
+            )
+            longest = max(longest, or_inf(compute_bounds(targets.config_with(policy), TARGET).worst_latency))
+        return max(longest, or_inf(self.bounds.worst_latency))
 
     @property
     def must_end(self) -> float:
