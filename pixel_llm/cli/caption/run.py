@@ -22,7 +22,11 @@ from pixel_llm.cli.terminal import printable
 from pixel_llm.errors import PixelLMError
 from pixel_llm.events import Event
 from pixel_llm.hybrid import DEFAULT_PROMPT, BatchProgress, HybridPixelLLM
+from pixel_llm.monitoring import Log
 from pixel_llm.monitoring.endpoint import serve_metrics
+
+#: Seconds that a caption waits for the log, should what it is written to hang.
+_PATIENCE = 1.0
 
 
 class _OutputLost(BaseException):
@@ -77,6 +81,8 @@ class Run:
         self._tasks: list[Task] = []
         self._watching: Watching | None = None
         self._broken: Exception | None = None
+        #: The log that writes into the same terminal, if it does.
+        self._log: Log | None = None
 
     def batch(self) -> int:
         """Caption them, several at once; the exit code."""
@@ -116,6 +122,7 @@ class Run:
             self._watching = watching = Watching(len(self._tasks), has_bar=False)
             for task in self._tasks:
                 row = self._streamed(model, task)
+                self._let_the_log_speak()
                 show_trouble(row)
                 watching.ended(row)
                 self._note(row)
@@ -137,6 +144,8 @@ class Run:
         for complaint in self._found.complaints:
             click.echo(f"error: {printable(complaint)}", err=True)
             self._is_fine = False
+        if model.policies.config.logging.console:
+            self._log = model.policies.log
         asked = model.policies.config.lm_studio.model
         tasks = [Task.of(image, self._prompt, asked) for image in self._found.images]
         self._tasks = [task for task in tasks if journal is None or not journal.has(task)]
@@ -169,6 +178,7 @@ class Run:
 
     def _told(self, teller: Teller, watching: Watching, progress: BatchProgress) -> None:
         row = Row.of(progress.item, self._tasks[progress.item.index])
+        self._let_the_log_speak()
         try:
             with watching.aside():
                 teller.tell(progress.item.index, row)
@@ -177,6 +187,11 @@ class Run:
             raise _OutputLost from error
         watching.ended(row)
         self._note(row)
+
+    def _let_the_log_speak(self) -> None:
+        """What is logged of an image stands before what is told of it: a thread of its own writes the log."""
+        if self._log is not None:
+            self._log.flush(_PATIENCE)
 
     def _note(self, row: Row) -> None:
         self._is_fine = self._is_fine and row.result is not None and (self._allow_degraded or not row.degraded)
