@@ -55,7 +55,7 @@ class TestText:
         good = policy("validate", "--strict", "-", cwd=files, stdin=f"{text}  a.b: {{deadline: 5s, timeout: 10s}}\n")
         unread = policy("validate", "-", cwd=files, stdin="version: 1\nextends: nothing\n")
 
-        known = "level, file, console or log_content"
+        known = "level, levels, file, rotation, console, format, sampling, queue_size or log_content"
         assert f"<stdin>:2:24: logging.wrong: unknown key 'wrong'; known here: {known}" in wrong.stdout
         assert (0, "1 policy: no problems\n") == (good.returncode, good.stdout)
         assert "<stdin>:2:10: extends: there is no profile 'nothing'; there are " in unread.stdout
