@@ -176,7 +176,8 @@ def _tokens(play: Play) -> Iterator[str]:
     """
     The bound of a bucket: up to an attempt, any time of W seconds has used less than ``max_tokens + W · rate``.
 
-    What was used in the very moment in which it begins may have been charged after it.
+    What was used in the very moment in which it begins may have been charged after it. A policy that has no such
+    bucket, or another one, forgets what was used before it.
     """
     charges = _charges(play)
     for place, policies, attempts in groups(play, _bucket):
@@ -186,10 +187,13 @@ def _tokens(play: Play) -> Iterator[str]:
         rate = tokens.max_tokens / tokens.period
         known = sorted(charges[attempt.number] for attempt in attempts if attempt.number in charges)
         for attempt in attempts:
-            if any(_bucket(one) != _bucket(policies[0]) for one in _now_in_force(play, place, attempt)):
+            latest = attempt.begins - play.blocked - GRAIN
+            if _has_changed(play, place, policies[0], latest, attempt.begins):
                 continue
             used = 0
-            for moment, number in reversed([one for one in known if one[0] < attempt.begins - play.blocked - GRAIN]):
+            for moment, number in reversed([one for one in known if one[0] < latest]):
+                if _has_changed(play, place, policies[0], moment, attempt.begins):
+                    break
                 used += number
                 most = tokens.max_tokens + rate * (attempt.begins - moment + play.blocked)
                 if used >= most + GRAIN:
@@ -202,12 +206,12 @@ def _bucket(policy: TargetPolicy) -> object:
     return (None if policy.rate_limit is None else policy.rate_limit.tokens), policy.chaos is None
 
 
-def _now_in_force(play: Play, place: str, attempt: Attempt) -> list[TargetPolicy]:
-    """The policies whose limits *attempt* may have been admitted by."""
+def _has_changed(play: Play, place: str, policy: TargetPolicy, since: float, until: float) -> bool:
+    """Whether another bucket than that of *policy* may have been in force from *since* to *until*."""
     if place.startswith(BANK):
-        return []
-    numbers = play.targets.in_force(attempt.begins - play.blocked - GRAIN, attempt.begins)
-    return [play.targets.policies[number] for number in numbers]
+        return False
+    numbers = play.targets.in_force(since, until)
+    return any(_bucket(play.targets.policies[number]) != _bucket(policy) for number in numbers)
 
 
 def _charges(play: Play) -> dict[int, tuple[float, int]]:
