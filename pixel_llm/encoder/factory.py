@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from pixel_llm.encoder.protocol import Encoder
 from pixel_llm.errors import EncoderError, ErrorCode
 from pixel_llm.policy import EncoderConfig
-from pixel_llm.policy.settings import Section
 
 if TYPE_CHECKING:
     from pixel_llm.encoder.backbone import Backbone
@@ -29,8 +28,6 @@ def build_encoder(config: EncoderConfig) -> Encoder:
     build = _BUILDERS.get(config.type)
     if build is None:
         raise _refused(f"encoder.type must be one of {', '.join(_BUILDERS)} (got {config.type!r})")
-    if complaint := Section(EncoderConfig).complain(config):  # one that a program has made; policies are checked
-        raise _refused(f"encoder.{complaint}")
     try:
         importlib.import_module("pixel_llm.encoder.patch")
     except ImportError as exc:
@@ -52,8 +49,11 @@ def _patch(config: EncoderConfig) -> Encoder:
 
 
 def _vit(config: EncoderConfig) -> Encoder:
+    from pixel_llm.encoder.preprocessing import NORMALIZATIONS
     from pixel_llm.encoder.vit_encoder import vit_backbone
 
+    if config.normalize not in NORMALIZATIONS:  # in a config that a program has made
+        raise _refused(f"encoder.normalize must be one of {', '.join(NORMALIZATIONS)} (got {config.normalize!r})")
     path = _path(config.checkpoint, "checkpoint", config)
     identity = f"{_stamp(path)}:{config.heads}:{config.normalize}"
     return _model(config, identity, partial(vit_backbone, path, config.heads, config.normalize))

@@ -270,13 +270,6 @@ class TestBuildEncoder:
 
         assert ErrorCode.ERR_ENC_LOAD_FAILED is caught.value.error_code
 
-    def test_settings_that_no_policy_could_have(self):
-        """
-        A config that was made in code is checked like one of a policy.
-        """
-        with pytest.raises(EncoderError, match=r"encoder.heads must be a whole number from 1 to 256 \(got -1\)"):
-            build_encoder(EncoderConfig(heads=-1))
-
     def test_missing_torch_is_named(self, monkeypatch):
         monkeypatch.delitem(sys.modules, "pixel_llm.encoder.patch")
         monkeypatch.setitem(sys.modules, "torch", None)

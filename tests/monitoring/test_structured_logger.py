@@ -12,6 +12,7 @@ import structlog
 
 from pixel_llm.errors import APIError, ErrorCode, ValidationError
 from pixel_llm.monitoring import LogContext, LogLevel, current_context, get_default_logger, get_logger, set_context
+from pixel_llm.monitoring.logs import registry
 from pixel_llm.monitoring.logs.record import FIELDS
 from pixel_llm.policy import LogContent
 from pixel_llm.request import set_request_id
@@ -442,10 +443,11 @@ class TestApplication:
         assert ("pixel_llm.shop", "WARNING", threading.get_ident()) == (record.name, record.levelname, record.thread)
         assert kept.file.read_text() == f"{record.getMessage()}\n" if kept.log.flush() else False
 
-    def test_without_policy_or_handlers_hears_of_warnings(self, capsys):
+    def test_without_policy_or_handlers_hears_of_warnings(self, capsys, monkeypatch):
         """
         Where nobody has said anything about logging, the standard library prints warnings, as of any other library.
         """
+        monkeypatch.setattr(registry._outlet, "log", registry._WITHOUT_POLICY)  # another test's policies may be active
         handlers, logging.root.handlers = logging.root.handlers, []
         try:
             get_logger("quiet").info("nothing")
