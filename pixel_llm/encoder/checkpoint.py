@@ -138,7 +138,7 @@ def _shape_of(tensors: Mapping[str, Tensor], path: Path, heads: int | None) -> V
             path, f"pos_embed must be 1×(1 + side²)×{width}, one for a square of patches (got {_size(places)})"
         )
     heads = heads or max(1, width // _HEAD_WIDTH)
-    if width % heads:
+    if heads < 1 or width % heads:
         raise _refused(path, f"encoder.heads must divide the width of {width} (got {heads})")
     return ViTShape(
         width=width, depth=_depth(tensors, path), heads=heads, hidden=hidden.shape[0], patch=patch, side=side

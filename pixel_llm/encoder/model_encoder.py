@@ -115,7 +115,7 @@ class ModelEncoder:
             if exc.error_code is ErrorCode.ERR_ENC_OUT_OF_MEMORY:
                 raise
             raise EncoderError(
-                f"{self.identity} does not work: {exc}", error_code=ErrorCode.ERR_ENC_LOAD_FAILED
+                f"the encoder {self.name} does not work: {exc}", error_code=ErrorCode.ERR_ENC_LOAD_FAILED
             ) from exc
 
     def _pass(self, pictures: Sequence[Picture], device: torch.device) -> list[Encoding]:

@@ -56,13 +56,14 @@ def checked_policy(target: str, policy: TargetPolicy) -> TargetPolicy:
     return policy
 
 
-def checked_breaker(name: str, config: CircuitBreakerConfig) -> CircuitBreakerConfig:
+def checked_breaker(name: str, config: CircuitBreakerConfig | None) -> CircuitBreakerConfig:
     """
-    The *config* of the breaker that messages call *name*.
+    The *config* of the breaker that messages call *name*; the default one for None.
 
     Raises:
         ValidationError: If something is wrong with it, by itself or across its settings.
     """
+    config = CircuitBreakerConfig() if config is None else config
     complaint = _BREAKER.complain(config)
     if not complaint:
         complaint = "; ".join(f"{'.'.join(where)} {message}" for where, message, _ in broken_breaker(config))

@@ -51,6 +51,9 @@ def validate_tensor(
         ValidationError: With everything that is wrong: ERR_VAL_INVALID_TENSOR, ERR_VAL_EMPTY_INPUT if there are no
             values, ERR_VAL_INVALID_RANGE if only values are out of range.
     """
+    low, high = value_range or (None, None)
+    if low != low or high != high:  # nothing is outside of NaN
+        raise complain("value_range", f"must be two numbers or None (got {came(value_range)})")
     array = as_array(value, name)
     found = Complaints()
     wrong = ErrorCode.ERR_VAL_INVALID_TENSOR
@@ -68,7 +71,7 @@ def validate_tensor(
     elif array.dtype.kind not in "biuf":
         found.add(name, f"must hold real numbers (got {dtype_name(value)})", wrong)
     else:
-        check_values(found, name, array, *(value_range or (None, None)), finite=finite)
+        check_values(found, name, array, low, high, finite=finite)
     found.finish()
     return value
 

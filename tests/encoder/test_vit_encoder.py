@@ -206,8 +206,9 @@ class TestReadVit:
 
         assert complaint in refused(path)
 
-    def test_heads_divide_the_width(self, checkpoint):
-        assert "encoder.heads must divide the width of 32 (got 5)" in refused(checkpoint, 5)
+    @pytest.mark.parametrize("heads", [5, -1])
+    def test_heads_divide_the_width(self, checkpoint, heads):
+        assert f"encoder.heads must divide the width of 32 (got {heads})" in refused(checkpoint, heads)
 
     def test_default_of_heads(self, tmp_path):
         wide = vit(TINY.__class__(width=128, depth=1, heads=2, hidden=64, patch=8, side=2))
@@ -295,6 +296,22 @@ class TestEncode:
             assert alone.description == encoding.description
             assert (alone.features - encoding.features).abs().max() <= 1e-4 * alone.features.abs().max()
             assert encoding.features.nbytes == encoding.features.untyped_storage().nbytes()
+
+    def test_weights_that_are_no_numbers(self, tmp_path, model):
+        """
+        They would be told of in a description that means nothing: loading refuses them, in words without stamps.
+        """
+        path = tmp_path / "vit.pth"
+        torch.save(model.state_dict() | {"norm.bias": torch.full((32,), float("nan"))}, path)
+        with pytest.raises(EncoderError, match="sees NaN or infinity in a black picture") as caught:
+            built(path).load()
+
+        assert ErrorCode.ERR_ENC_LOAD_FAILED is caught.value.error_code
+        assert str(caught.value).startswith("the encoder vit does not work: ")
+
+    def test_unknown_normalization(self, checkpoint):
+        with pytest.raises(EncoderError, match=r"encoder.normalize must be one of imagenet, half \(got 'x'\)"):
+            built(checkpoint, normalize="x")
 
     def test_normalize(self, checkpoint):
         picture = load_image(disc())

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import pixel_llm
-from pixel_llm.errors import APIError, CircuitBreakerOpen, ConnectionError, ErrorCode
+from pixel_llm.errors import APIError, CircuitBreakerOpen, ConnectionError, ErrorCode, ValidationError
 from pixel_llm.policy import BreakerMode, CircuitBreakerConfig, WindowConfig
 from pixel_llm.resilience import CircuitBreaker, CircuitState, KeyedBreakers
 from pixel_llm.resilience.breaker.no_breaker import NO_BREAKER
@@ -503,6 +503,14 @@ class TestAllowRequest:
 
 
 class TestDefaults:
+    @pytest.mark.parametrize("config", [{}, 0, ""])
+    def test_only_nothing_stands_for_them(self, config):
+        """
+        What is empty is no config.
+        """
+        with pytest.raises(ValidationError, match="CircuitBreakerConfig: "):
+            CircuitBreaker("shop.pay", config)
+
     def test_stand_in_the_config(self):
         """
         Without a config there are the config's defaults, and the real clock.

@@ -53,6 +53,12 @@ class TestValidateTensor:
 
         assert array is validate_tensor(array, value_range=(0, 1))
 
+    @pytest.mark.parametrize("bounds", [(float("nan"), 1), (0, float("nan"))])
+    def test_bounds_that_bound_nothing_are_refused(self, bounds):
+        assert "value_range: must be two numbers or None" in str(
+            complaint(validate_tensor, with_values(), value_range=bounds)
+        )
+
     def test_values_out_of_range_are_counted_and_the_first_is_placed(self):
         error = complaint(validate_tensor, with_values(_1=-1, _4=2), value_range=(0, 1))
 

@@ -104,7 +104,7 @@ class CircuitBreaker:
     ) -> None:
         self.name = name
         self.key = key
-        self.config = config if is_checked and config else checked_breaker(name, config or CircuitBreakerConfig())
+        self.config = config if is_checked and config is not None else checked_breaker(name, config)
         self._clock = clock
         self._on_change = on_change
         self._on_shadow_refusal = on_shadow_refusal
