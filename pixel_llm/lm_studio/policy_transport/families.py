@@ -39,10 +39,13 @@ def errors_of(family: ModuleType) -> tuple[type[Exception], ...]:
     return (*TRANSLATED, family.HTTPError, family.InvalidURL, family.CookieConflict, family.StreamError)
 
 
-def rebuild_request(request: Any, family: ModuleType, stream: Any, extensions: Mapping[str, Any]) -> Any:
-    """*request* as one of *family*, with another body and other extensions; its headers stay as they are."""
+def rebuild_request(
+    request: Any, family: ModuleType, stream: Any, extensions: Mapping[str, Any], more: RawHeaders = ()
+) -> Any:
+    """*request* as one of *family*, with another body and other extensions; its headers stay, *more* follow."""
     url = request.url if family_of(request) is family else str(request.url)
-    return family.Request(request.method, url, headers=request.headers.raw, stream=stream, extensions=dict(extensions))
+    headers = [*request.headers.raw, *more]
+    return family.Request(request.method, url, headers=headers, stream=stream, extensions=dict(extensions))
 
 
 def build_response(

@@ -14,6 +14,7 @@ import httpx
 
 from pixel_llm.lm_studio.policy_transport.families import family_of
 from pixel_llm.lm_studio.policy_transport.reading import LARGEST_HELD_BODY
+from pixel_llm.request import current_request_id
 
 #: Headers that say nothing about the answer. All others tell answers apart: a tenant's header that is
 #: not known here costs a miss in the cache, never an answer meant for somebody else.
@@ -38,6 +39,14 @@ def is_bearable(request: Any) -> bool:
     """True if the body may be read into memory: its length is told, and not too much."""
     length = request.headers.get("content-length", "")
     return length.isdecimal() and int(length) <= LARGEST_HELD_BODY
+
+
+def request_id_headers(request: Any) -> list[tuple[bytes, bytes]]:
+    """What tells the server which request is being served; nothing if none is, or *request* says it itself."""
+    request_id = current_request_id()
+    if request_id is None or "x-request-id" in request.headers:
+        return []
+    return [(b"X-Request-ID", request_id.encode("ascii"))]
 
 
 def is_spent(prepared: Any) -> bool:

@@ -20,7 +20,14 @@ from pixel_llm.lm_studio.policy_transport.families import build_response, family
 from pixel_llm.lm_studio.policy_transport.judging import judge
 from pixel_llm.lm_studio.policy_transport.own import OwnAsyncTransport, OwnTransport
 from pixel_llm.lm_studio.policy_transport.reply import AnsweredWithError, HTTPReply
-from pixel_llm.lm_studio.policy_transport.sending import fingerprint, held_body, is_spent, secrets_of, shortened
+from pixel_llm.lm_studio.policy_transport.sending import (
+    fingerprint,
+    held_body,
+    is_spent,
+    request_id_headers,
+    secrets_of,
+    shortened,
+)
 from pixel_llm.lm_studio.translation import translate
 from pixel_llm.lm_studio.transport import LimitedAsyncTransport, LimitedTransport
 from pixel_llm.resilience import Outcome
@@ -126,16 +133,20 @@ class UnderPolicy:
         warnings.warn(text, DoubleRetryWarning, stacklevel=_users_level())
 
     def _prepare(self, request: Any) -> Any:
-        """The request as the transport below takes it, with a body that knows whether it can be sent again."""
+        """
+        The request as the transport below takes it: with the id of what is being served, and a body that knows whether
+        it can be sent again. The client's own request stays as it is, since it may be sent once more.
+        """
         close_forgotten()
         family = self._family or family_of(request) or httpx
         body = held_body(request)
+        more = request_id_headers(request)
         if body is None:
-            base = getattr(family, self._stream_base)
-            return rebuild_request(request, family, stream_class(OnceBody, base)(request.stream), request.extensions)
-        if family_of(request) is family:
+            stream = stream_class(OnceBody, getattr(family, self._stream_base))(request.stream)
+            return rebuild_request(request, family, stream, request.extensions, more)
+        if family_of(request) is family and not more:
             return request
-        prepared = rebuild_request(request, family, family.ByteStream(body), request.extensions)
+        prepared = rebuild_request(request, family, family.ByteStream(body), request.extensions, more)
         prepared.read()
         return prepared
 

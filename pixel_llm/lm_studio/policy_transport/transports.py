@@ -42,6 +42,9 @@ class PolicyTransport(UnderPolicy, httpx.BaseTransport):
     body without a known end with its headers. They stream on until the deadline; the wait for each piece is
     bounded by the target's ``timeout``.
 
+    Each attempt has the header ``X-Request-ID`` with the id of the request that is being served, if one is
+    (see :class:`pixel_llm.LogContext`) and the client has set no such header.
+
     Args:
         policies: What ``load_policies()`` gives.
         target: Whose stack.
