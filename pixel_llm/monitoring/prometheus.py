@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 try:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -15,16 +14,16 @@ except ModuleNotFoundError as error:
 
 from pixel_llm.monitoring.exposition.families import (
     BUCKETS,
-    BUILD_INFO,
     DURATION,
     FAMILIES,
-    STARTED,
+    POLICY_FAMILIES,
     Family,
     Kind,
+    S,
     buckets,
 )
 from pixel_llm.monitoring.snapshot.merging import merged
-from pixel_llm.monitoring.snapshot.model import Snapshot
+from pixel_llm.monitoring.snapshot.model import Snapshot, TargetSnapshot
 from pixel_llm.monitoring.sources import HasSnapshot, snapshots_of
 
 _LE = [*map(repr, BUCKETS), "+Inf"]
@@ -53,30 +52,26 @@ class PolicyCollector(Collector):
 
 
 def _families(snapshots: tuple[Snapshot, ...]) -> Iterator[Metric]:
-    info = GaugeMetricFamily(BUILD_INFO[0], BUILD_INFO[2], labels=BUILD_INFO[1])
-    started = GaugeMetricFamily(STARTED[0], STARTED[2], labels=STARTED[1])
-    for one in snapshots:
-        info.add_metric((one.profile, one.version, platform.python_version()), 1)
-        started.add_metric((one.profile,), one.since)
-    yield from (info, started)
+    policies = [((one.profile,), one) for one in snapshots]
+    targets = [((one.profile, target.target), target) for one in snapshots for target in one.targets.values()]
+    for of_policy in POLICY_FAMILIES:
+        yield _family(of_policy, ("profile",), policies)
     for family in FAMILIES:
-        yield _histogram(snapshots) if family is DURATION else _family(family, snapshots)
+        yield _histogram(targets) if family is DURATION else _family(family, ("profile", "target"), targets)
 
 
-def _family(family: Family, snapshots: tuple[Snapshot, ...]) -> Metric:
+def _family(family: Family[S], whose: tuple[str, ...], sources: Sequence[tuple[tuple[str, ...], S]]) -> Metric:
     make = CounterMetricFamily if family.kind is Kind.COUNTER else GaugeMetricFamily
-    made = make(family.name, family.help, labels=("profile", "target", *family.labels))
-    for one in snapshots:
-        for target in one.targets.values():
-            for values, number in family.read(target):
-                made.add_metric((one.profile, target.target, *values), number)
+    made = make(family.name, family.help, labels=(*whose, *family.labels))
+    for who, source in sources:
+        for values, number in family.read(source):
+            made.add_metric(who + values, number)
     return made
 
 
-def _histogram(snapshots: tuple[Snapshot, ...]) -> Metric:
+def _histogram(targets: Sequence[tuple[tuple[str, str], TargetSnapshot]]) -> Metric:
     made = HistogramMetricFamily(DURATION.name, DURATION.help, labels=("profile", "target"))
-    for one in snapshots:
-        for target in one.targets.values():
-            counts = list(zip(_LE, map(float, buckets(target)), strict=True))
-            made.add_metric((one.profile, target.target), counts, target.latency_sum)
+    for who, target in targets:
+        counts = list(zip(_LE, map(float, buckets(target)), strict=True))
+        made.add_metric(who, counts, target.latency_sum)
     return made

@@ -1,4 +1,4 @@
-"""What the stacks' own counters do not tell apart: by layer, by code, by step; and the last errors."""
+"""What the stacks' own counters lack: by layer, by code, by step; what no stack tells; and the last errors."""
 
 from __future__ import annotations
 
@@ -8,9 +8,21 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pixel_llm.errors import ErrorCode
-from pixel_llm.events import AttemptFailed, CallFailed, CallRefused, CircuitStateChanged, Event, FallbackServed
+from pixel_llm.events import (
+    AttemptFailed,
+    CallFailed,
+    CallRefused,
+    CircuitStateChanged,
+    Event,
+    FallbackServed,
+    ModelLoaded,
+    ModelLoadFailed,
+    ModelMismatched,
+    PolicyReloaded,
+    PolicyReloadFailed,
+)
 from pixel_llm.monitoring.counts import Counts
-from pixel_llm.monitoring.snapshot.model import RecentError
+from pixel_llm.monitoring.snapshot.model import RecentError, ReloadsSnapshot
 
 #: What stands in a code's place for an exception that no code of ours describes.
 UNKNOWN_CODE = "unknown"
@@ -25,12 +37,14 @@ LONGEST_TEXT = 300
 class TargetTally:
     """What was told of one target."""
 
-    __slots__ = ("attempts", "changed_at", "errors", "fallbacks", "last_error", "refusals")
+    __slots__ = ("attempts", "changed_at", "errors", "events", "fallbacks", "last_error", "refusals")
 
     def __init__(self) -> None:
         self.refusals: Counts[tuple[str, str]] = Counts()
         self.fallbacks: Counts[str] = Counts()
         self.errors: Counts[str] = Counts()
+        #: Events that no stack tells, by name.
+        self.events: Counts[str] = Counts()
         self.last_error: RecentError | None = None
         #: When the breaker of each key changed its state last.
         self.changed_at: dict[str, float] = {}
@@ -55,6 +69,8 @@ class Tally:
         self._max_keys = max_keys
         self._targets: dict[str, TargetTally] = {}
         self._recent: deque[RecentError] = deque(maxlen=RECENT)
+        self._reloads: Counts[bool] = Counts()
+        self._reload_failed = False
         self.since = now()
 
     def __call__(self, event: Event) -> None:
@@ -71,6 +87,13 @@ class Tally:
     def recent(self) -> tuple[RecentError, ...]:
         """The last errors of calls of all targets, the latest first."""
         return tuple(reversed(self._recent.copy()))
+
+    def reloads(self) -> ReloadsSnapshot:
+        """How often the policy was loaded again."""
+        counts = self._reloads.read()
+        return ReloadsSnapshot(
+            succeeded=counts.get(True, 0), failed=counts.get(False, 0), last_failed=self._reload_failed
+        )
 
     def now(self) -> float:
         """The time of day, in seconds since 1970."""
@@ -102,6 +125,14 @@ class Tally:
         if key in changed_at or len(changed_at) < self._max_keys:
             changed_at[key] = self._now()
 
+    def _model(self, event: ModelLoaded | ModelLoadFailed | ModelMismatched) -> None:
+        self.of(event.target).events.add(event.name)
+
+    def _reload(self, event: PolicyReloaded | PolicyReloadFailed) -> None:
+        succeeded = isinstance(event, PolicyReloaded)
+        self._reloads.add(succeeded)
+        self._reload_failed = not succeeded
+
     def _error(self, event: AttemptFailed | CallFailed) -> RecentError:
         return RecentError(
             at=self._now(), target=event.target, code=name_of(event.error_code), text=event.error[:LONGEST_TEXT]
@@ -114,6 +145,11 @@ _TAKERS: dict[type[Event], Callable[[Tally, Any], None]] = {
     CallRefused: Tally._refused,
     CircuitStateChanged: Tally._changed,
     FallbackServed: Tally._served,
+    ModelLoaded: Tally._model,
+    ModelLoadFailed: Tally._model,
+    ModelMismatched: Tally._model,
+    PolicyReloaded: Tally._reload,
+    PolicyReloadFailed: Tally._reload,
 }
 
 

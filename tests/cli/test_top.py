@@ -21,6 +21,7 @@ from running import answering, gone, running_shop
 
 from pixel_llm.cli.top.rows import Row, rows
 from pixel_llm.cli.top.view import draw
+from pixel_llm.errors import PolicyError
 from pixel_llm.runtime import Policies
 
 
@@ -115,6 +116,22 @@ class TestView:
             lines = shown([policies.snapshot()], [])
 
         assert ["bar  ok  since the start, 0 s  http://localhost", "no calls yet"] == lines[:2]
+
+    def test_says_that_an_older_policy_is_in_force(self, shop):
+        """Until it can be loaded again."""
+        policies = shop[0]
+        file = policies.file
+        text = file.read_text()
+        file.write_text("targets: [")
+        with pytest.raises(PolicyError):
+            policies.reload()
+        failing = shown([policies.snapshot()], [])
+        file.write_text(text)
+        policies.reload()
+        mended = shown([policies.snapshot()], [])
+
+        assert re.match(r"shop  failing  not reloaded  since the start, ", failing[0])
+        assert re.match(r"shop  failing  since the start, ", mended[0])
 
     @pytest.mark.parametrize("width", [40, 80, 200])
     def test_fits(self, shop, width):

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import platform
 import shutil
@@ -7,12 +8,12 @@ import sys
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from shop import fail, gone, load_shop
+from shop import SHOP, fail, gone, load_shop
 
-from pixel_llm.errors import ValidationError
-from pixel_llm.events import types
+from pixel_llm.errors import PolicyError, ValidationError
+from pixel_llm.events import ModelLoadFailed, types
 from pixel_llm.events.types import Event
-from pixel_llm.monitoring.exposition.families import BUCKETS, FAMILIES, MAX_KEYS, OTHER_EVENTS, Kind
+from pixel_llm.monitoring.exposition.families import BUCKETS, FAMILIES, MAX_KEYS, OTHER_EVENTS, POLICY_FAMILIES, Kind
 from pixel_llm.monitoring.exposition.text import write_text
 from pixel_llm.monitoring.prometheus import PolicyCollector
 from pixel_llm.runtime import load_policies
@@ -44,6 +45,8 @@ def busy(shop):
     show()
     shop.wrap("shop.pay", str, cooperative=True, key=lambda: 2)()
     shop.wrap("shop.pay", gone, key=lambda: 1)()
+    shop.reload()
+    shop.tell(ModelLoadFailed("lm_studio.chat", "http://127.0.0.1:1234", "qwen", None, "gone", 3.0))
     return shop
 
 
@@ -81,6 +84,31 @@ class TestText:
         assert busy.snapshot().targets["shop.pay"].last_error.at == of(
             text, "pixel_llm_last_error_timestamp_seconds", target="shop.pay"
         )
+
+    def test_tells_of_models(self, shop):
+        """
+        What a client tells stands under the target of its calls.
+        """
+        shop.tell(ModelLoadFailed("lm_studio.chat", "http://127.0.0.1:1234", "qwen", None, "gone", 3.0))
+        text = write_text([shop.snapshot()])
+
+        assert 1 == of(text, "pixel_llm_events_total", target="lm_studio.chat", event="model_load_failed")
+
+    def test_tells_of_reloads(self, shop, tmp_path):
+        """
+        Both outcomes are there from the start, so that an increase is seen; the last one says what is in force.
+        """
+        shown = []
+        for text in (None, SHOP, "targets: [", SHOP):
+            if text is not None:
+                (tmp_path / "shop.yaml").write_text(text)
+                with contextlib.suppress(PolicyError):
+                    shop.reload()
+            text = write_text([shop.snapshot()])
+            counts = [of(text, "pixel_llm_policy_reloads_total", outcome=one) for one in ("succeeded", "failed")]
+            shown.append((*counts, of(text, "pixel_llm_policy_last_reload_successful")))
+
+        assert [(0, 0, 1), (1, 0, 1), (1, 1, 0), (2, 1, 1)] == shown
 
     def test_has_a_histogram(self, shop, clock):
         """
@@ -198,10 +226,11 @@ class TestFamilies:
         """
         Counters end in _total, times in _seconds; a name is there once.
         """
-        names = [family.name for family in FAMILIES]
+        families = [*POLICY_FAMILIES, *FAMILIES]
+        names = [family.name for family in families]
 
         assert len(set(names)) == len(names)
-        for family in FAMILIES:
+        for family in families:
             assert (family.kind is Kind.COUNTER) == family.name.endswith("_total")
             assert family.help.endswith(".")
 
@@ -213,20 +242,14 @@ class TestFamilies:
             "attempt_failed", "call_failed", "call_recovered", "call_refused", "circuit_state_changed",
             "fallback_served", "retry_scheduled",
         }  # fmt: skip
-        untargeted = {
-            "model_mismatched",
-            "model_loaded",
-            "model_load_failed",
-            "policy_reloaded",
-            "policy_reload_failed",
-        }
+        of_policies = {"policy_reloaded", "policy_reload_failed"}
         names = {
             kind.name
             for kind in vars(types).values()
             if isinstance(kind, type) and issubclass(kind, Event) and kind is not Event
         }
 
-        assert names == own | untargeted | set(OTHER_EVENTS)
+        assert names == own | of_policies | set(OTHER_EVENTS)
 
     @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not there (Debian has it in the package prometheus)")
     def test_please_promtool(self, busy):

@@ -6,12 +6,15 @@ import time
 import pytest
 from shop import SHOP, fail, gone, load_shop
 
-from pixel_llm.errors import ConnectionError, PixelLMError, ValidationError
+from pixel_llm.errors import ConnectionError, ErrorCode, PixelLMError, PolicyError, ValidationError
+from pixel_llm.events import ModelLoaded, ModelLoadFailed, ModelMismatched
+from pixel_llm.lm_studio import ChatRequest, LMStudioClient
 from pixel_llm.monitoring.snapshot.documents import as_dict, from_dict, read_document, write_document
 from pixel_llm.monitoring.snapshot.merging import merged
-from pixel_llm.monitoring.snapshot.model import SUM_ERROR, BreakerSnapshot, TargetSnapshot
+from pixel_llm.monitoring.snapshot.model import SUM_ERROR, BreakerSnapshot, ReloadsSnapshot, TargetSnapshot
 from pixel_llm.monitoring.tally import LONGEST_TEXT, RECENT, Tally
 from pixel_llm.runtime import load_policies
+from pixel_llm.testing import Answer, ScriptedLMStudio
 
 
 def flaky(failures):
@@ -162,6 +165,89 @@ def gone_of(item):
     raise KeyError(item)
 
 
+ADDRESS = "http://127.0.0.1:1234"
+OF_MODELS = (
+    ModelLoaded("lm_studio.chat", ADDRESS, "qwen", 12.5),
+    ModelLoadFailed("lm_studio.chat", ADDRESS, "qwen", ErrorCode.ERR_CONN_LOST, "gone", 3.0),
+    ModelMismatched("lm_studio.chat", "qwen", "llava"),
+)
+
+
+class TestWhatNoStackTells:
+    def test_counts_what_a_client_tells(self, shop):
+        """
+        A model that is not the one that was asked for, as the client of a real server tells it.
+        """
+        with (
+            ScriptedLMStudio(then=Answer(model="llava")) as server,
+            LMStudioClient(server.base_url, listeners=[shop.tell]) as client,
+        ):
+            client.chat(ChatRequest(model="qwen", prompt="What is it?"))
+
+        assert {"model_mismatched": 1} == shop.snapshot().targets["lm_studio.chat"].events
+
+    def test_counts_models_exactly(self, shop):
+        """
+        Whatever eight threads tell while others look, nothing is lost and nothing goes back; a reload keeps it.
+        """
+        number, rounds, done = 8, 400, threading.Event()
+        seen = []
+
+        def work():
+            for _ in range(rounds):
+                for event in OF_MODELS:
+                    shop.tell(event)
+
+        def watch():
+            while not done.is_set():
+                seen.append(shop.snapshot().targets["lm_studio.chat"].events)
+
+        threads = [threading.Thread(target=work) for _ in range(number)]
+        watcher = threading.Thread(target=watch)
+        for thread in (*threads, watcher):
+            thread.start()
+        for thread in threads:
+            thread.join()
+        done.set()
+        watcher.join()
+        shop.reload()
+
+        names = [event.name for event in OF_MODELS]
+        assert dict.fromkeys(names, number * rounds) == shop.snapshot().targets["lm_studio.chat"].events
+        for name in names:
+            told = [events.get(name, 0) for events in seen]
+            assert sorted(told) == told
+
+    def test_counts_reloads(self, shop, tmp_path):
+        """
+        Those that succeeded and those that failed; which policy is in force the latest one says.
+        """
+        assert ReloadsSnapshot() == shop.snapshot().reloads
+        shop.reload()
+        file = tmp_path / "shop.yaml"
+        file.write_text("targets: [")
+        for _ in range(2):
+            with pytest.raises(PolicyError):
+                shop.reload()
+        assert ReloadsSnapshot(succeeded=1, failed=2, last_failed=True) == shop.snapshot().reloads
+
+        file.write_text(SHOP)
+        shop.reload()
+        assert ReloadsSnapshot(succeeded=2, failed=2, last_failed=False) == shop.snapshot().reloads
+
+    def test_counts_reloads_of_many_threads_exactly(self, shop):
+        """
+        Each reload is counted once, whoever asks for it.
+        """
+        threads = [threading.Thread(target=lambda: [shop.reload() for _ in range(5)]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert ReloadsSnapshot(succeeded=20) == shop.snapshot().reloads
+
+
 class TestConsistency:
     def test_parts_never_exceed_the_whole(self, tmp_path):
         """
@@ -236,6 +322,9 @@ class TestDocuments:
         fail(shop.wrap("shop.ship", gone))
         fail(shop.wrap("shop.stock", gone), item="cup")
         shop.wrap("shop.list", str, key=lambda: 2)()
+        for event in OF_MODELS:
+            shop.tell(event)
+        shop.reload()
         snapshot = shop.snapshot()
 
         assert (snapshot,) == read_document(json.dumps(write_document([snapshot])))
@@ -249,6 +338,32 @@ class TestDocuments:
         document["weather"] = document["targets"][0]["weather"] = "fine"
 
         assert shop.snapshot().targets == from_dict(document).targets
+
+    def test_of_an_earlier_package_are_read(self, shop):
+        """
+        One that knew nothing of reloads counted none.
+        """
+        document = as_dict(shop.snapshot())
+        del document["reloads"]
+
+        assert ReloadsSnapshot() == from_dict(document).reloads
+
+    @pytest.mark.parametrize(
+        ("reloads", "message"),
+        [
+            (3, "snapshot.reloads: must be an object (got 3)"),
+            ({"failed": -1}, "snapshot.reloads.failed: must be a whole number from 0 on (got -1)"),
+            ({"last_failed": 0}, "snapshot.reloads.last_failed: must be true or false (got 0)"),
+        ],
+    )
+    def test_wrong_reloads_are_refused(self, shop, reloads, message):
+        """
+        What is of the policy is checked like what is of its targets.
+        """
+        with pytest.raises(ValidationError) as caught:
+            from_dict(as_dict(shop.snapshot()) | {"reloads": reloads})
+
+        assert message in caught.value.message
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -323,6 +438,19 @@ class TestMerged:
         assert snapshots[1].targets["shop.ship"].last_error == ship.last_error
         assert (1, 8, 200, 1) == (pay.succeeded, pay.bulkhead.limit, pay.rate_limit.max_calls, pay.latency.count)
         assert [error.target for error in both.recent_errors] == ["shop.ship", "shop.ship"]
+
+    def test_adds_up_reloads(self, tmp_path, clock):
+        """
+        One policy that could not be loaded again is enough to say so.
+        """
+        with load_shop(tmp_path, clock) as one, load_shop(tmp_path, clock) as other:
+            one.reload()
+            other.reload()
+            (tmp_path / "shop.yaml").write_text("targets: [")
+            fail(one.reload, error=PolicyError)
+            (both,) = merged([one.snapshot(), other.snapshot()])
+
+        assert ReloadsSnapshot(succeeded=2, failed=1, last_failed=True) == both.reloads
 
     def test_leaves_different_profiles_alone(self, tmp_path, clock):
         """

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 
 from pixel_llm.monitoring.exposition.families import (
     BUCKETS,
-    BUILD_INFO,
     FAMILIES,
     MAX_KEYS,
     OTHER_EVENTS,
-    STARTED,
+    POLICY_FAMILIES,
 )
 from pixel_llm.monitoring.snapshot.documents import VERSION
 from pixel_llm.monitoring.snapshot.model import (
@@ -21,6 +20,7 @@ from pixel_llm.monitoring.snapshot.model import (
     BulkheadSnapshot,
     RateLimitSnapshot,
     RecentError,
+    ReloadsSnapshot,
     RetryBudgetSnapshot,
     Snapshot,
     TargetSnapshot,
@@ -52,9 +52,10 @@ def metrics_page() -> str:
         ),
         _table(),
         paragraph(
-            "All but the first two have the labels `profile` and `target` as well. A place of a target, such as one "
-            "server of several or what a fallback calls, is a target of its own: `lm_studio.chat[endpoint=http://…]`. "
-            "Targets that call each other count each for itself, so sums over all targets mean little."
+            f"All have the label `profile` as well, and all but the first {len(POLICY_FAMILIES)} the label `target`. A "
+            "place of a target, such as one server of several or what a fallback calls, is a target of its own: "
+            "`lm_studio.chat[endpoint=http://…]`. Targets that call each other count each for itself, so sums over all "
+            "targets mean little."
         ),
         "## Labels are bounded",
         paragraph(
@@ -78,11 +79,12 @@ def metrics_page() -> str:
 
 
 def _table() -> str:
-    lines = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
-    for name, labels, text in (BUILD_INFO, STARTED):
-        lines.append(f"| `{name}` | gauge | {_labels(labels)} | {text} |")
-    lines += [f"| `{one.name}` | {one.kind} | {_labels(one.labels)} | {one.help} |" for one in FAMILIES]
-    return "\n".join(lines)
+    head = ("| metric | type | labels | meaning |", "|---|---|---|---|")
+    rows = (
+        f"| `{family.name}` | {family.kind} | {_labels(family.labels)} | {family.help} |"
+        for family in (*POLICY_FAMILIES, *FAMILIES)
+    )
+    return "\n".join((*head, *rows))
 
 
 def _labels(labels: tuple[str, ...]) -> str:
@@ -97,6 +99,7 @@ _KINDS: tuple[tuple[str, type], ...] = (
     ("`rate_limit`", RateLimitSnapshot),
     ("`retry_budget`", RetryBudgetSnapshot),
     ("`last_error`, and an entry of `recent_errors`", RecentError),
+    ("`reloads`", ReloadsSnapshot),
 )
 
 #: How the values of some fields look in JSON.

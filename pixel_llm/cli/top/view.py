@@ -57,6 +57,7 @@ def _title(snapshot: Snapshot, before: Snapshot | None, url: str) -> Text:
         (printable(snapshot.profile), "bold"),
         "  ",
         (health.status.value, _STATUS_STYLES[health.status]),
+        ("  not reloaded" if snapshot.reloads.last_failed else "", "red"),
         f"  {period}  {url}",
         no_wrap=True,
         overflow="ellipsis",

@@ -1,14 +1,16 @@
-"""The metrics, in one table: names, types, labels, what they mean, and how they are read from a target's snapshot."""
+"""The metrics, in one table: names, types, labels, what they mean, and how they are read from snapshots."""
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate
+from typing import Generic, TypeVar
 
 from pixel_llm.monitoring.snapshot.merging import STATES
-from pixel_llm.monitoring.snapshot.model import BreakerSnapshot, TargetSnapshot
+from pixel_llm.monitoring.snapshot.model import BreakerSnapshot, Snapshot, TargetSnapshot
 from pixel_llm.resilience.counters import BOUNDS
 
 #: Of a target's breakers so many have series of their own; the others are counted under the key ``other``.
@@ -23,7 +25,10 @@ FIRST_BUCKET, LAST_BUCKET = 10, 29
 #: Upper bounds of the buckets in seconds.
 BUCKETS = BOUNDS[FIRST_BUCKET : LAST_BUCKET + 1]
 
-#: Label values after profile and target, and the number.
+#: What a metric is read from: the snapshot of a policy, or of one of its targets.
+S = TypeVar("S", Snapshot, TargetSnapshot)
+
+#: Label values after those that say whose they are, and the number.
 Sample = tuple[tuple[str, ...], float]
 
 _ALONE: tuple[str, ...] = ()
@@ -38,6 +43,9 @@ OTHER_EVENTS = (
     "hedge_sent",
     "hedge_skipped",
     "hedge_won",
+    "model_load_failed",
+    "model_loaded",
+    "model_mismatched",
     "stream_abandoned",
     "stream_broken",
     "thread_abandoned",
@@ -53,24 +61,24 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class Family(Generic[S]):
     """
-    One metric.
+    One metric, of a policy or of each of its targets.
 
     Attributes:
         name: Its name, with its unit; counters end in ``_total``.
         kind: Its type.
-        labels: Its labels after ``profile`` and ``target``, which all of them have.
+        labels: Its labels after ``profile``, which all have, and ``target``, which those of targets have.
         help: What it means.
-        read: Gives its samples for a target; none where the target lacks what it is about. A histogram is read by
-            :func:`buckets`.
+        read: Gives its samples for a policy or a target; none where that lacks what it is about. A histogram is read
+            by :func:`buckets`.
     """
 
     name: str
     kind: Kind
     labels: tuple[str, ...]
     help: str
-    read: Callable[[TargetSnapshot], Iterable[Sample]]
+    read: Callable[[S], Iterable[Sample]]
 
 
 def buckets(target: TargetSnapshot) -> list[int]:
@@ -82,6 +90,22 @@ def buckets(target: TargetSnapshot) -> list[int]:
         sum(counts[LAST_BUCKET + 1 :]),
     )
     return list(accumulate(shown))
+
+
+def _build_info(policy: Snapshot) -> Iterable[Sample]:
+    return (((policy.version, platform.python_version()), 1),)
+
+
+def _started(policy: Snapshot) -> Iterable[Sample]:
+    return ((_ALONE, policy.since),)
+
+
+def _reloads(policy: Snapshot) -> Iterable[Sample]:
+    return (("succeeded",), policy.reloads.succeeded), (("failed",), policy.reloads.failed)
+
+
+def _last_reload(policy: Snapshot) -> Iterable[Sample]:
+    return ((_ALONE, int(not policy.reloads.last_failed)),)
 
 
 def _calls(target: TargetSnapshot) -> Iterable[Sample]:
@@ -198,7 +222,7 @@ def _timeout(target: TargetSnapshot) -> Iterable[Sample]:
 _COUNTER, _GAUGE, _HISTOGRAM = Kind.COUNTER, Kind.GAUGE, Kind.HISTOGRAM
 
 #: The histogram, whose name is used where its parts are written.
-DURATION = Family(
+DURATION: Family[TargetSnapshot] = Family(
     "pixel_llm_call_duration_seconds",
     _HISTOGRAM,
     (),
@@ -208,7 +232,20 @@ DURATION = Family(
 )
 
 # fmt: off
-FAMILIES: tuple[Family, ...] = (
+#: Of a policy.
+POLICY_FAMILIES: tuple[Family[Snapshot], ...] = (
+    Family("pixel_llm_build_info", _GAUGE, ("version", "python_version"),
+           "1, with the versions of the package and of Python.", _build_info),
+    Family("pixel_llm_started_timestamp_seconds", _GAUGE, (),
+           "Since when is counted, in seconds since 1970.", _started),
+    Family("pixel_llm_policy_reloads_total", _COUNTER, ("outcome",),
+           "How often the policy was to be loaded again: succeeded, or failed, which changes nothing.", _reloads),
+    Family("pixel_llm_policy_last_reload_successful", _GAUGE, (),
+           "0 while the policy in force is an older one, since the latest could not be loaded; else 1.", _last_reload),
+)
+
+#: Of each target.
+FAMILIES: tuple[Family[TargetSnapshot], ...] = (
     Family("pixel_llm_calls_total", _COUNTER, ("outcome",),
            "Calls that have ended: succeeded, or failed for good, whether a fallback served then or not.", _calls),
     Family("pixel_llm_calls_recovered_total", _COUNTER, (),
@@ -249,15 +286,3 @@ FAMILIES: tuple[Family, ...] = (
     Family("pixel_llm_attempt_timeout_seconds", _GAUGE, (), "How long an attempt may take, by the policy.", _timeout),
 )
 # fmt: on
-
-#: Of the process, not of a target: name, labels, what it means.
-BUILD_INFO = (
-    "pixel_llm_build_info",
-    ("profile", "version", "python_version"),
-    "1, with the versions of the package and of Python.",
-)
-STARTED = (
-    "pixel_llm_started_timestamp_seconds",
-    ("profile",),
-    "Since when is counted, in seconds since 1970.",
-)

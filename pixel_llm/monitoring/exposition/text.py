@@ -7,10 +7,9 @@ compares them; but it takes several microseconds for each of the lines, and a th
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterable
 
-from pixel_llm.monitoring.exposition.families import BUCKETS, BUILD_INFO, DURATION, FAMILIES, STARTED, Family, buckets
+from pixel_llm.monitoring.exposition.families import BUCKETS, DURATION, FAMILIES, POLICY_FAMILIES, Family, S, buckets
 from pixel_llm.monitoring.snapshot.merging import merged
 from pixel_llm.monitoring.snapshot.model import Snapshot, TargetSnapshot
 
@@ -33,15 +32,11 @@ def write_text(snapshots: Iterable[Snapshot]) -> str:
         for one in shown
         for target in one.targets.values()
     ]
+    policies = [(f'profile="{_escaped(one.profile)}"', one) for one in shown]
     lines: list[str] = []
-    _head(lines, BUILD_INFO[0], "gauge", BUILD_INFO[2])
-    for one in shown:
-        values = (one.profile, one.version, platform.python_version())
-        lines.append(f"{BUILD_INFO[0]}{{{_pairs(BUILD_INFO[1], values)}}} 1\n")
-    _head(lines, STARTED[0], "gauge", STARTED[2])
-    lines += [f"{STARTED[0]}{{{_pairs(STARTED[1], (one.profile,))}}} {_number(one.since)}\n" for one in shown]
+    for of_policy in POLICY_FAMILIES:
+        _samples(lines, of_policy, policies)
     for family in FAMILIES:
-        _head(lines, family.name, family.kind.value, family.help)
         if family is DURATION:
             _histograms(lines, targets)
         else:
@@ -49,11 +44,12 @@ def write_text(snapshots: Iterable[Snapshot]) -> str:
     return "".join(lines)
 
 
-def _samples(lines: list[str], family: Family, targets: list[tuple[str, TargetSnapshot]]) -> None:
+def _samples(lines: list[str], family: Family[S], sources: list[tuple[str, S]]) -> None:
+    _head(lines, family)
     name, labels, read = family.name, family.labels, family.read
-    written: dict[tuple[str, ...], str] = {(): "} "}  # the labels after the target's, each set once
-    for who, target in targets:
-        for values, number in read(target):
+    written: dict[tuple[str, ...], str] = {(): "} "}  # the labels after those of the source, each set once
+    for who, source in sources:
+        for values, number in read(source):
             rest = written.get(values)
             if rest is None:
                 rest = written[values] = f",{_pairs(labels, values)}}} "
@@ -61,14 +57,15 @@ def _samples(lines: list[str], family: Family, targets: list[tuple[str, TargetSn
 
 
 def _histograms(lines: list[str], targets: list[tuple[str, TargetSnapshot]]) -> None:
+    _head(lines, DURATION)
     # All lines of a target at once: half of an exposition is buckets.
     for who, target in targets:
         counts = buckets(target)
         lines.append((_HISTOGRAM % (*counts, counts[-1], _number(target.latency_sum))).replace("\0", who))
 
 
-def _head(lines: list[str], name: str, kind: str, text: str) -> None:
-    lines.append(f"# HELP {name} {text}\n# TYPE {name} {kind}\n")
+def _head(lines: list[str], family: Family[S]) -> None:
+    lines.append(f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.kind.value}\n")
 
 
 def _pairs(labels: Iterable[str], values: Iterable[str]) -> str:

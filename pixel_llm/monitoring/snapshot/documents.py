@@ -16,7 +16,7 @@ from types import MappingProxyType, NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from pixel_llm.errors import ErrorCode, ValidationError
-from pixel_llm.monitoring.snapshot.model import RecentError, Snapshot, TargetSnapshot
+from pixel_llm.monitoring.snapshot.model import RecentError, ReloadsSnapshot, Snapshot, TargetSnapshot
 from pixel_llm.resilience.counters import BOUNDS, Histogram
 
 #: Of what the documents mean.
@@ -57,6 +57,7 @@ def as_dict(snapshot: Snapshot) -> dict[str, Any]:
     return fields | {
         "targets": [_target_as_dict(target) for target in snapshot.targets.values()],
         "recent_errors": [dataclasses.asdict(error) for error in snapshot.recent_errors],
+        "reloads": dataclasses.asdict(snapshot.reloads),
     }
 
 
@@ -73,8 +74,10 @@ def from_dict(document: Any, place: str = "snapshot") -> Snapshot:
         _plain(RecentError, entry, f"{place}.recent_errors[{n}]")
         for n, entry in enumerate(_list(fields, "recent_errors", place))
     ]
+    # Documents of an earlier package have none.
+    reloads = _plain(ReloadsSnapshot, fields.get("reloads", {}), f"{place}.reloads")
     by_name = MappingProxyType({target.target: target for target in targets})
-    return _plain(Snapshot, fields, place, targets=by_name, recent_errors=tuple(recent))
+    return _plain(Snapshot, fields, place, targets=by_name, recent_errors=tuple(recent), reloads=reloads)
 
 
 def _target_as_dict(target: TargetSnapshot) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pixel_llm.monitoring.snapshot.model import (
     BulkheadSnapshot,
     RateLimitSnapshot,
     RecentError,
+    ReloadsSnapshot,
     RetryBudgetSnapshot,
     Snapshot,
     TargetSnapshot,
@@ -67,6 +68,15 @@ def _both(one: Snapshot, other: Snapshot) -> Snapshot:
         since=min(one.since, other.since),
         targets=MappingProxyType(targets),
         recent_errors=tuple(errors[: max(len(one.recent_errors), len(other.recent_errors))]),
+        reloads=_reloads(one.reloads, other.reloads),
+    )
+
+
+def _reloads(one: ReloadsSnapshot, other: ReloadsSnapshot) -> ReloadsSnapshot:
+    return ReloadsSnapshot(
+        succeeded=one.succeeded + other.succeeded,
+        failed=one.failed + other.failed,
+        last_failed=one.last_failed or other.last_failed,
     )
 
 

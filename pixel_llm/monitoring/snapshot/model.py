@@ -95,6 +95,19 @@ class RetryBudgetSnapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadsSnapshot:
+    """
+    How often the policy was loaded again, and how often that failed, which changes nothing.
+
+    *last_failed* says that the latest try failed: the policy in force is an older one.
+    """
+
+    succeeded: int = 0
+    failed: int = 0
+    last_failed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSnapshot:
     """
     What has become of the calls of one target, and what its layers hold now.
@@ -187,6 +200,7 @@ class Snapshot:
         since: Since when is counted.
         targets: The targets, by name.
         recent_errors: The last errors of calls of all targets, the latest first.
+        reloads: How often the policy was loaded again.
     """
 
     profile: str
@@ -195,3 +209,4 @@ class Snapshot:
     since: float
     targets: Mapping[str, TargetSnapshot]
     recent_errors: tuple[RecentError, ...] = ()
+    reloads: ReloadsSnapshot = ReloadsSnapshot()

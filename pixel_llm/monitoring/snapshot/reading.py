@@ -41,6 +41,7 @@ def read_snapshot(stacks: Iterable[Stack], tally: Tally, *, profile: str, versio
         since=tally.since,
         targets=MappingProxyType(targets),
         recent_errors=tally.recent(),
+        reloads=tally.reloads(),
     )
 
 
@@ -53,7 +54,7 @@ def read_target(stack: Stack, tally: TargetTally, budgets: dict[RetryBudget, Ret
     # A call that a cache serves is counted twice, one after the other. Read in between, the difference would be one
     # too small, and a counter must never go back.
     tally.attempts = max(tally.attempts, stats.succeeded - hits - shared)
-    events = stats.happened
+    events = stats.happened | tally.events.read()
     admission = stack.admission if stack.over_routes is None else None
     bulkhead = admission.bulkhead if admission is not None else None
     rate_limit = admission.rate_limit if admission is not None else None
