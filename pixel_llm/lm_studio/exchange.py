@@ -16,7 +16,7 @@ from typing import Any
 import httpcore
 import httpx
 
-from pixel_llm.errors import APIError, ErrorCode
+from pixel_llm.errors import APIError, ErrorCode, PixelLMError
 from pixel_llm.lm_studio.connections import Connections
 from pixel_llm.lm_studio.endpoint import Endpoint
 from pixel_llm.lm_studio.replies import RawReply, clean
@@ -24,6 +24,7 @@ from pixel_llm.lm_studio.translation import TRANSLATED, translate
 from pixel_llm.request import current_request_id
 from pixel_llm.resilience.clock import SYSTEM_CLOCK
 from pixel_llm.resilience.limits import Limits, current_limits, publish, take_back
+from pixel_llm.resilience.tracing.live import Sent, traced_request
 
 #: A longer answer is no caption. Bytes, after decompression.
 LARGEST_REPLY = 16 * 1024 * 1024
@@ -35,11 +36,13 @@ _LAST_WORDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request without its body, written down once. Immutable."""
+    """A request without its body, written down once, and what tells of it. Immutable."""
 
     method: bytes
     url: httpcore.URL
     headers: tuple[tuple[bytes, bytes], ...]
+    verb: str
+    address: str
 
 
 class Answer:
@@ -90,7 +93,7 @@ class Exchange:
         url = request.url
         target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
         fixed = tuple(pair for pair in request.headers.raw if pair[0].lower() != b"content-length")
-        return Call(method.encode(), target, fixed)
+        return Call(method.encode(), target, fixed, method, base + path)
 
     def ask(self, call: Call, content: bytes | None = None) -> RawReply:
         """Send a request, and read the whole answer."""
@@ -117,37 +120,38 @@ class Exchange:
         """Send a request; gives the answer, whose body is still to come, and lets go of it at the end."""
         pool = self._connections.of_this_process.pool()
         answer: Answer | None = None
-        try:
-            response = pool.handle_request(self._request(call, content))
+        with traced_request(call.verb, call.address) as sent:
             try:
-                head = self._head(response)
-                answer = Answer(head, _decoded(head, response.stream))
-                yield answer
-            finally:
-                response.close()
-        except TRANSLATED as error:
-            given = answer is not None and answer.given
-            raise translate(error, self._endpoint.address, in_stream=given, proxy=self._proxy) from error
+                response = pool.handle_request(self._request(call, content, sent))
+                try:
+                    head = self._head(response, sent)
+                    answer = Answer(head, _decoded(head, response.stream))
+                    yield answer
+                finally:
+                    response.close()
+            except TRANSLATED as error:
+                raise self._translated(error, answer) from error
 
     @contextlib.asynccontextmanager
     async def opened_async(self, call: Call, content: bytes | None = None) -> AsyncIterator[Answer]:
         """Send a request; gives the answer, whose body is still to come, and lets go of it at the end."""
         pool = await self._connections.of_this_process.loop_pool()
         answer: Answer | None = None
-        try:
-            response = await pool.handle_async_request(self._request(call, content))
+        with traced_request(call.verb, call.address) as sent:
             try:
-                head = self._head(response)
-                answer = Answer(head, _decoded_async(head, response.stream))
-                yield answer
-            finally:
-                await response.aclose()
-        except TRANSLATED as error:
-            given = answer is not None and answer.given
-            raise translate(error, self._endpoint.address, in_stream=given, proxy=self._proxy) from error
+                response = await pool.handle_async_request(self._request(call, content, sent))
+                try:
+                    head = self._head(response, sent)
+                    answer = Answer(head, _decoded_async(head, response.stream))
+                    yield answer
+                finally:
+                    await response.aclose()
+            except TRANSLATED as error:
+                raise self._translated(error, answer) from error
 
-    def _request(self, call: Call, content: bytes | None) -> httpcore.Request:
+    def _request(self, call: Call, content: bytes | None, sent: Sent) -> httpcore.Request:
         headers = list(call.headers)
+        headers += [(name.encode("ascii"), value.encode("ascii")) for name, value in sent.headers.items()]
         if content is not None:
             headers.append((b"Content-Length", b"%d" % len(content)))
         if (request_id := current_request_id()) is not None:
@@ -156,9 +160,14 @@ class Exchange:
         extensions = self._timeout if current_limits().ends is None else None
         return httpcore.Request(call.method, call.url, headers=headers, content=content, extensions=extensions)
 
-    def _head(self, response: httpcore.Response) -> RawReply:
+    def _head(self, response: httpcore.Response, sent: Sent) -> RawReply:
+        sent.answered(response.status)
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
         return RawReply(response.status, headers, b"", self._endpoint.address, self._endpoint.secrets)
+
+    def _translated(self, error: Exception, answer: Answer | None) -> PixelLMError:
+        given = answer is not None and answer.given
+        return translate(error, self._endpoint.address, in_stream=given, proxy=self._proxy)
 
     def _too_long(self, head: RawReply) -> APIError:
         return APIError(

@@ -46,6 +46,8 @@ from pixel_llm.resilience.retrying.retry import Retry
 from pixel_llm.resilience.roads.stepping import within
 from pixel_llm.resilience.threads.abandoned import AbandonedThreads
 from pixel_llm.resilience.timing import Timing
+from pixel_llm.resilience.tracing.attempts import traced, traced_async, traced_stream, traced_stream_async
+from pixel_llm.resilience.tracing.tracer import Tracer
 
 
 class Stack:
@@ -65,6 +67,7 @@ class Stack:
         breaker: A breaker that others share with it, in place of one of its own; made from the same section.
         before: The target's stack until now: its counters go on, and the state of layers whose section is the same.
             Its rate limit and bulkhead are taken later, see :meth:`take_queues`.
+        tracer: Sees calls and attempts begin and end, if anybody does.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Stack:
         budgets: Mapping[str, RetryBudget] = MappingProxyType({}),
         breaker: CircuitBreaker | None = None,
         before: Stack | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.target = target
         self.policy = policy if is_checked else checked_policy(target, policy)
@@ -136,6 +140,7 @@ class Stack:
         )
         #: Takes the events, if anybody does.
         self.listener = emit
+        self.tracer = tracer
         if before is not None:
             self._go_on_from(before)
         #: The same layers around several places, where something is wrapped that has routes; see
@@ -220,13 +225,23 @@ class Stack:
             yield kept
 
     def around(self, function: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
-        """*function* with what the policy puts around each of its calls: injected faults, and a look at its result."""
+        """*function* with what is around each attempt: injected faults, a look at its result, and whoever sees it."""
         if self.chaos is not None:
             function = self.chaos.around_async(function) if is_async else self.chaos.around(function)
         name = self.policy.retry.retry_on_result if self.policy.retry is not None else None
-        if name is None:
-            return function
-        return checked(self.target, name, self.find_function(name), function, is_async=is_async)
+        if name is not None:
+            function = checked(self.target, name, self.find_function(name), function, is_async=is_async)
+        if self.tracer is not None:
+            function = (traced_async if is_async else traced)(self.target, function)
+        return function
+
+    def around_stream(self, function: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
+        """The same of a *function* that gives streams. No result is looked at before it is there."""
+        if self.chaos is not None:
+            function = self.chaos.around_async(function) if is_async else self.chaos.around(function)
+        if self.tracer is not None:
+            function = (traced_stream_async if is_async else traced_stream)(self.target, function)
+        return function
 
     def stats(self) -> StackStats:
         """What has become of its calls so far."""
@@ -333,6 +348,7 @@ class Stack:
             clock=self.clock,
             emit=self.listener,
             find_function=self.find_function,
+            tracer=self.tracer,
         )
         return self.fallback.stacks.setdefault(index, made)
 

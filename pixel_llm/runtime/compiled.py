@@ -16,6 +16,7 @@ from pixel_llm.resilience import Clock, RetryBudget, Stack
 from pixel_llm.resilience.fallbacks.wrapped import WrappedTargets, fallback_targets
 from pixel_llm.resilience.registry import FindFunction, check_functions
 from pixel_llm.resilience.roads.binding import Binding, Road
+from pixel_llm.resilience.tracing import Tracer
 
 
 class Compiled:
@@ -29,6 +30,7 @@ class Compiled:
         find_function: Finds the functions that the policy names.
         before: What was compiled of it before, if it is loaded again: a stack whose target is the same is kept,
             and what layers know goes on where their section is the same.
+        tracer: Sees calls and attempts begin and end.
 
     Raises:
         PolicyError: If it names a function that nobody has registered.
@@ -42,6 +44,7 @@ class Compiled:
         emit: Listener,
         find_function: FindFunction,
         before: Compiled | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         if problems := check_functions(loaded, find_function):
             raise PolicyError(problems)
@@ -49,6 +52,7 @@ class Compiled:
         self._clock = clock
         self._emit = emit
         self._find_function = find_function
+        self._tracer = tracer
         self._stacks: dict[str, Stack] = {}
         self._before = {} if before is None else before._stacks
         self._budgets = _budgets(loaded, clock, before)
@@ -150,6 +154,7 @@ class Compiled:
             wrapped=self._wrapped,
             before=self._before.get(target),
             budgets=self._budgets,
+            tracer=self._tracer,
         )
 
 

@@ -21,8 +21,10 @@ from pixel_llm.policy.suggestions import one_of
 from pixel_llm.resilience import SYSTEM_CLOCK, CircuitBreaker, Clock, Guarded, Layer, Stack, StackStats, guard
 from pixel_llm.resilience.breaker.keys import BreakerKey
 from pixel_llm.resilience.registry import finder
+from pixel_llm.resilience.roads.binding import Binding, Road
 from pixel_llm.resilience.roads.options import Alternative
 from pixel_llm.resilience.routes.routes import Routes
+from pixel_llm.resilience.tracing import Tracer
 from pixel_llm.runtime import active
 from pixel_llm.runtime.compiled import Compiled
 from pixel_llm.runtime.reloaded import Reloaded, compare
@@ -102,6 +104,7 @@ class Policies:
         self._load = load
         self._clock = clock
         self._find_function = finder(functions)
+        self._tracer: Tracer | None = None
         loaded = load()
         self._listeners = Listeners(map(_checked_listener, listeners))
         self._compiled = self._compile(loaded)
@@ -309,10 +312,7 @@ class Policies:
                 self._listeners(PolicyReloadFailed(self.profile, tuple(map(str, error.problems))))
                 raise
             reloaded = compare(self._compiled.loaded, loaded)
-            new.take_queues()
-            for binding, road in roads:
-                binding.take(road)
-            self._compiled = new
+            self._put_in_force(new, roads)
             self._tally.keep_only(stack.target for stack in new.stacks())
             self._listeners.replace(self._log, log)
             before, self._log = self._log, log
@@ -320,6 +320,18 @@ class Policies:
             before.close()
         self._listeners(PolicyReloaded(self.profile, reloaded.targets, reloaded.restart))
         return reloaded
+
+    def trace(self, tracer: Tracer | None) -> None:
+        """
+        Have *tracer* see every call and attempt that begins from now on, in place of another one; None sees nothing.
+
+        :func:`pixel_llm.opentelemetry.instrument` makes spans of them. A call that is seen costs some microseconds
+        more, without the spans.
+        """
+        with self._lock:
+            self._tracer = tracer
+            new = self._compile(self._compiled.loaded, before=self._compiled)
+            self._put_in_force(new, new.roads(self._guarded))
 
     def activate(self) -> None:
         """Make these the policies that ``@pixel_llm.guard`` binds to."""
@@ -360,8 +372,20 @@ class Policies:
 
     def _compile(self, loaded: LoadedPolicy, before: Compiled | None = None) -> Compiled:
         return Compiled(
-            loaded, clock=self._clock, emit=self._listeners, find_function=self._find_function, before=before
+            loaded,
+            clock=self._clock,
+            emit=self._listeners,
+            find_function=self._find_function,
+            before=before,
+            tracer=self._tracer,
         )
+
+    def _put_in_force(self, new: Compiled, roads: Iterable[tuple[Binding, Road]]) -> None:
+        """Put what is guarded on its new *roads*. Nothing can fail any more."""
+        new.take_queues()
+        for binding, road in roads:
+            binding.take(road)
+        self._compiled = new
 
 
 def _checked_listener(listener: Listener) -> Listener:

@@ -22,6 +22,8 @@ from pixel_llm.resilience.stack import Stack
 from pixel_llm.resilience.streams.async_stream_road import AsyncStreamRoad
 from pixel_llm.resilience.streams.stream_guard import StreamOffRoad, guard_stream
 from pixel_llm.resilience.streams.sync_stream_road import SyncStreamRoad
+from pixel_llm.resilience.tracing.roads import TracedAsyncRoad, TracedRoad, TracedStreamRoad
+from pixel_llm.resilience.tracing.tracer import Tracer
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -136,10 +138,13 @@ def _bind(
     def make_road(stack: Stack) -> Road:
         options.check(stack)
         stack, called = over_places(stack, function, options, stream=False, is_async=is_async)
+        road: Road
         if stack.hedging is None:
-            return AsyncRoad(stack, called, options) if is_async else SyncRoad(stack, called, options)
-        hedged: Callable[..., Road] = HedgedAsyncRoad if is_async else HedgedSyncRoad
-        return hedged(stack, called, options, stack.hedging)
+            road = AsyncRoad(stack, called, options) if is_async else SyncRoad(stack, called, options)
+        else:
+            hedged: Callable[..., Road] = HedgedAsyncRoad if is_async else HedgedSyncRoad
+            road = hedged(stack, called, options, stack.hedging)
+        return _seen(road, TracedAsyncRoad if is_async else TracedRoad)
 
     off_road = AsyncOffRoad(function) if is_async else OffRoad(function)
     return Binding(make_road, off_road, first_road(make_road))
@@ -156,10 +161,17 @@ def _bind_stream(
 
     def make_road(stack: Stack) -> Road:
         options.check(stack)
-        return road(*over_places(stack, function, options, stream=True, is_async=is_async), options)
+        over = over_places(stack, function, options, stream=True, is_async=is_async)
+        return _seen(road(*over, options), TracedStreamRoad)
 
     off_road = StreamOffRoad(function, lambda: road(Stack(target, TargetPolicy()), function, GuardOptions()))
     return Binding(make_road, off_road, first_road(make_road))
+
+
+def _seen(road: Road, traced: Callable[[Road, Tracer], Road]) -> Road:
+    """*road*, seen by whoever wants to see its calls."""
+    tracer = road.stack.tracer
+    return road if tracer is None else traced(road, tracer)
 
 
 def _put_on(target: str, function: Callable[P, R], binding: Binding, options: GuardOptions) -> Guarded[P, R]:

@@ -46,6 +46,7 @@ class StackOverRoutes(Stack):
             wrapped=whole.wrapped,
             budgets=whole.budgets,
             before=whole,
+            tracer=whole.tracer,
         )
         #: The stacks of the places, by name.
         self.routes: dict[str, Stack] = {}
@@ -115,6 +116,7 @@ class StackOverRoutes(Stack):
             emit=self.listener,
             find_function=self.find_function,
             before=before,
+            tracer=self.tracer,
         )
 
 

@@ -13,6 +13,7 @@ from pixel_llm.errors import ValidationError
 from pixel_llm.resilience.limits import Published, set_published
 from pixel_llm.resilience.roads.stepping import DONE, into, rest, rest_within
 from pixel_llm.resilience.stack import Stack
+from pixel_llm.resilience.streams.closing import close_async
 from pixel_llm.resilience.streams.delivery import END, Cut
 
 #: Opens the stream: gives, when awaited, an async iterator.
@@ -56,10 +57,8 @@ class AsyncSource:
     async def close(self) -> None:
         """End the iterator, wherever it is."""
         opened, self._opened, self._open = self._opened, None, None
-        close = getattr(opened, "aclose", None) or getattr(opened, "close", None)
         try:
-            if callable(close):
-                await in_context(self._context, _awaited(close))
+            await in_context(self._context, close_async(opened))
         finally:
             self._on_end()
 
@@ -92,12 +91,6 @@ class AsyncSource:
 
 async def _nothing() -> Any:
     return END
-
-
-async def _awaited(close: Callable[[], Any]) -> None:
-    closing = close()
-    if hasattr(closing, "__await__"):
-        await closing
 
 
 @types.coroutine

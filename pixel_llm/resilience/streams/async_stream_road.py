@@ -30,8 +30,7 @@ class AsyncStreamRoad(AsyncRoad):
     def __init__(self, stack: Stack, function: Callable[..., Any], options: GuardOptions) -> None:
         open_stream = _opening(function)
         super().__init__(stack, open_stream, options)
-        # No result is looked at before it is there, so `retry_on_result` is not asked.
-        self.function = open_stream if stack.chaos is None else stack.chaos.around_async(open_stream)
+        self.function = stack.around_stream(open_stream, is_async=True)
         if self._remote is not None and stack.fallback is not None:
             self._remote = _Steps(stack, stack.fallback, options, guard_alone, is_async=True)
 

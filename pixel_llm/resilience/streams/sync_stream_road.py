@@ -29,8 +29,7 @@ class SyncStreamRoad(SyncRoad):
 
     def __init__(self, stack: Stack, function: Callable[..., Any], options: GuardOptions) -> None:
         super().__init__(stack, function, dataclasses.replace(options, cooperative=True))
-        # No result is looked at before it is there, so `retry_on_result` is not asked.
-        self.function = function if stack.chaos is None else stack.chaos.around(function)
+        self.function = stack.around_stream(function, is_async=False)
         timeout = stack.policy.timeout
         self._make_source: Callable[..., Any] = SyncSource
         if self._remote is not None and stack.fallback is not None:
