@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,16 @@ from pixel_llm.policy import LoggingConfig
 def read(file: Path) -> list[dict[str, Any]]:
     """The records in *file*, each of which is one line."""
     return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """The application has no handlers; those of pytest take longer for a record than all of the log does."""
+    handlers, logging.root.handlers = logging.root.handlers, []
+    try:
+        yield
+    finally:
+        logging.root.handlers = handlers
 
 
 class Kept:
