@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 
 from pixel_llm.events.types import Event
 
-#: Takes an event and returns nothing. It runs in the thread or task of the call, so it must not block.
+#: Takes an event and returns nothing. It runs in the thread or task of the call, so it must not block: one that does
+#: holds up its call, past its deadline if need be, and with a task all of its event loop, but no other thread.
 Listener = Callable[[Event], None]
 
 

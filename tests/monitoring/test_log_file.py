@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,20 @@ def records(count, first=0, **extra):
 
 def numbers(*files):
     return [record["extra"]["number"] for file in files for record in read(file)]
+
+
+@contextmanager
+def file_size_limit(size):
+    """No file may be larger than so many bytes: to whoever writes, that is a disk which is full after them."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 @pytest.fixture
@@ -168,18 +184,9 @@ class TestTrouble:
         """
         A disk that is full after half a line leaves that half: the next record begins on a line of its own.
         """
-        import resource
-        import signal
-
-        before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         sink = open_sink()
-        try:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (500, before[1]))
+        with file_size_limit(500):
             sink.write(records(4))
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
-            signal.signal(signal.SIGXFSZ, handler)
         sink.write(records(1, first=4))
         lines = file.read_text().splitlines()
         whole = [json.loads(line) for line in (*lines[:-3], *lines[-2:])]
@@ -188,6 +195,23 @@ class TestTrouble:
         assert [0, 1, {"lost": 2}, 4] == [
             record["extra"] if record["message"] == "records_lost" else record["extra"]["number"] for record in whole
         ]
+
+    def test_is_remembered_when_the_log_is_closed(self, keep):
+        """
+        A log that is closed and written to again tells what was lost, on a line of its own behind what is half a line.
+        """
+        kept = keep()
+        kept.logger.info("first")
+        assert kept.log.flush(30)
+        with file_size_limit(kept.file.stat().st_size + 20):
+            kept.logger.info("second")
+            assert kept.log.close()
+        kept.logger.info("third")
+        assert kept.log.flush(30)
+        first, half, *rest = kept.file.read_text().splitlines()
+
+        assert ("first", 20) == (json.loads(first)["message"], len(half))
+        assert ["records_lost", "third"] == [json.loads(line)["message"] for line in rest]
 
     def test_is_what_a_path_without_meaning_makes(self, open_sink, caplog):
         """

@@ -1,3 +1,4 @@
+import asyncio
 import gc
 import logging
 import math
@@ -412,12 +413,13 @@ class TestCallbacks:
 
         assert [1] == totals
 
-    def test_must_be_callable(self, metrics):
+    @pytest.mark.parametrize("callback", [3, asyncio.sleep])
+    def test_must_be_plain_functions(self, metrics, callback):
         """
-        What can't be called is refused when it is registered.
+        What can't be called, or would have to be awaited, is refused when it is registered.
         """
-        with pytest.raises(ValidationError, match="a callback must be a function"):
-            metrics.register_callback(3)
+        with pytest.raises(ValidationError, match="a callback must be a plain function"):
+            metrics.register_callback(callback)
 
 
 class TestWatch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable
 from types import MappingProxyType
@@ -263,10 +264,10 @@ class ErrorMetrics:
             A function that ends it.
 
         Raises:
-            ValidationError: If that can't be called, or there is no such type.
+            ValidationError: If that can't be called or is async, since nobody would await it, or there is no such type.
         """
-        if not callable(callback):
-            raise ValidationError(f"a callback must be a function that takes a point (got {callback!r})")
+        if not callable(callback) or inspect.iscoroutinefunction(callback):
+            raise ValidationError(f"a callback must be a plain function that takes a point (got {callback!r})")
         return self._callbacks.add(callback, None if metric_type is None else _metric_type(metric_type))
 
     def reset(self) -> None:

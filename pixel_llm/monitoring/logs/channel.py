@@ -60,19 +60,22 @@ class Channel:
         self._size = size
         self._state = _State.OPEN
         self._is_reported = False
-        self.forget()
+        self._begin_anew()
         forget_after_fork(self)
         exits.watch(self)
 
     def forget(self) -> None:
         """Begin anew in a forked child: the thread, and the records that wait, are the parent's."""
+        self._begin_anew()
+        for sink in self._sinks:
+            sink.forget()
+
+    def _begin_anew(self) -> None:
         self._lock = threading.RLock()
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._is_running = False
         self.dropped = self._told = 0
-        for sink in self._sinks:
-            sink.forget()
 
     def offer(self, record: Record) -> None:
         """Have *record* written soon; if too many wait already, drop and count it. Never waits."""

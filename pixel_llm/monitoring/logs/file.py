@@ -108,7 +108,10 @@ class FileSink:
             if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
                 # Opening one blocks until somebody reads it, and writing whenever nobody does.
                 raise OSError(errno.EINVAL, "it is no regular file")
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+            except FileExistsError as error:  # "File exists" would puzzle whoever misses a file
+                raise NotADirectoryError(errno.ENOTDIR, f"{self._path.parent} is no folder") from error
             self._descriptor = os.open(self._path, _APPEND, 0o666)
             self._is_regular = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
         return self._descriptor
