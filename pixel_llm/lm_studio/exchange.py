@@ -150,8 +150,7 @@ class Exchange:
                 raise self._translated(error, answer) from error
 
     def _request(self, call: Call, content: bytes | None, sent: Sent) -> httpcore.Request:
-        headers = list(call.headers)
-        headers += [(name.encode("ascii"), value.encode("ascii")) for name, value in sent.headers.items()]
+        headers = [*call.headers, *sent.headers()]
         if content is not None:
             headers.append((b"Content-Length", b"%d" % len(content)))
         if (request_id := current_request_id()) is not None:

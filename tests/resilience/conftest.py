@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from diary import Diary
 
 from pixel_llm.events import Event
 from pixel_llm.policy import TargetPolicy
@@ -136,6 +137,25 @@ def make_stack(clock: VirtualClock, events: list[Event]) -> Callable[..., Stack]
 @pytest.fixture
 def scripted() -> type[Scripted]:
     return Scripted
+
+
+@pytest.fixture
+def tracer() -> Diary:
+    """Sees the calls of :func:`traced_stack`."""
+    return Diary()
+
+
+@pytest.fixture
+def traced_stack(tracer: Diary, clock: VirtualClock, events: list[Event]) -> Callable[..., Stack]:
+    """Like :func:`make_stack`, with a tracer."""
+
+    def make(*, functions: dict[str, Callable[..., Any]] | None = None, **layers: Any) -> Stack:
+        named = (functions or {}).__getitem__
+        return Stack(
+            TARGET, TargetPolicy(**layers), clock=clock, emit=events.append, find_function=named, tracer=tracer
+        )
+
+    return make
 
 
 class Both:

@@ -56,9 +56,11 @@ class World:
     def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
         self.events: list[Event] = []
+        self.tracer: Any = None
 
     def stack(self, **layers: Any) -> Stack:
-        return Stack(TARGET, TargetPolicy(**layers), clock=self.clock, emit=self.events.append)
+        policy = TargetPolicy(**layers)
+        return Stack(TARGET, policy, clock=self.clock, emit=self.events.append, tracer=self.tracer)
 
     def guarded(self, *attempts: list[Any], stack: Stack | None = None, **layers: Any) -> Any:
         options = {

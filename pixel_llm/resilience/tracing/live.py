@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from itertools import count
-from types import MappingProxyType
 from typing import Any
 
 from pixel_llm.resilience.streams.later import LATER
 from pixel_llm.resilience.tracing.tracer import RequestSpan, Span, Tracer
 
 _current: ContextVar[LiveSpan | None] = ContextVar("pixel_llm_span", default=None)
-
-_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class Result:
@@ -82,17 +79,16 @@ class LiveSpan(Ending):
     def inside(self) -> Iterator[None]:
         """The body is part of it. So may be another one later, and one of another thread."""
         token, entered = _current.set(self), _try(self._span, "enter")
-        is_closed = False
         try:
             yield
-        except GeneratorExit:
-            is_closed = True  # maybe in another context, in which there is nothing to take back
-            raise
         finally:
-            if not is_closed:
-                if entered is not None:
-                    _try(self._span, "leave", entered)
-                _current.reset(token)
+            # Code that is closed may be so in another context, or inside of something else: there is nothing to take
+            # back then.
+            if _current.get() is self:
+                with contextlib.suppress(ValueError):
+                    _current.reset(token)
+                    if entered is not None:
+                        _try(self._span, "leave", entered)
 
     @contextlib.contextmanager
     def whole(self) -> Iterator[Result]:
@@ -149,22 +145,28 @@ class LiveSpan(Ending):
 
 
 class Sent:
-    """
-    A request, for whoever sends it.
+    """A request, for whoever sends it."""
 
-    Attributes:
-        headers: What goes with it.
-    """
-
-    __slots__ = ("_span", "headers")
+    __slots__ = ("_span",)
 
     def __init__(self, span: RequestSpan | None) -> None:
         self._span = span
-        self.headers = _NO_HEADERS if span is None else span.headers
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """What goes with it, as it goes over the wire."""
+        return _try(self, "_headers") or []
 
     def answered(self, status: int) -> None:
         """The headers of the answer have come."""
         _try(self._span, "answered", status)
+
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        span = self._span
+        return (
+            []
+            if span is None
+            else [(name.encode("ascii"), text.encode("ascii")) for name, text in span.headers.items()]
+        )
 
 
 #: A request that nobody sees.
@@ -184,6 +186,7 @@ def current() -> LiveSpan | None:
 
 def begin(tracer: Tracer, target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> LiveSpan:
     """A call begins."""
+    LATER.start()  # ends what is dropped
     return LiveSpan(_try(tracer, "call", target, args, kwargs), current())
 
 

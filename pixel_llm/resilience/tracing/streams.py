@@ -26,7 +26,6 @@ class _Traced(Stream):
     _span: LiveSpan | None = None
 
     def _will_be_seen(self, tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        LATER.start()  # ends what is dropped
         self._begin_span = functools.partial(begin, tracer, self.target, args, kwargs)
 
     def _seen(self) -> LiveSpan:
@@ -75,8 +74,12 @@ class TracedSyncStream(_Traced, SyncStream):
 
     def close(self) -> None:
         """End the stream; see :meth:`SyncStream.close`."""
-        with nullcontext() if self._span is None else self._span.inside():
-            super().close()
+        try:
+            with nullcontext() if self._span is None else self._span.inside():
+                super().close()
+        except BaseException as error:
+            self._end_span(error)
+            raise
         self._end_span(GeneratorExit())
 
     def _look(self) -> None:
@@ -110,8 +113,12 @@ class TracedAsyncStream(_Traced, AsyncStream):
 
     async def aclose(self) -> None:
         """End the stream; see :meth:`AsyncStream.aclose`."""
-        with nullcontext() if self._span is None else self._span.inside():
-            await super().aclose()
+        try:
+            with nullcontext() if self._span is None else self._span.inside():
+                await super().aclose()
+        except BaseException as error:
+            self._end_span(error)
+            raise
         self._end_span(GeneratorExit())
 
     def _look(self) -> None:
