@@ -1,4 +1,4 @@
-"""Counting by key: exact under threads, and safe wherever the garbage collector runs a finaliser."""
+"""Counts by key and the highest of numbers: exact under threads, safe where a garbage collector runs a finaliser."""
 
 from __future__ import annotations
 
@@ -32,3 +32,22 @@ class Counts(Generic[K]):
     def read(self) -> dict[K, int]:
         """All counts so far, in the order in which their keys came first."""
         return {key: int(repr(counter)[6:-1]) for key, counter in self._counters.copy().items()}
+
+
+class Peak:
+    """The highest of some numbers from 0 on, without a lock. Safe for concurrent use; see :class:`Counts`."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[int, None] = {0: None}
+
+    def raised_to(self, number: int) -> int:
+        """The highest so far, *number* included: never less than what a call gave that ended before this one began."""
+        known = self._known
+        known[number] = None
+        highest = max(known.copy())
+        # Whoever takes a number out has seen a higher one, and so has whoever took that out: the highest stays.
+        for lower in [one for one in known.copy() if one < highest]:
+            known.pop(lower, None)
+        return highest

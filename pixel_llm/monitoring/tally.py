@@ -21,7 +21,7 @@ from pixel_llm.events import (
     PolicyReloaded,
     PolicyReloadFailed,
 )
-from pixel_llm.monitoring.counts import Counts
+from pixel_llm.monitoring.counts import Counts, Peak
 from pixel_llm.monitoring.snapshot.model import RecentError, ReloadsSnapshot
 
 #: What stands in a code's place for an exception that no code of ours describes.
@@ -48,8 +48,8 @@ class TargetTally:
         self.last_error: RecentError | None = None
         #: When the breaker of each key changed its state last.
         self.changed_at: dict[str, float] = {}
-        #: Attempts that had succeeded when a snapshot was taken last.
-        self.attempts = 0
+        #: Attempts that had succeeded when snapshots were taken.
+        self.attempts = Peak()
 
 
 class Tally:

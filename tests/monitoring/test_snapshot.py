@@ -297,6 +297,23 @@ class TestConsistency:
             last.succeeded, last.failed, last.recovered, last.degraded, last.attempts_failed,
         )  # fmt: skip
 
+    def test_attempts_of_a_cache_are_those_it_made(self, tmp_path, busily):
+        """
+        Whatever threads take from a cache that made one call, whoever looks sees that one attempt, no more and no less.
+        """
+        (tmp_path / "shop.yaml").write_text("version: 1\ntargets: {shop.list: {cache: {ttl: 1h}}}")
+        policies = load_policies(tmp_path, "shop", variables={})
+        show = policies.wrap("shop.list", lambda: "all", key=lambda: 1)
+        show()
+
+        def look():
+            return [policies.snapshot().targets["shop.list"].attempts_succeeded for _ in range(200)]
+
+        seen = busily([look] * 2, meanwhile=[lambda: [show() for _ in range(1000)]] * 6)
+        policies.close()
+
+        assert {1} == {number for numbers in seen for number in numbers}
+
 
 class TestLatency:
     def test_sum_is_within_its_bound(self, shop, clock):

@@ -51,10 +51,12 @@ def read_target(stack: Stack, tally: TargetTally, budgets: dict[RetryBudget, Ret
     happened = stack.counters.happened
     recovered, hits, shared = happened("call_recovered"), happened("cache_hit"), happened("shared_call")
     stats = stack.stats()
-    # A call that a cache serves is counted twice, one after the other. Read in between, the difference would be one
-    # too small, and a counter must never go back.
-    tally.attempts = max(tally.attempts, stats.succeeded - hits - shared)
     events = stats.happened | tally.events.read()
+    # A call that a cache serves is counted twice: as served, then as a success. These here were read the other way
+    # round, so that no success of a cache is taken for an attempt. The difference may be too small for a moment, but a
+    # counter must never go back.
+    made = stats.succeeded - events.get("cache_hit", 0) - events.get("shared_call", 0)
+    attempts_succeeded = tally.attempts.raised_to(max(0, made))
     admission = stack.admission if stack.over_routes is None else None
     bulkhead = admission.bulkhead if admission is not None else None
     rate_limit = admission.rate_limit if admission is not None else None
@@ -64,7 +66,7 @@ def read_target(stack: Stack, tally: TargetTally, budgets: dict[RetryBudget, Ret
         succeeded=stats.succeeded,
         failed=stats.failed,
         recovered=recovered,
-        attempts_succeeded=tally.attempts,
+        attempts_succeeded=attempts_succeeded,
         attempts_failed=events.get("attempt_failed", 0) + events.get("stream_broken", 0),
         retries=events.get("retry_scheduled", 0),
         cache_hits=hits,
