@@ -13,6 +13,7 @@ PACKAGES = [
     "events",
     "monitoring",
     "monitoring.logs",
+    "opentelemetry",
     "policy",
     "policy.bounds",
     "policy.kinds",
