@@ -31,7 +31,8 @@ $(MUTANTS): $(INSTALLED)
 demo: $(INSTALLED) ## Watch a policy carry captions through a failing server (under 30 s)
 	@$(BIN)/pixel-llm demo
 
-test: lint unit site ## Run every check: style, types, imports, tests, pages
+test: $(INSTALLED) ## Run every check: style, types, imports, tests, pages
+	@$(MAKE) --no-print-directory -j 2 unit lint site
 
 lint: $(INSTALLED) ## Check style, types, import directions and the shipped policies
 	@$(BIN)/ruff check .
@@ -41,11 +42,11 @@ lint: $(INSTALLED) ## Check style, types, import directions and the shipped poli
 	@$(BIN)/pixel-llm policy validate policies
 
 unit: $(INSTALLED) ## Run the tests
-	@$(BIN)/pytest -n 2
+	@$(BIN)/pytest -n 2 --dist worksteal
 
 # Without the tests that take the time: being watched costs most of it.
 coverage: $(INSTALLED) ## Run the engine's and the language's tests; each of their branches must be taken
-	@$(BIN)/pytest -n 2 --cov=pixel_llm.policy --cov=pixel_llm.resilience --cov-branch \
+	@$(BIN)/pytest -n 2 --dist worksteal --cov=pixel_llm.policy --cov=pixel_llm.resilience --cov-branch \
 		--cov-report=term-missing:skip-covered --cov-fail-under=100 --deselect tests/policy/test_hostile_files.py \
 		tests/policy tests/resilience tests/runtime tests/lm_studio
 

@@ -79,9 +79,14 @@ class RateLimitMachine(SteppedMachine):
         self.inside.append(call)
 
     def let_in(self):
-        """Whoever comes by, or leaves, lets in those whose turn it is: less than a whole token may do for that."""
+        """
+        Whoever comes by, or leaves, lets in those whose turn it is: less than a whole token may do for that. And who is
+        first then looks again when his turn comes.
+        """
         while self.queue and self.turns(1)[0] <= self.now:
             self.start(self.queue.pop(0))
+        if self.queue:
+            self.queue[0].planned = min(self.queue[0].planned, *self.turns(1))
 
     def plan(self, call):
         """
@@ -94,17 +99,18 @@ class RateLimitMachine(SteppedMachine):
             call.end = ("refused", call.planned - self.now)
 
     def next_moment(self):
-        moments = [call.planned for call in self.queue] + self.turns(1 if self.queue else 0)
+        moments = [call.planned for call in self.queue]
         return min([*moments, *(call.arrived + self.deadline for call in self.inside)], default=inf)
 
     def come_to(self, moment):
         for call in [call for call in self.inside if call.arrived + self.deadline <= moment]:
             self.inside.remove(call)
             call.end = ErrorCode.ERR_TIMEOUT_DEADLINE
-        self.let_in()
         for call in list(self.queue):
-            if call.planned <= moment:
-                self.plan(call)
+            if call.planned <= moment and call in self.queue:
+                self.let_in()
+                if call in self.queue:
+                    self.plan(call)
 
     # What happens.
 
