@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
 import traceback
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from random import Random
 
 from fuzz.cases import Case, CaseError, make_case, run_case
 from fuzz.corpus import Corpus, load_corpus
+from tools.lifeline import end_with
 
 #: No case may take longer, in seconds of processor time.
 MAX_SECONDS = 2.0
@@ -56,7 +58,7 @@ def run(*, count: int, seed: int = 1, jobs: int = 1, seconds: float | None = Non
     if jobs == 1:
         total.add(_run_part(*parts[0]))
     else:
-        with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        with multiprocessing.get_context("spawn").Pool(jobs, end_with, (os.getpid(),)) as pool:
             for tally in pool.starmap(_run_part, parts):
                 total.add(tally)
     total.seconds = time.monotonic() - started

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from mutants.making import Mutant
 from mutants.mapping import Mapping, tests_of
 from mutants.state import listed
+from tools.lifeline import end_with
 
 if TYPE_CHECKING:
     import pytest
@@ -114,9 +115,9 @@ def preload() -> None:
 def control(copy: Copy, mapping: Mapping) -> list[str]:
     """Run every test where nothing is changed; gives those that fail there, and so could not tell anything."""
     tests = mapping.every_test()
-    process = os.fork()
+    parent, process = os.getpid(), os.fork()
     if process == 0:
-        _run_tests(copy.place, tests, 3600.0, until_one_fails=False)
+        _run_tests(parent, copy.place, tests, 3600.0, until_one_fails=False)
     _, status = os.waitpid(process, 0)
     log = (copy.place / "mutant.log").read_text("utf-8", "replace")
     if not os.WIFEXITED(status) or os.WEXITSTATUS(status) not in (0, 1):
@@ -164,9 +165,9 @@ def _start(mutant: Mutant, text: str, tests: list[str], mapping: Mapping, copy: 
     change = contextlib.ExitStack()
     change.enter_context(copy.changed(mutant.file, text))
     limit = _GRACE + _TIMES * sum(mapping.seconds[test] for test in tests)
-    process = os.fork()
+    parent, process = os.getpid(), os.fork()
     if process == 0:
-        _run_tests(copy.place, tests, limit)
+        _run_tests(parent, copy.place, tests, limit)
     return _Running(mutant, tests, copy, change, time.monotonic(), limit, process)
 
 
@@ -196,10 +197,13 @@ def _look(one: _Running) -> Result | None:
     return Result(one.mutant, verdict, took, len(one.tests), by)
 
 
-def _run_tests(place: Path, tests: list[str], limit: float, *, until_one_fails: bool = True) -> None:
-    """In the child: run *tests*, and exit with what came of them."""
+def _run_tests(parent: int, place: Path, tests: list[str], limit: float, *, until_one_fails: bool = True) -> None:
+    """In the child of *parent*: run *tests*, and exit with what came of them."""
     status, only = _BROKEN, _Only(tests)
     try:
+        end_with(parent)
+        for name in ("tools.lifeline", "tools"):  # the copy has its own
+            del sys.modules[name]
         os.setsid()
         resource.setrlimit(resource.RLIMIT_CPU, (int(limit) + 1, int(limit) + 3))
         log = os.open(place / "mutant.log", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)

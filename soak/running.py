@@ -6,6 +6,7 @@ import concurrent.futures
 import gc
 import itertools
 import multiprocessing
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from random import Random
 from soak.drawing import draw_schedule
 from soak.judging import judge, ready
 from soak.schedule import Schedule
+from tools.lifeline import end_with
 
 #: After so many failures there is enough to look at.
 ENOUGH = 5
@@ -85,7 +87,8 @@ def run(
             if not take(run_batch(seed, numbers, world, ends)):
                 break
         return total
-    with concurrent.futures.ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(jobs, spawn, end_with, (os.getpid(),)) as pool:
         # No more than a few batches at a time wait, so that the run can end when it should.
         waiting = {pool.submit(run_batch, seed, some, world, ends) for some in itertools.islice(batches, 2 * jobs)}
         while waiting:

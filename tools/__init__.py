@@ -1,1 +1,1 @@
-"""What writes and checks the documentation. Not part of the package."""
+"""What writes and checks the documentation, and what the project's own commands share. Not part of the package."""
