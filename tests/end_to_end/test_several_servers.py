@@ -207,7 +207,7 @@ class TestOrder:
         """
         With `least_busy` nobody waits behind a call that takes long.
         """
-        fleet = fleet({"script": [ModelLoad(seconds=8.0, text="slow")]}, {}, balance="least_busy")
+        fleet = fleet({"script": [ModelLoad(seconds=3.0, text="slow")]}, {}, balance="least_busy")
         slow = threading.Thread(target=fleet.ask)
         slow.start()
         assert fleet.servers[0].wait_for_requests(1) or fleet.servers[0].requests
