@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterable
 
+from pixel_llm.events.trouble import report_trouble
 from pixel_llm.events.types import Event
 
 #: Takes an event and returns nothing. It runs in the thread or task of the call, so it must not block: one that does
@@ -51,4 +51,4 @@ class Listeners:
             known = id(listener) in self._reported
             self._reported.add(id(listener))
         if not known:
-            logging.getLogger("pixel_llm").exception("the listener %r raised; this is reported once", listener)
+            report_trouble("the listener %r raised; this is reported once", listener)

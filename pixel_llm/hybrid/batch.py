@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import os
 import threading
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sized
@@ -12,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 from pixel_llm.errors import ErrorCode, ValidationError
+from pixel_llm.events.trouble import report_trouble
 from pixel_llm.hybrid.question import Question
 from pixel_llm.hybrid.result import CaptionResult
 
@@ -111,8 +111,8 @@ class Tally:
                 return
             try:
                 self._on_progress(BatchProgress(done=len(self._items), total=self._total, item=item))
-            except Exception:
-                logging.getLogger("pixel_llm").exception("the progress of a batch can't be told")
+            except Exception:  # noqa: BLE001 - the batch goes on
+                report_trouble("the progress of a batch can't be told")
 
     def hush(self) -> None:
         """Tell nobody of what is still to come: the batch was broken off."""

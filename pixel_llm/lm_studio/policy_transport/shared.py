@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from pixel_llm.errors import APIError, PixelLMError, RetryExhausted, ValidationError
+from pixel_llm.events.trouble import report_trouble
 from pixel_llm.lm_studio.endpoint import public_address
 from pixel_llm.lm_studio.policy_transport.bodies import OnceBody, Pace, close_forgotten
 from pixel_llm.lm_studio.policy_transport.edge import EXTENSION, DoubleRetryWarning, as_transport_error
@@ -129,7 +130,7 @@ class UnderPolicy:
             f"the client above {type(self).__name__}({self.target!r}) retries by itself: its attempts multiply with the"
             " policy's and go on past its deadline. Turn them off, such as openai.OpenAI(max_retries=0, …)"
         )
-        logging.getLogger("pixel_llm").warning("%s", text)
+        report_trouble("%s", text, level=logging.WARNING, exc_info=False)
         warnings.warn(text, DoubleRetryWarning, stacklevel=_users_level())
 
     def _prepare(self, request: Any) -> Any:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 
+from pixel_llm.events.trouble import report_trouble
 from pixel_llm.monitoring.error_metrics.points import Callback, MetricPoint, MetricType
 
 
@@ -52,4 +52,4 @@ class Callbacks:
             known = id(callback) in self._reported
             self._reported.add(id(callback))
         if not known:
-            logging.getLogger("pixel_llm").exception("the metrics callback %r raised; this is reported once", callback)
+            report_trouble("the metrics callback %r raised; this is reported once", callback)

@@ -6,6 +6,8 @@ import logging
 from functools import cache
 from typing import Any
 
+from pixel_llm.events.trouble import report_trouble
+
 
 class CallKey:
     """
@@ -40,8 +42,8 @@ class CallKey:
 
 @cache
 def _complain(kind: str) -> None:
-    logging.getLogger("pixel_llm").warning(
+    report_trouble(
         "keys of the type %s can't be compared, so that their calls share no results: mend its __eq__",
         kind,
-        exc_info=True,
+        level=logging.WARNING,
     )

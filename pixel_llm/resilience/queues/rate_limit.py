@@ -8,6 +8,7 @@ from math import inf
 from typing import Any
 
 from pixel_llm.errors import ErrorCode, LimitExceeded, TimeoutError
+from pixel_llm.events.trouble import report_trouble
 from pixel_llm.policy import RateLimitConfig, format_duration
 from pixel_llm.resilience.clock import SYSTEM_CLOCK, Clock
 from pixel_llm.resilience.discarding import discard
@@ -144,10 +145,10 @@ class RateLimit(FairQueue):
     def _cannot_tell(self) -> None:
         if not self._complained:
             self._complained = True
-            logging.getLogger("pixel_llm").warning(
+            report_trouble(
                 "%s: its token limit does nothing for results that don't say what they used: name a usage function",
                 self.name,
-                exc_info=True,
+                level=logging.WARNING,
             )
 
     def go_on_as(self, new: RateLimit) -> None:

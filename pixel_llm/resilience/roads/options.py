@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pixel_llm.errors import ErrorCode, ValidationError
+from pixel_llm.events.trouble import report_trouble
 from pixel_llm.resilience.breaker.keys import BreakerKey
 from pixel_llm.resilience.caching.cache import is_used_up
 from pixel_llm.resilience.caching.keys import CallKey
@@ -77,7 +77,7 @@ class GuardOptions:
                 if not is_used_up(value) and (cacheable is None or cacheable(value)):
                     for cache in stack.result_caches():
                         cache.store(key, value)
-            except Exception:
-                logging.getLogger("pixel_llm").exception("%s: its result can't be kept", stack.target)
+            except Exception:  # noqa: BLE001 - somebody else's function
+                report_trouble("%s: its result can't be kept", stack.target)
 
         return keep

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from pixel_llm.events.trouble import report_trouble
 from pixel_llm.resilience.limits import Published
 from pixel_llm.resilience.streams.delivery import END, Delivery
 from pixel_llm.resilience.streams.stream import Begun, Stream, chunks_of
@@ -215,8 +215,8 @@ class AsyncStream(Stream, AsyncIterator[Any]):
     async def _close(self, delivery: Delivery) -> None:
         try:
             await delivery.source.close()
-        except Exception:
-            logging.getLogger("pixel_llm").exception("%s: a stream that was closed failed to end", self.target)
+        except Exception:  # noqa: BLE001 - nobody waits for it
+            report_trouble("%s: a stream that was closed failed to end", self.target)
 
 
 #: What closes streams that were let lie.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import logging
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from pixel_llm.events.trouble import report_trouble
 from pixel_llm.resilience.limits import Published
 from pixel_llm.resilience.streams.delivery import END, Delivery
 from pixel_llm.resilience.streams.later import LATER
@@ -191,8 +191,8 @@ class SyncStream(Stream, Iterator[Any]):
         else:
             try:
                 delivery.source.close(delivery.closing_ends())
-            except Exception:
-                logging.getLogger("pixel_llm").exception("%s: a stream that was closed failed to end", self.target)
+            except Exception:  # noqa: BLE001 - nobody waits for it
+                report_trouble("%s: a stream that was closed failed to end", self.target)
 
 
 def _look(reference: weakref.ref[SyncStream]) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextvars
-import logging
 import threading
 from collections.abc import Callable
 from typing import Any
 
+from pixel_llm.events.trouble import report_trouble
 from pixel_llm.resilience.clock import Clock
 from pixel_llm.resilience.threads.abandoned import AbandonedThreads
 from pixel_llm.resilience.threads.pool import WORKERS, WorkerThreads
@@ -122,9 +122,9 @@ class Job:
                 self._on_end(error)
             if left_to is not None:
                 left_to.remove(self)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it is, the caller must hear
             # Nothing may keep the caller from hearing that the work has ended.
-            logging.getLogger("pixel_llm").exception("what follows the end of a call in a worker thread failed")
+            report_trouble("what follows the end of a call in a worker thread failed")
         finally:
             del value, error
 

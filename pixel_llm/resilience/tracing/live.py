@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from itertools import count
 from typing import Any
 
+from pixel_llm.events.trouble import report_trouble
 from pixel_llm.resilience.streams.later import LATER
 from pixel_llm.resilience.tracing.tracer import RequestSpan, Span, Tracer
 
@@ -200,8 +200,8 @@ def _try(whose: Any, method: str, *args: Any) -> Any:
         return None
     try:
         return getattr(whose, method)(*args)
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever a tracer does, the call goes on
         if type(whose) not in _reported:
             _reported.add(type(whose))
-            logging.getLogger("pixel_llm").exception("%r raised; this is reported once", whose)
+            report_trouble("%r raised; this is reported once", whose)
         return None
