@@ -18,6 +18,7 @@ PEERS = (
     "httpx",
     "openai",
     "litellm",
+    "opentelemetry-sdk",
     "tenacity",
     "pybreaker",
     "nopanic",
@@ -145,6 +146,7 @@ BENCHMARKS = (
         1e6,
         (Bar("at most 1.5 times what it costs with metrics and log off", 1, 1.5),),
     ),
+    Benchmark("A sync call that succeeds, with spans of OpenTelemetry", monitoring.traced_call, "µs", 1e6),
     Benchmark("A scrape", monitoring.scrape, "ms", 1e3, (Bar("1,000 targets under 50 ms", 0, 50.0, to=None),)),
     Benchmark(
         "Memory of many calls, watched",

@@ -6,13 +6,19 @@ import contextlib
 import gc
 import tempfile
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
 from benchmarks.measure import in_turn, per_call
 from benchmarks.stacks import OURS
 from pixel_llm.monitoring.error_metrics import ErrorMetrics
 from pixel_llm.monitoring.exposition.text import write_text
+from pixel_llm.opentelemetry import instrument
 from pixel_llm.runtime import Policies, load_policies
 
 TARGETS = 1_000
@@ -38,6 +44,35 @@ def watched_call() -> dict[str, float]:
             },
             5_000,
         )
+
+
+def traced_call() -> dict[str, float]:
+    """Seconds a call that succeeds: not instrumented, and with spans and metrics by the SDK that nobody takes."""
+    targets = f"targets: {{shop.pay: {_BENCH}}}"
+    spans = TracerProvider(shutdown_on_exit=False)
+    spans.add_span_processor(SimpleSpanProcessor(_Nowhere()))
+    meters = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
+    tracer = spans.get_tracer("bench")
+
+    def bare() -> None:
+        with tracer.start_as_current_span("pay"), tracer.start_as_current_span("attempt"):
+            pass
+
+    with _policies(targets, "CRITICAL") as off, _policies(targets, "CRITICAL") as on:
+        instrument(on, tracer_provider=spans, meter_provider=meters)
+        return per_call(
+            {
+                f"{OURS}; not instrumented": off.wrap("shop.pay", _nothing),
+                "two bare spans of the SDK, without a call": bare,
+                "instrumented: two spans with attributes, one duration": on.wrap("shop.pay", _nothing),
+            },
+            2_000,
+        )
+
+
+class _Nowhere(SpanExporter):
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        return SpanExportResult.SUCCESS
 
 
 def scrape() -> dict[str, float]:

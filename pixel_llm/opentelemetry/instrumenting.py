@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from importlib.metadata import version
 
 try:
@@ -13,15 +14,36 @@ except ModuleNotFoundError as error:
     ) from None
 
 from pixel_llm.errors import ValidationError
+from pixel_llm.monitoring.logs.context import add_source, remove_source
 from pixel_llm.opentelemetry.events import add_event
+from pixel_llm.opentelemetry.ids import ids_of_current_span
+from pixel_llm.opentelemetry.instruments import observe
 from pixel_llm.opentelemetry.names import SCHEMA_URL, SCOPE
 from pixel_llm.opentelemetry.recorder import Recorder
 from pixel_llm.opentelemetry.tracer import SpanTracer
+from pixel_llm.opentelemetry.watched import Watched
 from pixel_llm.runtime import Policies
 
 _VERSION = version("pixel-llm")
 
+#: Held while something is instrumented or not any more; calls and collections never need it.
 _lock = threading.Lock()
+
+
+class _Metrics:
+    """What one provider of meters has of us: it makes no instrument twice."""
+
+    def __init__(self, provider: metrics.MeterProvider) -> None:
+        meter = provider.get_meter(SCOPE, _VERSION, SCHEMA_URL)
+        self.recorder = Recorder(meter)
+        self.watched = Watched()
+        observe(meter, self.watched)
+
+
+_metrics: weakref.WeakKeyDictionary[metrics.MeterProvider, _Metrics] = weakref.WeakKeyDictionary()
+
+#: Those that are instrumented, and by what their metrics are read.
+_instrumented: weakref.WeakKeyDictionary[Policies, Watched] = weakref.WeakKeyDictionary()
 
 
 def instrument(
@@ -33,8 +55,9 @@ def instrument(
     """
     From now on make spans of the calls of *policies*, and metrics of what their stacks know.
 
-    May be called again, from any thread: the later call replaces the earlier one. ``policies.reload()`` changes nothing
-    about it. Calls under way are not seen any more, or not yet. Nothing of what is asked or answered is in spans.
+    Log records that are written inside of a span, of whomever, have its ``trace_id`` and ``span_id`` in their context.
+    Nothing of what is asked or answered is in spans. May be called again, from any thread: the later call replaces the
+    earlier one. ``policies.reload()`` changes nothing about it. Calls that are under way are not seen.
 
     Args:
         policies: What ``load_policies()`` gives, or ``model.policies``.
@@ -48,22 +71,40 @@ def instrument(
     tracers = trace.get_tracer_provider() if tracer_provider is None else tracer_provider
     meters = metrics.get_meter_provider() if meter_provider is None else meter_provider
     with _lock:
-        recorder = Recorder(meters.get_meter(SCOPE, _VERSION, SCHEMA_URL))
-        tracer = tracers.get_tracer(SCOPE, _VERSION, SCHEMA_URL)
+        if meters not in _metrics:
+            _metrics[meters] = _Metrics(meters)
+        made = _metrics[meters]
+        _end(policies)
         policies.add_listener(add_event)
-        policies.trace(SpanTracer(policies, tracer, recorder))
+        policies.trace(SpanTracer(policies, tracers.get_tracer(SCOPE, _VERSION, SCHEMA_URL), made.recorder))
+        made.watched.add(policies)
+        _instrumented[policies] = made.watched
+        add_source(ids_of_current_span)
 
 
 def uninstrument(policies: Policies) -> None:
     """
-    From now on make neither spans nor metrics of *policies*; nothing happens if they are not instrumented.
+    From now on make neither spans nor metrics of *policies*; calls under way are seen to their end.
+
+    Nothing happens if they are not instrumented. May be called from any thread.
 
     Raises:
         ValidationError: If *policies* are none.
     """
     _check("uninstrument", policies)
     with _lock:
-        policies.trace(None)
+        if _end(policies):
+            policies.trace(None)
+        if not _instrumented:
+            remove_source(ids_of_current_span)
+
+
+def _end(policies: Policies) -> bool:
+    """Read no metrics of *policies* any more; False if none were read."""
+    watched = _instrumented.pop(policies, None)
+    if watched is not None:
+        watched.remove(policies)
+    return watched is not None
 
 
 def _check(name: str, policies: Policies) -> None:

@@ -126,17 +126,17 @@ class CallSpan(_Live):
 
     def _write(self, result: Outcome[Any] | None, ending: Ending, error: BaseException | None) -> None:
         """Write on the span how it has ended."""
-        span = self.span
+        attributes: dict[str, AttributeValue] = {}
         if result is None:
-            span.set_attribute(ATTEMPTS, getattr(error, "attempts", None) or len(self._own_attempts))
+            attributes[ATTEMPTS] = getattr(error, "attempts", None) or len(self._own_attempts)
         else:
-            span.set_attribute(ATTEMPTS, result.attempts)
+            attributes[ATTEMPTS] = result.attempts
             if ending.error_type is None:
-                span.set_attribute(SERVED_BY, result.served_by)
-                span.set_attribute(DEGRADED, result.degraded)
+                attributes |= {SERVED_BY: result.served_by, DEGRADED: result.degraded}
             if (failed_of := failure(result)) is not None:
-                span.set_attribute(ERROR_TYPE, failed_of)
-        ending.write(span)
+                attributes[ERROR_TYPE] = failed_of
+        self.span.set_attributes(attributes)
+        ending.write(self.span)
 
     def _count(self, result: Outcome[Any] | None, ending: Ending, seconds: float) -> None:
         """Count it."""

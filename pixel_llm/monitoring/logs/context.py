@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import logging
+import threading
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from types import MappingProxyType, TracebackType
 from typing import Any
@@ -15,6 +17,32 @@ _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 # Never changed in place: what was copied into a task or a thread stays as it was.
 _fields: ContextVar[Mapping[str, Any]] = ContextVar("pixel_llm_log_context", default=_EMPTY)
+
+#: Gives more fields, as plain and harmless data, in the thread that writes the record; must not block.
+ContextSource = Callable[[], Mapping[str, Any]]
+
+# Never changed in place: they are asked without a lock.
+_sources: tuple[ContextSource, ...] = ()
+_lock = threading.Lock()
+
+
+def add_source(source: ContextSource) -> None:
+    """
+    Have *source* give fields for the context of every record from now on, below those that the program sets.
+
+    One that raises is reported once and asked no more. Safe for concurrent use; one that is there already stays once.
+    """
+    global _sources
+    with _lock:
+        if source not in _sources:
+            _sources = (*_sources, source)
+
+
+def remove_source(source: ContextSource) -> None:
+    """Ask *source* no more."""
+    global _sources
+    with _lock:
+        _sources = tuple(one for one in _sources if one is not source)
 
 
 def set_context(**fields: Any) -> None:
@@ -30,7 +58,7 @@ def set_context(**fields: Any) -> None:
 
 def current_context() -> dict[str, Any]:
     """The fields that records have in their ``context`` now, the request id among them."""
-    fields = dict(_fields.get())
+    fields = dict(own_fields())
     if (request_id := current_request_id()) is not None:
         fields["request_id"] = request_id
     return fields
@@ -38,7 +66,7 @@ def current_context() -> dict[str, Any]:
 
 def own_fields() -> Mapping[str, Any]:
     """Those of :func:`current_context` that are no request id. Must not be changed."""
-    return _fields.get()
+    return _over_sources(_fields.get()) if _sources else _fields.get()
 
 
 class LogContext:
@@ -70,6 +98,17 @@ class LogContext:
             _fields.reset(token)
         if request is not None:
             request.__exit__(kind, error, traceback)
+
+
+def _over_sources(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    whole: dict[str, Any] = {}
+    for source in _sources:
+        try:
+            whole |= source()
+        except Exception:
+            remove_source(source)
+            logging.getLogger("pixel_llm").exception("%r raised, and is asked no more", source)
+    return whole | dict(fields)
 
 
 def _over(fields: Mapping[str, Any], more: Mapping[str, Any]) -> Mapping[str, Any]:
