@@ -16,6 +16,9 @@ from pixel_llm.testing import ScriptedLMStudio, Step, VirtualClock
 
 CHAT = "lm_studio.chat"
 
+#: No console, which `development` has: the log's thread would write among the dots of pytest, between two tests.
+UNSHOWN = {"console": False}
+
 
 class Stage:
     """A server with a script, and a model that talks to it under a profile."""
@@ -89,7 +92,11 @@ def stage(world: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterato
             tell = None if on_step is None else (lambda step: on_step(clock, step))
             server = exits.enter_context(ScriptedLMStudio(script=list(script), on_step=tell, **server_options))
             overrides = overrides or {}
-            config = {**overrides, "lm_studio": {"base_url": server.base_url, **overrides.get("lm_studio", {})}}
+            config = {
+                **overrides,
+                "lm_studio": {"base_url": server.base_url, **overrides.get("lm_studio", {})},
+                "logging": {**UNSHOWN, **overrides.get("logging", {})},
+            }
             events: list[Any] = []
             model = exits.enter_context(
                 HybridPixelLLM(profile, error_config=config, clock=clock, listeners=[events.append])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import red
+from conftest import UNSHOWN, red
 
 from pixel_llm import EncoderError, ErrorCode, HybridPixelLLM, PixelLMError, encoder
 from pixel_llm.hybrid.turns import Turns
@@ -50,7 +50,9 @@ def model(tmp_path, monkeypatch) -> Iterator[HybridPixelLLM]:
     monkeypatch.chdir(tmp_path)
     with (
         ScriptedLMStudio(then=Answer(text="A red picture.")) as server,
-        HybridPixelLLM("development", error_config={"lm_studio": {"base_url": server.base_url}}) as model,
+        HybridPixelLLM(
+            "development", error_config={"lm_studio": {"base_url": server.base_url}, "logging": UNSHOWN}
+        ) as model,
     ):
         yield model
 
