@@ -42,6 +42,9 @@ class _Metrics:
 
 _metrics: weakref.WeakKeyDictionary[metrics.MeterProvider, _Metrics] = weakref.WeakKeyDictionary()
 
+#: Those of the program's provider, which may have been a stand-in when they were made: it hands on what it was given.
+_global_metrics: _Metrics | None = None
+
 #: Those that are instrumented, and by what their metrics are read.
 _instrumented: weakref.WeakKeyDictionary[Policies, Watched] = weakref.WeakKeyDictionary()
 
@@ -69,11 +72,8 @@ def instrument(
     """
     _check("instrument", policies)
     tracers = trace.get_tracer_provider() if tracer_provider is None else tracer_provider
-    meters = metrics.get_meter_provider() if meter_provider is None else meter_provider
     with _lock:
-        if meters not in _metrics:
-            _metrics[meters] = _Metrics(meters)
-        made = _metrics[meters]
+        made = _metrics_of(meter_provider)
         _end(policies)
         policies.add_listener(add_event)
         policies.trace(SpanTracer(policies, tracers.get_tracer(SCOPE, _VERSION, SCHEMA_URL), made.recorder))
@@ -97,6 +97,18 @@ def uninstrument(policies: Policies) -> None:
             policies.trace(None)
         if not _instrumented:
             remove_source(ids_of_current_span)
+
+
+def _metrics_of(provider: metrics.MeterProvider | None) -> _Metrics:
+    """What *provider* has of us by now; None is that of the program."""
+    global _global_metrics
+    of_program = metrics.get_meter_provider()
+    if provider is None or provider is of_program:
+        _global_metrics = _global_metrics or _Metrics(of_program)
+        return _global_metrics
+    if provider not in _metrics:
+        _metrics[provider] = _Metrics(provider)
+    return _metrics[provider]
 
 
 def _end(policies: Policies) -> bool:

@@ -112,6 +112,33 @@ def test_global_providers_that_come_later(run):
     )
 
 
+def test_global_meters_that_come_later(run):
+    """
+    Policies that were instrumented before the provider was set, and after, are told of alike.
+    """
+    run(
+        LOAD,
+        """
+        from opentelemetry import metrics
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+        from pixel_llm.opentelemetry import instrument, uninstrument
+        reader = InMemoryMetricReader()
+        instrument(policies)
+        metrics.set_meter_provider(MeterProvider([reader]))
+        others = load_policies(".", "test", variables={}, overrides={"targets": {"shop.list": {}}})
+        instrument(others)
+        pay()
+        others.wrap("shop.list", lambda: [])()
+        read = reader.get_metrics_data().to_json()
+        assert all(word in read for word in ("shop.pay", "shop.list", "pixel_llm.call.duration", "pixel_llm.calls"))
+        uninstrument(others)
+        uninstrument(policies)
+        assert "pixel_llm.calls" not in reader.get_metrics_data().to_json()
+        """,
+    )
+
+
 def test_batches(run):
     """
     The batch processor gets what the simple one gets.

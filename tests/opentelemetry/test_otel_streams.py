@@ -8,7 +8,7 @@ import time
 
 import pytest
 from opentelemetry import trace
-from spanning import WORLDS, Spans, policies_of
+from spanning import WORLDS, Spans, policies_of, wait_until
 
 from pixel_llm import PixelLMError, TimeoutError
 from pixel_llm.opentelemetry import instrument
@@ -158,7 +158,7 @@ class TestStreams:
         guarded = writer(["a", 0.4, "b"], layers="{timeout: {first_token: 10s, idle: 50ms}}")
         with pytest.raises(TimeoutError):
             read(world, guarded)
-        spans.wait_for(3)
+        wait_until(lambda: spans.named("book.write attempt"))
 
         assert [
             "book.write type=ERR_TIMEOUT_IDLE ERROR",
