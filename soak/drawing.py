@@ -32,6 +32,7 @@ def draw_schedule(chance: Random, world: str | None = None) -> Schedule:
         opcodes=bool(lines) and chance.random() < 0.3,
         bank=bank,
         reloads=_reloads(chance, policy, kind, has_bank=bank is not None) if chance.random() < 0.25 else (),
+        traced=chance.random() < 0.25,
     )
 
 

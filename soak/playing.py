@@ -14,6 +14,7 @@ from typing import Any
 
 import pixel_llm.resilience
 from pixel_llm.events import Event
+from pixel_llm.resilience.tracing.live import LiveSpan, current
 from soak.callee import Callee
 from soak.clock import SoakClock
 from soak.consumers import Consumer
@@ -23,6 +24,7 @@ from soak.policies import BACKUP, BANK, USAGE
 from soak.primitives import Lock, stepped_by
 from soak.records import Attempt, Call, tokens_of
 from soak.schedule import Act, CallPlan, Reload, Schedule
+from soak.spans import Tracer
 from soak.stepper import Stepper
 from soak.targets import ASYNC, COOPERATIVE, TARGET, Targets, way_of
 from soak.trials import Trials, was_paused_too_long
@@ -51,6 +53,7 @@ class Play:
         problems: What callers saw that must not be.
         targets: What is called.
         trials: What breakers have permitted and counted.
+        tracer: Sees the calls, if the schedule says so.
     """
 
     targets: Targets
@@ -64,6 +67,7 @@ class Play:
         self.attempts: list[Attempt] = []
         self.problems: list[str] = []
         self.trials = Trials()
+        self.tracer = Tracer() if schedule.traced else None
         self.under_way = 0
         self.running = 0
         self.most_running = 0
@@ -139,6 +143,7 @@ class Play:
             clock=self.clock,
             emit=self._emit,
             functions=self._functions().__getitem__,
+            tracer=self.tracer,
         )
 
     def _functions(self) -> dict[str, Callable[..., Any]]:
@@ -226,6 +231,7 @@ class Play:
         call.begins, call.state = self.clock.now, "begun"
         consumer: Consumer | None = None
         ended: BaseException | None = None
+        span = current()
         try:
             if call.is_stream:
                 consumer = Consumer(self, call)
@@ -238,6 +244,7 @@ class Play:
             call.state, ended = "cancelled", error
         except (Exception, Interrupt) as error:  # noqa: BLE001 - looked at later
             ended = error
+        self._check_left(call, span)
         self._end(call, ended, consumer)
         return ended
 
@@ -252,6 +259,7 @@ class Play:
         call.begins, call.state = self.clock.now, "begun"
         consumer: Consumer | None = None
         ended: BaseException | None = None
+        span = current()
         try:
             if call.is_stream:
                 consumer = Consumer(self, call)
@@ -262,8 +270,14 @@ class Play:
                 call.value = self.targets.guarded(call)(call)
         except (Exception, Interrupt) as error:  # noqa: BLE001 - looked at later
             ended = error
+        self._check_left(call, span)
         self._end(call, ended, consumer)
         return ended
+
+    def _check_left(self, call: Call, span: LiveSpan | None) -> None:
+        """The running code is part of *span* again, as before *call*."""
+        if current() is not span:
+            self.problems.append(f"{call.name} has left its span behind")
 
     def _end(self, call: Call, ended: BaseException | None, consumer: Consumer | None) -> None:
         self.policy_taken(call)
@@ -301,6 +315,8 @@ class Play:
 
     def begin(self, call: Call, place: str) -> tuple[Attempt, Act]:
         """An attempt of *call* at this *place* begins; gives what it does."""
+        if self.tracer is not None and place != BACKUP and current() is None:
+            self.problems.append(f"{call.name}: an attempt began that is no part of any span")
         self.policy_taken(call)
         is_own = place == self.place_of(call)
         acts, before = (call.plan.acts, call.attempts) if is_own else (call.plan.elsewhere, call.elsewhere)

@@ -119,6 +119,7 @@ class Schedule:
         opcodes: Count instructions instead of lines.
         bank: The layers of a second target, which attempts of the first, and its fallback, may call; or None.
         reloads: How the policy changes meanwhile, in order.
+        traced: Somebody sees the calls and attempts.
     """
 
     policy: TargetPolicy
@@ -129,6 +130,7 @@ class Schedule:
     opcodes: bool = False
     bank: TargetPolicy | None = None
     reloads: tuple[Reload, ...] = ()
+    traced: bool = False
 
     @property
     def worlds(self) -> frozenset[str]:
@@ -142,7 +144,8 @@ class Schedule:
         for reload in self.reloads:
             lines += [f"after {reload.at:g} s, policy:", *_layers(reload.policy)]
         switching = f", a switch every {self.lines} {'instructions' if self.opcodes else 'lines'}" if self.lines else ""
-        lines.append(f"order: {self.order}{'' if self.shuffled else ' (asyncio’s own)'}{switching}")
+        traced = ", traced" if self.traced else ""
+        lines.append(f"order: {self.order}{'' if self.shuffled else ' (asyncio’s own)'}{switching}{traced}")
         for number, caller in enumerate(self.callers):
             kind = f", {'cooperative' if caller.cooperative else 'plain'}" if caller.world == "sync" else ""
             lines.append(f"caller {number} ({caller.world}{kind}):")

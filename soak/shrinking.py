@@ -55,6 +55,8 @@ def _smaller(schedule: Schedule) -> Iterator[Schedule]:
     for index, caller in enumerate(schedule.callers):
         for simpler in _simpler_callers(caller):
             yield dataclasses.replace(schedule, callers=_with(schedule.callers, index, simpler))
+    if schedule.traced:
+        yield dataclasses.replace(schedule, traced=False)
     if schedule.lines:
         yield dataclasses.replace(schedule, lines=0, opcodes=False)
     if schedule.opcodes:

@@ -14,6 +14,7 @@ from pixel_llm.resilience import Clock, Stack, guard
 from pixel_llm.runtime.compiled import Compiled
 from soak.policies import BANK
 from soak.records import Call
+from soak.spans import Tracer
 
 TARGET = "shop.pay"
 
@@ -47,6 +48,7 @@ class Targets:
         clock: Where time comes from.
         emit: Takes the events.
         functions: What the policies name.
+        tracer: Sees the calls.
 
     Attributes:
         policies: Those that the first target has had.
@@ -65,6 +67,7 @@ class Targets:
         clock: Clock,
         emit: Listener,
         functions: Callable[[str], Callable[..., Any]],
+        tracer: Tracer | None,
     ) -> None:
         self.policies = [policy]
         self.changes: list[tuple[float, float]] = []
@@ -72,7 +75,7 @@ class Targets:
         self._bank = bank
         self._clock = clock
         self._make = make
-        self._options: Any = {"clock": clock, "emit": emit, "find_function": functions}
+        self._options: Any = {"clock": clock, "emit": emit, "find_function": functions, "tracer": tracer}
         self._compiled = self._compile(policy)
         self._compiled.take_queues()
         self._stacks = [self.stack]

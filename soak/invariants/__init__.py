@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from soak.invariants import calls, counting, keys, limits, nesting, streams
+from soak.invariants import calls, counting, keys, limits, nesting, spans, streams
 from soak.invariants.case import Case
 from soak.playing import Play
 
 _CALL_CHECKS: tuple[Callable[[Case], Iterator[str]], ...] = (*calls.CHECKS, *nesting.CHECKS, *streams.CHECKS)
 
-_CHECKS: tuple[Callable[[Play], Iterator[str]], ...] = (*limits.CHECKS, *counting.CHECKS, *keys.CHECKS)
+_CHECKS: tuple[Callable[[Play], Iterator[str]], ...] = (*limits.CHECKS, *counting.CHECKS, *keys.CHECKS, *spans.CHECKS)
 
 
 def violations(play: Play) -> list[str]:

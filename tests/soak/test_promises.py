@@ -23,6 +23,8 @@ from pixel_llm.resilience.counters import Counters
 from pixel_llm.resilience.limits import NO_TERMS, reset_published, set_published
 from pixel_llm.resilience.queues.token_bucket import TokenBucket
 from pixel_llm.resilience.streams.delivery import Delivery, Slot
+from pixel_llm.resilience.tracing import live
+from pixel_llm.resilience.tracing.live import Ending, LiveSpan
 from soak import playing
 from soak.__main__ import describe
 from soak.drawing import draw_schedule
@@ -190,6 +192,17 @@ def planted(self, elapsed):
 """
 
 
+def forgets_to_end(self, end):
+    """What was left never ends."""
+
+
+@contextlib.contextmanager
+def stays_inside(self):
+    """The code after a call is part of it as well."""
+    live._current.set(self)
+    yield
+
+
 class TestItself:
     """Bugs put into the engine are found, so that silence means something."""
 
@@ -210,6 +223,8 @@ class TestItself:
             (mock.patch.object(Stack, "take_queues", forgets_who_is_inside), "is the most"),
             (mock.patch.object(TokenBucket, "spend", charges_half), "may be used"),
             (mock.patch.object(KeyedBreakers, "_forget_one", keeps_all), "breakers, though"),
+            (mock.patch.object(Ending, "leave", forgets_to_end), "ended 0 times"),
+            (mock.patch.object(LiveSpan, "inside", stays_inside), "has left its span behind"),
         ],
     )
     def test_finds_a_bug(self, bug, complaint):
