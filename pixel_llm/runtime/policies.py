@@ -318,7 +318,8 @@ class Policies:
             before, self._log = self._log, log
             active.log_changed(self)
             before.close()
-        self._listeners(PolicyReloaded(self.profile, reloaded.targets, reloaded.restart))
+            # Still within the lock, as the failures: what is told last is how it is.
+            self._listeners(PolicyReloaded(self.profile, reloaded.targets, reloaded.restart))
         return reloaded
 
     def trace(self, tracer: Tracer | None) -> None:
