@@ -56,7 +56,11 @@ class HttpSpan:
         self._span = tracer.start_span(method, kind=trace.SpanKind.CLIENT, attributes=attributes)
         self._status = 0
         self._time = time
-        self.headers = _headers(self._span)
+        try:
+            self.headers = _headers(self._span)
+        except BaseException:  # of the program's propagator
+            self._span.end()
+            raise
 
     def answered(self, status: int) -> None:
         """The headers of the answer have come."""

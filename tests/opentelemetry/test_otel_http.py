@@ -8,12 +8,14 @@ from contextlib import ExitStack
 
 import numpy as np
 import pytest
+from opentelemetry import propagate
 from opentelemetry.trace import SpanKind
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from spanning import Spans
 
 from pixel_llm import HybridPixelLLM, PixelLMError
 from pixel_llm.opentelemetry import instrument
-from pixel_llm.testing import Answer, BrokenStream, Reset, ScriptedLMStudio, Status
+from pixel_llm.testing import Answer, BrokenStream, Hang, Reset, ScriptedLMStudio, Status
 
 MODEL = "qwen2.5-vl-7b-instruct"
 RED = np.full((48, 64, 3), (200, 30, 30), np.uint8)
@@ -185,6 +187,46 @@ class TestTree:
             f"    chat {MODEL} type=ERR_CONN_LOST ERROR",
             *["      lm_studio.chat attempt type=ERR_CONN_LOST ERROR", "        POST type=ERR_CONN_LOST ERROR"] * 2,
         ] == spans.tree("error.type", "http.response.status_code")
+
+    def test_out_of_time(self, model_of, server, spans, way):
+        """
+        A server that says nothing in time is an error of all that waited for it.
+        """
+        targets = {"lm_studio.chat": {"retry": None, "timeout": "100ms"}}
+        with pytest.raises(PixelLMError):
+            ask(way, model_of(server(then=Hang()), targets=targets))
+
+        assert {"POST", "lm_studio.chat attempt"} < {span.name for span in spans.all()}
+        assert [
+            span.name
+            for span in spans.all()
+            if span.attributes["error.type"] not in ("timeout", "ERR_TIMEOUT_REQUEST", "ERR_TIMEOUT_RESPONSE")
+        ] == []
+
+    @pytest.mark.parametrize("writes", ["ä", "a\r\nx: b", None])
+    def test_propagator_of_the_program(self, model_of, server, spans, writes):
+        """
+        A propagator that writes what fits into no header, or raises, fails no call.
+        """
+
+        class Propagator(TraceContextTextMapPropagator):
+            def inject(self, carrier, context=None, setter=None):
+                if writes is None:
+                    raise RuntimeError
+                carrier["x-own"] = "7"
+                carrier["x-odd"] = writes
+
+        there, before = server(), propagate.get_global_textmap()
+        propagate.set_global_textmap(Propagator())
+        try:
+            model_of(there).generate(RED)
+        finally:
+            propagate.set_global_textmap(before)
+
+        (request,) = there.requests
+        assert "x-odd" not in request.headers
+        assert (None if writes is None else "7") == request.headers.get("x-own")
+        assert ["POST"] == [span.name for span in spans.all()][-1:]
 
 
 class TestStreams:

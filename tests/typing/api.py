@@ -8,6 +8,8 @@ from typing import Any, assert_type
 import httpx
 import numpy as np
 import torch
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.trace import TracerProvider
 
 from pixel_llm import (
     AsyncPolicyTransport,
@@ -43,6 +45,7 @@ from pixel_llm import (
     validate_tensor,
 )
 from pixel_llm.encoder import Picture, load_image, load_images, to_data_uri
+from pixel_llm.opentelemetry import instrument, uninstrument
 from pixel_llm.policy import EncoderConfig, ImageConfig, LMStudioConfig
 from pixel_llm.testing import Answer, Hang, ScriptedLMStudio, VirtualClock
 from pixel_llm.validation import ImageShape
@@ -142,3 +145,6 @@ sanitize_input(["text"], max_depth=3)
 assert_type(load_image("a.png", layout="hwc", value_range="0..255"), Picture)
 assert_type(load_images([Path("a.png"), b"...", torch.zeros(3, 9, 9)]), list[Picture])
 assert_type(to_data_uri(load_image(np.zeros((9, 9))), ImageConfig(max_side=512)), str)
+
+instrument(policies, tracer_provider=TracerProvider(), meter_provider=MeterProvider())
+uninstrument(policies)
