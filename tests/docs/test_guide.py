@@ -14,7 +14,7 @@ from pixel_llm import events
 from pixel_llm.cli.main import root
 from pixel_llm.doctor.examining import CHECKS_OF_A_SERVER, CHECKS_OF_THE_POLICY
 from pixel_llm.errors import ERROR_CODES, ErrorCode, ErrorFamily, exceptions
-from pixel_llm.monitoring.exposition.families import FAMILIES
+from pixel_llm.monitoring.exposition.families import FAMILIES, POLICY_FAMILIES
 from pixel_llm.policy.sections.target import SYSTEM_TARGETS
 from pixel_llm.runtime import Policies
 
@@ -123,4 +123,4 @@ class TestNames:
         """Every metric is exposed under that name."""
         metrics = named(r"(pixel_llm_[a-z_]+)$", page)
 
-        assert set() == metrics - {family.name for family in FAMILIES}
+        assert set() == metrics - {family.name for family in (*FAMILIES, *POLICY_FAMILIES)}
