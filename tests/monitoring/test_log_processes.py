@@ -116,6 +116,25 @@ class TestEnd:
         assert "" == error
         assert list(range(5)) == numbers(records)
 
+    def test_writes_what_the_interpreter_itself_still_makes_log(self, run):
+        """
+        An object that logs when it is thrown away, as the very last thing, gets its record without a traceback.
+        """
+        _, error, records = run(
+            """
+            class Shop:
+                def __del__(self):
+                    log.info("record", number=1)
+
+            log = open_log()
+            count(log, range(1))
+            shop = Shop()
+            """
+        )
+
+        assert "" == error
+        assert [0, 1] == numbers(records)
+
     def test_does_not_hang_with_a_sink_that_hangs(self, run):
         """
         A console that nobody reads, or a disk that hangs, keeps a program for some seconds only.

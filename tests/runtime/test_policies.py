@@ -756,11 +756,12 @@ class TestLoggers:
             for name in ("first.log", "second.log")
         ]
 
-    def test_have_the_level_of_the_policy(self, load):
+    def test_have_the_level_of_the_policy(self, load, tmp_path):
         """
         The policy's level for a logger's name holds; what programs change stays changed.
         """
-        policies = load(overrides={"logging": {"level": "ERROR", "levels": {"till.*": "DEBUG"}}})
+        logging = {"level": "ERROR", "levels": {"till.*": "DEBUG"}, "file": str(tmp_path / "shop.log")}
+        policies = load(overrides={"logging": logging})
         policies.activate()
 
         assert [True, False] == [get_logger(name).is_enabled_for("debug") for name in ("till.two", "other")]

@@ -1,15 +1,16 @@
-"""From callers, who never wait, to the sinks, which may: a bounded queue and a thread that empties it."""
+"""From callers, who never wait, to the outputs, which may: a bounded queue and a thread that empties it."""
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import queue
 import threading
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any
 
 from pixel_llm.monitoring.logs import exits
+from pixel_llm.monitoring.logs.outputs import Output
 from pixel_llm.monitoring.logs.record import Record, note
 from pixel_llm.resilience.threads.forking import forget_after_fork
 
@@ -18,19 +19,6 @@ _BATCH = 500
 
 #: Put into the queue behind the last record.
 _STOP = object()
-
-
-class Sink(Protocol):
-    """Where records end up. Only one thread at a time uses it."""
-
-    def write(self, records: Sequence[Record]) -> None:
-        """Write *records* down. Trouble is reported by the sink itself, once."""
-
-    def close(self) -> None:
-        """Let go of what is open. Writing opens it again."""
-
-    def forget(self) -> None:
-        """Forget what was open in the process that this one was forked from."""
 
 
 class _State(Enum):
@@ -48,18 +36,17 @@ class Channel:
     which a queue with a lock in Python could not.
 
     Args:
-        sinks: Who gets every record, in this order.
+        outputs: Who gets every record, in this order.
         size: So many records may wait.
 
     Attributes:
         dropped: How many records found the queue full. The log tells of them as soon as there is room again.
     """
 
-    def __init__(self, sinks: Sequence[Sink], size: int) -> None:
-        self._sinks = tuple(sinks)
+    def __init__(self, outputs: Sequence[Output], size: int) -> None:
+        self._outputs = tuple(outputs)
         self._size = size
         self._state = _State.OPEN
-        self._is_reported = False
         self._begin_anew()
         forget_after_fork(self)
         exits.watch(self)
@@ -67,8 +54,8 @@ class Channel:
     def forget(self) -> None:
         """Begin anew in a forked child: the thread, and the records that wait, are the parent's."""
         self._begin_anew()
-        for sink in self._sinks:
-            sink.forget()
+        for output in self._outputs:
+            output.forget()
 
     def _begin_anew(self) -> None:
         self._lock = threading.RLock()
@@ -90,7 +77,7 @@ class Channel:
             self._write_rest()  # the thread has ended meanwhile
 
     def flush(self, timeout: float) -> bool:
-        """Wait, up to *timeout* seconds, until what was offered so far is written; True if it is."""
+        """Wait, up to *timeout* seconds, until the outputs were given what was offered so far; True if they were."""
         if not self._is_running:
             return True
         mark = threading.Event()
@@ -103,7 +90,7 @@ class Channel:
         Write what waits, and take no more.
 
         Returns:
-            True if all was written within *timeout* seconds. With 0 nobody waits: the thread ends by itself.
+            True if the outputs were given all within *timeout* seconds. With 0 nobody waits: the thread ends by itself.
         """
         with self._lock:
             if self._state is _State.CLOSED:
@@ -147,8 +134,8 @@ class Channel:
     def _end(self, timeout: float) -> bool:
         thread = self._thread
         if thread is None:
-            for sink in self._sinks:
-                sink.close()
+            for output in self._outputs:
+                output.close()
             return True
         self._queue.put(_STOP)
         if timeout > 0 and thread is not threading.current_thread():
@@ -165,24 +152,26 @@ class Channel:
                 except queue.Empty:
                     break
             is_last = things[-1] is _STOP
-            self._write([thing for thing in things if isinstance(thing, dict)])
-            if is_last or waiting.qsize() <= self._size // 2:
-                self._tell_dropped()
+            # Nothing ends this thread early, not even a handler of the application that calls sys.exit().
+            with contextlib.suppress(BaseException):
+                self._write([thing for thing in things if isinstance(thing, dict)])
+                if is_last or waiting.qsize() <= self._size // 2:
+                    self._tell_dropped()
             for thing in things:
                 if isinstance(thing, threading.Event):
                     thing.set()
-        for sink in self._sinks:
-            sink.close()
+        for output in self._outputs:
+            output.close()
         self._is_running = False
 
-    def _write(self, records: list[Record]) -> None:
-        for sink in self._sinks if records else ():
-            try:
-                sink.write(records)
-            except Exception:
-                if not self._is_reported:
-                    self._is_reported = True
-                    logging.getLogger("pixel_llm").exception("records could not be written to %r", sink)
+    def _write(self, records: Sequence[Record]) -> None:
+        if not records:
+            return
+        begun = [(output, told) for output in self._outputs if (told := output.write(records)) is not None]
+        for failed, told in begun:
+            for output in self._outputs:
+                if output is not failed:
+                    output.write([told])
 
     def _write_rest(self) -> None:
         """Write what came in while, or after, the thread ended."""

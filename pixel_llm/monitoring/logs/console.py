@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections import deque
 
 from pixel_llm.monitoring.logs.record import Record
 from pixel_llm.monitoring.logs.rendering import render_for, render_json
-from pixel_llm.monitoring.logs.trouble import Trouble
 from pixel_llm.policy import LogFormat
 
 
@@ -21,22 +20,19 @@ class ConsoleSink:
 
     def __init__(self, form: LogFormat) -> None:
         self._form = form
-        self._trouble = Trouble("the console")
+        self.subject = "the console"
 
-    def write(self, records: Sequence[Record]) -> None:
-        """Write *records* down."""
+    def write(self, records: deque[Record]) -> None:
+        """Write *records* down, and take them off; whatever the program has put in place of the stream may raise."""
         stream = sys.stderr
-        if stream is None:  # a program without a console
-            return
-        try:
+        if stream is not None:  # a program without a console
             render = render_json if self._form is LogFormat.JSON else render_for(stream)
             text = "".join(f"{render(record)}\n" for record in records)
             # What the console's encoding does not have is shown as an escape.
             encoding = getattr(stream, "encoding", None) or "utf-8"
             stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
             stream.flush()
-        except (OSError, ValueError) as error:
-            self._trouble.report(error)
+        records.clear()
 
     def close(self) -> None:
         """Nothing is open: standard error is the program's."""

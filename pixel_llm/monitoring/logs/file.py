@@ -2,7 +2,7 @@
 A log file as a sink.
 
 Lines are appended whole, by the operating system: nothing is kept back in this process that a crash could lose or a
-fork could double. Trouble is reported once, and the calls go on.
+fork could double.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ import os
 import stat
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice, pairwise
 from pathlib import Path
 
-from pixel_llm.monitoring.logs.record import Record, note
+from pixel_llm.monitoring.logs.record import Record
 from pixel_llm.monitoring.logs.rendering import render_json
-from pixel_llm.monitoring.logs.trouble import Trouble
 from pixel_llm.policy import RotationConfig
 
 if sys.platform != "win32":
@@ -47,38 +46,39 @@ class FileSink:
     def __init__(self, file: str, rotation: RotationConfig | None) -> None:
         self._path = Path(os.path.expanduser(file)).absolute()  # noqa: PTH111 - Path.expanduser() may raise
         self._rotation = rotation
-        self._trouble = Trouble(f"the log file {file}")
+        self.subject = f"the log file {file}"
         self._descriptor: int | None = None
         self._is_regular = True
         self._is_torn = False
-        self._lost = 0
 
-    def write(self, records: Sequence[Record]) -> None:
-        """Write *records* down; those that can't be are counted, and told when writing works again."""
+    def write(self, records: deque[Record]) -> None:
+        """
+        Write *records* down, and take off those that are written.
+
+        Raises:
+            OSError: If some can't be written, or the file can't be turned over and grows instead.
+            ValueError: If no file can have this path.
+        """
         lines = deque(map(_line, records))
-        untold = self._lost
-        if untold:
-            lines.appendleft(_line(note("records_lost", lost=untold)))
-        wanted = len(lines)
         try:
             self._write_lines(lines)
-        except (OSError, ValueError) as error:  # ValueError: a path that no file can have
-            self._trouble.report(error)
-        is_told = len(lines) < wanted
-        self._lost = len(lines) if is_told or not untold else untold + len(records)
+        finally:
+            while len(records) > len(lines):
+                records.popleft()
 
     def close(self) -> None:
-        """Close the file."""
+        """
+        Close the file.
+
+        Raises:
+            OSError: If what was written may not have reached the disk.
+        """
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
-            try:
-                os.close(descriptor)
-            except OSError as error:
-                self._trouble.report(error)
+            os.close(descriptor)
 
     def forget(self) -> None:
         """Open the file anew in a forked child: the parent's lock on it is not ours."""
-        self._is_torn, self._lost = False, 0
         self.close()
 
     @contextmanager
@@ -105,16 +105,36 @@ class FileSink:
                 mode = self._path.stat().st_mode
             except OSError:
                 mode = stat.S_IFREG
-            if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
-                # Opening one blocks until somebody reads it, and writing whenever nobody does.
-                raise OSError(errno.EINVAL, "it is no regular file")
+            if stat.S_ISSOCK(mode):
+                raise OSError(errno.EINVAL, "it is a socket")
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
             except FileExistsError as error:  # "File exists" would puzzle whoever misses a file
                 raise NotADirectoryError(errno.ENOTDIR, f"{self._path.parent} is no folder") from error
-            self._descriptor = os.open(self._path, _APPEND, 0o666)
+            self._descriptor = self._open_pipe() if stat.S_ISFIFO(mode) else os.open(self._path, _APPEND, 0o666)
             self._is_regular = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
+            # An earlier process may have left half a line.
+            self._is_torn = self._is_regular and self._ends_within_a_line()
         return self._descriptor
+
+    def _open_pipe(self) -> int:
+        # Otherwise opening one waits until somebody reads it.
+        try:
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            raise OSError(errno.ENXIO, "nobody reads this pipe") from error
+        os.set_blocking(descriptor, True)
+        return descriptor
+
+    def _ends_within_a_line(self) -> bool:
+        try:
+            with self._path.open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+                return file.read(1) not in (b"", b"\n")
+        except OSError:  # it may only be written
+            return self._is_torn
 
     def _is_current(self, descriptor: int) -> bool:
         """False if another file, or none, lies at the path by now."""
@@ -127,7 +147,7 @@ class FileSink:
 
     def _write_lines(self, lines: deque[bytes]) -> None:
         """Write *lines*, and take those off that are written."""
-        rotation = self._rotation
+        rotation, trouble = self._rotation, None
         while lines:
             with self._opened() as descriptor:
                 fitting = len(lines)
@@ -135,8 +155,10 @@ class FileSink:
                     fitting = _fitting(lines, os.fstat(descriptor).st_size, rotation)
                 if fitting:
                     self._append(descriptor, lines, fitting)
-                elif rotation is not None and not self._turn_over(rotation.keep):
+                elif rotation is not None and (trouble := self._turn_over(rotation.keep)) is not None:
                     rotation = None  # better a file that is too large than none
+        if trouble is not None:
+            raise trouble
 
     def _append(self, descriptor: int, lines: deque[bytes], count: int) -> None:
         # What an earlier write left unfinished becomes a line of its own.
@@ -151,8 +173,8 @@ class FileSink:
             for _ in range(whole):
                 lines.popleft()
 
-    def _turn_over(self, keep: int) -> bool:
-        """Move the file out of the way, and those before it one on; the oldest is deleted. False if that can't be."""
+    def _turn_over(self, keep: int) -> OSError | None:
+        """Move the file out of the way, and those before it one on; the oldest is deleted. Gives the error, if any."""
         names = [self._path, *(self._path.with_name(f"{self._path.name}.{number}") for number in range(1, keep + 1))]
         if sys.platform == "win32":
             self.close()  # it moves no open file
@@ -161,9 +183,8 @@ class FileSink:
                 if newer.exists():
                     newer.replace(older)
         except OSError as error:
-            self._trouble.report(error)
-            return False
-        return True
+            return error
+        return None
 
 
 def _fitting(lines: deque[bytes], size: int, rotation: RotationConfig) -> int:

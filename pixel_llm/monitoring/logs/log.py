@@ -3,8 +3,8 @@ A log: where the records of one `logging` section go.
 
 ::
 
-    level? → sampled? ┬→ the application's handlers, in the caller's thread
-                      └→ queue ┄→ file, console, in a thread of their own
+    level? → sampled? ┬→ queue ┄→ file, console, in a thread of their own
+                      └→ the application's handlers, in the caller's thread
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from __future__ import annotations
 import weakref
 from collections.abc import Hashable
 
-from pixel_llm.monitoring.logs.application import Application, is_disabled
-from pixel_llm.monitoring.logs.channel import Channel, Sink
+from pixel_llm.monitoring.logs.application import Application
+from pixel_llm.monitoring.logs.channel import Channel
 from pixel_llm.monitoring.logs.console import ConsoleSink
 from pixel_llm.monitoring.logs.file import FileSink
 from pixel_llm.monitoring.logs.levels import Levels
+from pixel_llm.monitoring.logs.outputs import Output, Sink
 from pixel_llm.monitoring.logs.record import Record, note
+from pixel_llm.monitoring.logs.rendering import render_json
 from pixel_llm.monitoring.logs.sampling import Sampling
 from pixel_llm.policy import LogContent, LoggingConfig
 
@@ -43,15 +45,21 @@ class Log:
         self.levels = Levels(config.level, config.levels)
         self.writes_content = config.log_content is LogContent.FULL
         self._sampling = None if config.sampling is None else Sampling(config.sampling)
-        sinks = _sinks(config)
-        self._application = Application(is_only_reader=not sinks)
-        self._sinks, self._size = sinks, config.queue_size
-        self._channel = self._open() if sinks else None
+        self._outputs = [Output(sink) for sink in _sinks(config)]
+        self._application = Application(is_only_reader=not self._outputs)
+        self._size = config.queue_size
+        self._dropped_before = 0
+        self._channel = self._open() if self._outputs else None
 
     @property
     def dropped(self) -> int:
         """How many records were not written because too many were waiting."""
-        return 0 if self._channel is None else self._channel.dropped
+        return self._dropped_before + (0 if self._channel is None else self._channel.dropped)
+
+    @property
+    def lost(self) -> int:
+        """How many records file or console could not take, as on a full disk; one that both missed counts twice."""
+        return sum(output.lost for output in self._outputs)
 
     @property
     def left_out(self) -> int:
@@ -62,9 +70,12 @@ class Log:
         """
         True if records of the target or logger *name* are written at this *level*.
 
-        Levels are the standard library's numbers; with *least*, that is the lowest one, not the policy's.
+        Levels are the standard library's numbers; with *least*, that is the lowest one, not the policy's. What only
+        the application's handlers would get counts if they take it.
         """
-        return level >= (self.levels.of(name) if least is None else least) and not is_disabled(level)
+        if level < (self.levels.of(name) if least is None else least):
+            return False
+        return self._channel is not None or self._application.takes(name, level)
 
     def write(self, name: str, level: int, record: Record, key: Hashable) -> None:
         """
@@ -82,13 +93,24 @@ class Log:
                 return
             if left_out:
                 record["extra"]["left_out"] = left_out
-        self._application.hand_over(name, level, record)
+        # Rendered before another thread may do the same: both would read the lines of a stack trace.
+        text = render_json(record) if self._application.takes(name, level) else None
         if self._channel is not None:
             self._channel.offer(record)
+        if text is not None:
+            told = self._application.hand_over(name, level, text)
+            if told is not None and self._channel is not None:
+                self._channel.offer(told)
 
     def flush(self, timeout: float = PATIENCE) -> bool:
-        """Wait, up to *timeout* seconds, until all records are written so far; True if they are."""
-        return self._channel is None or self._channel.flush(timeout)
+        """
+        Wait, up to *timeout* seconds, until all records are written so far.
+
+        Returns:
+            True if they are. False where time was too short, or while file or console can't be written; :attr:`lost`
+            says how many records have been lost in all.
+        """
+        return self._channel is None or (self._channel.flush(timeout) and self._is_well())
 
     def close(self, timeout: float = PATIENCE) -> bool:
         """
@@ -97,7 +119,7 @@ class Log:
         After a sink that hangs nothing is opened again: later records go to the application only.
 
         Returns:
-            True if all is written.
+            True if all is written, as of :meth:`flush`.
         """
         if self._channel is None:
             return True
@@ -106,12 +128,16 @@ class Log:
             self._channel.offer(note("records_left_out", left_out=untold))
         done = self._channel.close(timeout)
         if done:
+            self._dropped_before += self._channel.dropped
             self._channel = self._open()
-        return done
+        return done and self._is_well()
+
+    def _is_well(self) -> bool:
+        return not any(output.is_in_trouble for output in self._outputs)
 
     def _open(self) -> Channel:
         """A way to the sinks; nothing runs before the first record."""
-        channel = Channel(self._sinks, self._size)
+        channel = Channel(self._outputs, self._size)
         # Nobody waits where a garbage collector closes it. At the end of the process the channel finishes.
         weakref.finalize(self, channel.close, 0).atexit = False
         return channel

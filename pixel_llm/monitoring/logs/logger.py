@@ -71,6 +71,11 @@ class StructuredLogger:
         """How many records its log has dropped because too many were waiting."""
         return self._outlet.log.dropped
 
+    @property
+    def lost(self) -> int:
+        """How many records file or console could not take, as on a full disk; one that both missed counts twice."""
+        return self._outlet.log.lost
+
     def bind(self, **context: Any) -> StructuredLogger:
         """A logger with *context* in all its records; it follows this one's level."""
         bound = StructuredLogger(self._name, self._outlet)
@@ -148,7 +153,7 @@ class StructuredLogger:
         self._own.level = None if level is None else NUMBERS[as_level(level)]
 
     def flush(self, timeout: float = PATIENCE) -> bool:
-        """Wait, up to *timeout* seconds, until all records of its log are written so far; True if they are."""
+        """Wait, up to *timeout* seconds, until all records of its log are written so far; see :meth:`Log.flush`."""
         return self._outlet.log.flush(timeout)
 
     def _wants(self, level: int) -> bool:

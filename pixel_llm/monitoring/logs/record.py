@@ -61,9 +61,9 @@ def new_record(
     }
 
 
-def note(message: str, **extra: Any) -> Record:
+def note(message: str, error: BaseException | None = None, **extra: Any) -> Record:
     """A record of the log about itself."""
-    return new_record("warning", message, context={"logger": "pixel_llm.logs"}, extra=extra)
+    return new_record("warning", message, context={"logger": "pixel_llm.logs"}, extra=extra, error=error)
 
 
 def find_error(exc_info: ExcInfo | tuple[None, None, None]) -> BaseException | None:
