@@ -8,16 +8,25 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from pixel_llm.monitoring.snapshot.model import RecentError, Snapshot, TargetSnapshot
+from pixel_llm.monitoring.snapshot.model import BreakerSnapshot, RecentError, Snapshot, TargetSnapshot
 
 #: A bulkhead's queue that is filled to this share, or a retry budget that is spent to it, degrades a target.
 NEARLY_FULL = 0.8
 
+#: Where of the calls of the last minute this share failed, and so many did, a target is degraded.
+MANY_FAIL, AT_LEAST = 0.2, 3
+
+#: And so it is failing, unless a circuit breaker that is not closed sees to it, or something serves in their place.
+NEARLY_ALL_FAIL, AT_LEAST_OF_ALL = 0.9, 10
+
+#: Where its limits refuse this share of the calls of the last minute, a target is degraded.
+MANY_REFUSED = 0.05
+
 
 class HealthStatus(StrEnum):
     """
-    FAILING: an open breaker refuses the calls and nothing serves in their place. DEGRADED: something is wrong, and
-    calls are still served, or some of them. OK: neither.
+    FAILING: an open breaker refuses the calls, or nearly all of the last minute have failed, and nothing serves in
+    their place. DEGRADED: something is wrong, and calls are still served, or some of them. OK: neither.
     """
 
     OK = "ok"
@@ -89,7 +98,9 @@ def _judge(target: TargetSnapshot, snapshot: Snapshot) -> TargetHealth:
         reasons.append(f"{down} of {len(places)} endpoints are down: their circuit breakers are open")
         refuses = down == len(places)
     status = HealthStatus.DEGRADED if reasons else HealthStatus.OK
-    if refuses and not target.has_fallback:
+    # A breaker that is not closed knows better: once its cooldown is over, calls are wanted, to try.
+    tended = any(_is_tripped(breaker) for one in (target, *places) for breaker in one.breakers)
+    if (refuses or (not tended and _nearly_all_fail(target))) and not target.has_fallback:
         status = HealthStatus.FAILING
     return TargetHealth(
         target=target.target,
@@ -106,16 +117,36 @@ def _refuses(target: TargetSnapshot) -> bool:
     return bool(target.breakers) and all(breaker.refuses for breaker in target.breakers)
 
 
+def _is_tripped(breaker: BreakerSnapshot) -> bool:
+    return breaker.state != "closed" and not breaker.shadow
+
+
+def _nearly_all_fail(target: TargetSnapshot) -> bool:
+    """True if it can't serve. What its own limits refuse is no sign of that: they let others in."""
+    recent = target.recent
+    return (
+        recent is not None
+        and recent.failed >= AT_LEAST_OF_ALL
+        and recent.failed >= NEARLY_ALL_FAIL * (recent.succeeded + recent.failed)
+    )
+
+
 def _reasons(target: TargetSnapshot) -> Iterator[str]:
+    recent = target.recent
     for breaker in target.breakers:
-        if breaker.state != "closed" and not breaker.shadow:
+        if _is_tripped(breaker):
             of = f" of {breaker.key!r}" if breaker.key else ""
             yield f"the circuit breaker{of} is {breaker.state.replace('_', ' ')}"
+    if recent is not None and recent.failed >= max(AT_LEAST, MANY_FAIL * recent.calls):
+        yield f"{recent.failed} of the {recent.calls} calls of the last minute failed"
+    if recent is not None and recent.refused and recent.refused >= MANY_REFUSED * recent.calls:
+        yield f"its limits refused {recent.refused} of the {recent.calls} calls of the last minute"
     bulkhead = target.bulkhead
     if bulkhead is not None and bulkhead.max_waiting and bulkhead.waiting >= NEARLY_FULL * bulkhead.max_waiting:
         yield f"{bulkhead.waiting} of {bulkhead.max_waiting} calls that may wait for the bulkhead do"
     budget = target.retry_budget
-    if budget is not None and budget.spent and budget.ratio >= NEARLY_FULL:
+    failed = recent is not None and recent.failed  # a budget that grants no retry harms nobody while nothing fails
+    if budget is not None and (budget.spent or failed) and budget.ratio >= NEARLY_FULL:
         yield f"the retry budget is spent to {budget.ratio:.0%}"
     if target.max_abandoned_threads and target.abandoned_threads >= target.max_abandoned_threads:
         yield f"{target.abandoned_threads} threads run on after their time: calls are refused"

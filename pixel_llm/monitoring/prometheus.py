@@ -21,6 +21,7 @@ from pixel_llm.monitoring.exposition.families import (
     Kind,
     S,
     buckets,
+    sendable,
 )
 from pixel_llm.monitoring.snapshot.merging import merged
 from pixel_llm.monitoring.snapshot.model import Snapshot, TargetSnapshot
@@ -52,8 +53,12 @@ class PolicyCollector(Collector):
 
 
 def _families(snapshots: tuple[Snapshot, ...]) -> Iterator[Metric]:
-    policies = [((one.profile,), one) for one in snapshots]
-    targets = [((one.profile, target.target), target) for one in snapshots for target in one.targets.values()]
+    policies = [((sendable(one.profile),), one) for one in snapshots]
+    targets = [
+        ((sendable(one.profile), sendable(target.target)), target)
+        for one in snapshots
+        for target in one.targets.values()
+    ]
     for of_policy in POLICY_FAMILIES:
         yield _family(of_policy, ("profile",), policies)
     for family in FAMILIES:
@@ -65,7 +70,7 @@ def _family(family: Family[S], whose: tuple[str, ...], sources: Sequence[tuple[t
     made = make(family.name, family.help, labels=(*whose, *family.labels))
     for who, source in sources:
         for values, number in family.read(source):
-            made.add_metric(who + values, number)
+            made.add_metric(who + tuple(map(sendable, values)), number)
     return made
 
 

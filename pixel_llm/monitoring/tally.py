@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pixel_llm.errors import ErrorCode
+from pixel_llm.errors import ErrorCode, ErrorFamily
 from pixel_llm.events import (
     AttemptFailed,
     CallFailed,
@@ -20,8 +20,10 @@ from pixel_llm.events import (
     ModelMismatched,
     PolicyReloaded,
     PolicyReloadFailed,
+    StreamBroken,
 )
 from pixel_llm.monitoring.counts import Counts, Peak
+from pixel_llm.monitoring.recent import Recent
 from pixel_llm.monitoring.snapshot.model import RecentError, ReloadsSnapshot
 
 #: What stands in a code's place for an exception that no code of ours describes.
@@ -33,16 +35,30 @@ RECENT = 50
 #: Longer texts of errors are cut.
 LONGEST_TEXT = 300
 
+#: That an open breaker refuses follows from the errors that opened it.
+_ECHOES = (ErrorCode.ERR_CB_OPEN, ErrorCode.ERR_CB_HALF_OPEN)
+
 
 class TargetTally:
     """What was told of one target."""
 
-    __slots__ = ("attempts", "changed_at", "errors", "events", "fallbacks", "last_error", "refusals")
+    __slots__ = (
+        "attempt_errors",
+        "attempts",
+        "changed_at",
+        "errors",
+        "events",
+        "fallbacks",
+        "last_error",
+        "recent",
+        "refusals",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, since: float) -> None:
         self.refusals: Counts[tuple[str, str]] = Counts()
         self.fallbacks: Counts[str] = Counts()
         self.errors: Counts[str] = Counts()
+        self.attempt_errors: Counts[str] = Counts()
         #: Events that no stack tells, by name.
         self.events: Counts[str] = Counts()
         self.last_error: RecentError | None = None
@@ -50,6 +66,7 @@ class TargetTally:
         self.changed_at: dict[str, float] = {}
         #: Attempts that had succeeded when snapshots were taken.
         self.attempts = Peak()
+        self.recent = Recent(since)
 
 
 class Tally:
@@ -61,17 +78,26 @@ class Tally:
 
     Args:
         now: Gives the time of day, in seconds since 1970.
+        monotonic: Gives seconds from any moment on, which never go back: for what happened lately.
         max_keys: See above.
     """
 
-    def __init__(self, *, now: Callable[[], float] = time.time, max_keys: int = 1000) -> None:
+    def __init__(
+        self,
+        *,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        max_keys: int = 1000,
+    ) -> None:
         self._now = now
+        self.monotonic = monotonic
         self._max_keys = max_keys
         self._targets: dict[str, TargetTally] = {}
         self._recent: deque[RecentError] = deque(maxlen=RECENT)
         self._reloads: Counts[bool] = Counts()
         self._reload_failed = False
         self.since = now()
+        self._began = monotonic()
 
     def __call__(self, event: Event) -> None:
         """Count *event*."""
@@ -82,7 +108,7 @@ class Tally:
     def of(self, target: str) -> TargetTally:
         """What was told of *target*."""
         known = self._targets.get(target)
-        return known if known is not None else self._targets.setdefault(target, TargetTally())
+        return known if known is not None else self._targets.setdefault(target, TargetTally(self._began))
 
     def recent(self) -> tuple[RecentError, ...]:
         """The last errors of calls of all targets, the latest first."""
@@ -111,14 +137,21 @@ class Tally:
     def _served(self, event: FallbackServed) -> None:
         self.of(event.target).fallbacks.add(event.served_by)
 
-    def _attempt_failed(self, event: AttemptFailed) -> None:
-        self.of(event.target).last_error = self._error(event)
+    def _attempt_failed(self, event: AttemptFailed | StreamBroken) -> None:
+        target = self.of(event.target)
+        target.attempt_errors.add(name_of(event.error_code))
+        if isinstance(event, AttemptFailed) and not (event.error_code in _ECHOES and target.last_error):
+            target.last_error = self._error(event)
 
     def _failed(self, event: CallFailed) -> None:
-        target = self.of(event.target)
-        target.errors.add(name_of(event.error_code))
-        target.last_error = error = self._error(event)
-        self._recent.append(error)
+        target, code = self.of(event.target), event.error_code
+        target.errors.add(name_of(code))
+        family = None if code is None else code.info.family
+        if family is not ErrorFamily.VALIDATION:  # the caller's own input says nothing of the target
+            target.recent.fail(self.monotonic(), refused=family is ErrorFamily.LIMIT)
+        if not (code in _ECHOES and target.last_error):
+            target.last_error = error = self._error(event)
+            self._recent.append(error)
 
     def _changed(self, event: CircuitStateChanged) -> None:
         changed_at, key = self.of(event.target).changed_at, event.breaker or ""
@@ -150,6 +183,7 @@ _TAKERS: dict[type[Event], Callable[[Tally, Any], None]] = {
     ModelMismatched: Tally._model,
     PolicyReloaded: Tally._reload,
     PolicyReloadFailed: Tally._reload,
+    StreamBroken: Tally._attempt_failed,
 }
 
 

@@ -108,7 +108,7 @@ class Policies:
         loaded = load()
         self._listeners = Listeners(map(_checked_listener, listeners))
         self._compiled = self._compile(loaded)
-        self._tally = Tally()
+        self._tally = Tally(monotonic=clock.monotonic)
         self._listeners.add(self._tally, first=True)
         self._log = EventLog(loaded.config.logging, profile=loaded.profile)
         self._listeners.add(self._log, first=True)

@@ -77,6 +77,7 @@ class TestText:
         )
         assert 1 == of(text, "pixel_llm_cache_requests_total", target="shop.list", result="hit")
         assert 4 == of(text, "pixel_llm_bulkhead_limit", target="shop.pay")
+        assert 2 == of(text, "pixel_llm_attempt_errors_total", target="shop.pay", error_code="ERR_CONN_LOST")
         assert 0.25 == of(text, "pixel_llm_retry_budget_ratio", target="shop.pay", budget="shared")
         assert 5 == of(text, "pixel_llm_attempt_timeout_seconds", target="shop.pay")
         assert 1 == of(text, "pixel_llm_circuit_state", target="shop.ship", key="", state="open")
@@ -160,6 +161,63 @@ class TestText:
         for state in ("open", "closed"):
             assert 5 == of(text, "pixel_llm_circuit_state", target="shop.stock", key="other", state=state)
 
+    @pytest.mark.parametrize("others", [3, MAX_KEYS + 10])
+    def test_a_key_may_be_called_like_the_rest(self, shop, others):
+        """
+        One named other is a key like any while there are few, and one of the rest where there are many.
+        """
+        stock = shop.wrap("shop.stock", lambda item: gone() if item == "other" else item)
+        fail(stock, item="other")
+        for number in range(others):
+            stock(item=f"z{number:03}")
+        text = write_text([shop.snapshot()])
+        registry = CollectorRegistry()
+        registry.register(PolicyCollector(shop))
+
+        assert 1 == of(text, "pixel_llm_circuit_state", target="shop.stock", key="other", state="open")
+        assert max(0, others - MAX_KEYS) == of(
+            text, "pixel_llm_circuit_state", target="shop.stock", key="other", state="closed"
+        )
+        assert parse(text) == parse(generate_latest(registry).decode())
+
+    def test_keys_that_look_alike_are_one_series(self, shop):
+        """
+        The number 1 and the text "1" are two breakers; the worse state is shown.
+        """
+        stock = shop.wrap("shop.stock", lambda item: gone() if item == 1 else item)
+        stock(item="1")
+        fail(stock, item=1)
+        text = write_text([shop.snapshot()])
+
+        assert 1 == of(text, "pixel_llm_circuit_state", target="shop.stock", key="1", state="open")
+        assert 0 == of(text, "pixel_llm_circuit_state", target="shop.stock", key="1", state="closed")
+
+    def test_shadows_are_told_apart(self, tmp_path, clock):
+        """
+        A breaker that only watches is not among those that refuse calls.
+        """
+        text = "version: 1\ntargets: {shop.pay: {circuit_breaker: {failure_threshold: 1, mode: shadow}}}"
+        with load_shop(tmp_path, clock, text) as policies:
+            fail(policies.wrap("shop.pay", gone))
+            series = parse(write_text([policies.snapshot()]))
+        labels = {"profile": "shop", "target": "shop.pay", "key": "", "state": "open"}
+
+        assert 1 == series["pixel_llm_circuit_shadow_state", *sorted(labels.items())]
+        assert not [
+            name for name, *labels in series if name == "pixel_llm_circuit_state" and ("target", "shop.pay") in labels
+        ]
+
+    def test_tells_of_what_attempts_failed(self, shop):
+        """
+        By code, whether the call recovered or not.
+        """
+        answers = iter([gone, str])
+        shop.wrap("shop.pay", lambda: next(answers)(), cooperative=True, key=lambda: 1)()
+        text = write_text([shop.snapshot()])
+
+        assert 1 == of(text, "pixel_llm_attempt_errors_total", target="shop.pay", error_code="ERR_CONN_LOST")
+        assert 0 == of(text, "pixel_llm_calls_total", target="shop.pay", outcome="failed")
+
     def test_shows_several_policies(self, tmp_path, clock):
         """
         Each has its profile as a label; those of one profile are summed up.
@@ -184,7 +242,11 @@ class TestText:
         """
         shop.wrap("shop.stock", lambda item: item)(item="\udc80")
 
+        registry = CollectorRegistry()
+        registry.register(PolicyCollector(shop))
+
         assert "\\udc80" in write_text([shop.snapshot()]).encode().decode()
+        assert parse(write_text([shop.snapshot()])) == parse(generate_latest(registry).decode())
 
 
 class TestCollector:

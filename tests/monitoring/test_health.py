@@ -1,7 +1,9 @@
 import json
 
+import pytest
 from shop import fail, gone, load_shop
 
+from pixel_llm.errors import APIError, ErrorCode, LimitExceeded, RetryExhausted
 from pixel_llm.monitoring import HealthStatus
 
 OK, DEGRADED, FAILING = HealthStatus.OK, HealthStatus.DEGRADED, HealthStatus.FAILING
@@ -88,7 +90,7 @@ class TestHealth:
             pay()
         shop.breaker("shop.pay").reset()
 
-        assert ("the retry budget is spent to 100%",) == of(shop.health(), "shop.pay").reasons
+        assert "the retry budget is spent to 100%" in of(shop.health(), "shop.pay").reasons
         assert DEGRADED == shop.health().status
 
     def test_as_json(self, shop):
@@ -102,6 +104,110 @@ class TestHealth:
         assert ("failing", "failing", ["the circuit breaker is open"]) == (
             document["status"], ship["status"], ship["reasons"],
         )  # fmt: skip
+
+
+class TestRecentCalls:
+    def test_calls_that_all_fail_without_a_breaker(self, shop, clock):
+        """
+        Nothing but the calls themselves says so; after a minute without any, they are wanted again.
+        """
+        buy = shop.wrap("shop.list", gone, key=lambda: 1)
+        seen = []
+        for _ in range(100):
+            fail(buy)
+            seen.append(of(shop.health(), "shop.list").status)
+
+        assert [OK] * 2 + [DEGRADED] * 7 + [FAILING] * 91 == seen
+        assert ("100 of the 100 calls of the last minute failed",) == of(shop.health(), "shop.list").reasons
+        assert "ERR_CONN_LOST" == of(shop.health(), "shop.list").last_error.code
+        clock.advance(62)
+        assert OK == shop.health().status
+
+    @pytest.mark.parametrize(("failures", "status"), [(1, OK), (19, OK), (20, DEGRADED), (89, DEGRADED), (90, FAILING)])
+    def test_the_share_counts(self, shop, failures, status):
+        """
+        A few failures are no trouble; a fifth is; where hardly a call succeeds, the target is failing.
+        """
+        buy = shop.wrap("shop.list", lambda works: works or gone(), key=lambda works: works)
+        for _ in range(failures):
+            fail(buy, False)
+        other = shop.wrap("shop.list", lambda number: number, key=lambda number: number)
+        for number in range(100 - failures):
+            other(number)
+
+        assert status == of(shop.health(), "shop.list").status
+
+    def test_errors_that_a_breaker_does_not_count(self, tmp_path, clock):
+        """
+        A wrong key opens no breaker, and all calls fail.
+        """
+
+        def refused():
+            raise APIError("no such key", error_code=ErrorCode.ERR_API_UNAUTHORIZED)
+
+        text = "version: 1\ntargets: {shop.ship: {circuit_breaker: {failure_threshold: 3}}}"
+        with load_shop(tmp_path, clock, text) as policies:
+            for _ in range(10):
+                fail(policies.wrap("shop.ship", refused))
+
+            assert FAILING == policies.health().status
+
+    def test_a_breaker_whose_cooldown_is_over_wants_calls(self, tmp_path, clock):
+        """
+        However many failed within the minute: the target is degraded, so that a call comes to try.
+        """
+        text = "version: 1\ntargets: {shop.ship: {circuit_breaker: {failure_threshold: 10, cooldown: 5s}}}"
+        with load_shop(tmp_path, clock, text) as policies:
+            for _ in range(20):
+                fail(policies.wrap("shop.ship", gone))
+            failing = policies.health().status
+            clock.advance(6)
+
+            assert (FAILING, DEGRADED) == (failing, policies.health().status)
+
+    def test_a_full_bulkhead_that_refuses_makes_it_degraded(self, tmp_path, clock):
+        """
+        With no queue to be full; it is not failing, since those inside are served.
+        """
+        seen = []
+        text = "version: 1\ntargets: {shop.pay: {bulkhead: {max_concurrent: 1}}}"
+        with load_shop(tmp_path, clock, text) as policies:
+            pay = policies.wrap("shop.pay", lambda then: then(), cooperative=True)
+
+            def look():
+                for _ in range(30):
+                    fail(pay, str, error=LimitExceeded)
+                seen.append(of(policies.health(), "shop.pay"))
+
+            pay(look)
+
+        assert (DEGRADED, 1.0, ("its limits refused 30 of the 30 calls of the last minute",)) == (
+            seen[0].status, seen[0].saturation, seen[0].reasons,
+        )  # fmt: skip
+
+    def test_a_full_bulkhead_alone_is_no_trouble(self, tmp_path, clock):
+        """
+        One call in a bulkhead of one is what it is for.
+        """
+        seen = []
+        text = "version: 1\ntargets: {shop.pay: {bulkhead: {max_concurrent: 1}}}"
+        with load_shop(tmp_path, clock, text) as policies:
+            policies.wrap("shop.pay", lambda: seen.append(policies.health()), cooperative=True)()
+
+        assert OK == seen[0].status
+
+    def test_a_budget_without_a_retry_is_no_trouble_while_nothing_fails(self, tmp_path, clock):
+        """
+        It grants none, and none is wanted.
+        """
+        text = "version: 1\ntargets: {shop.pay: {idempotent: true, retry: {budget: {ratio: 0.1, min_retries: 0}}}}"
+        with load_shop(tmp_path, clock, text) as policies:
+            policies.wrap("shop.pay", str)()
+            quiet = policies.health()
+            fail(policies.wrap("shop.pay", gone), error=RetryExhausted)
+
+            assert (OK, DEGRADED) == (quiet.status, policies.health().status)
+            assert ("the retry budget is spent to 100%",) == of(policies.health(), "shop.pay").reasons
 
 
 class TestPlaces:

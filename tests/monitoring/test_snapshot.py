@@ -419,6 +419,13 @@ class TestDocuments:
             ({"breakers": {}}, "breakers: must be a list"),
             ({"latency": {"counts": [1]}}, "latency.counts: must be 32 numbers (got 1)"),
             ({"bulkhead": 3}, "bulkhead: must be an object (got 3)"),
+            ({"succeeded": 10**400}, "succeeded: must be 9007199254740992 at most (got 1000"),
+            ({"deadline": 10**400}, "deadline: must be a number (got 1000"),
+            ({"deadline": float("-inf")}, "deadline: must be a number (got -inf)"),
+            (
+                {"breakers": [{"key": "", "state": "ajar"}]},
+                "breakers[0].state: must be open, half_open, closed (got 'ajar')",
+            ),
         ],
     )
     def test_wrong_values_are_refused(self, shop, change, message):
@@ -440,8 +447,9 @@ class TestMerged:
         """
         with load_shop(tmp_path, clock) as one, load_shop(tmp_path, clock) as other:
             fail(one.wrap("shop.ship", gone))
-            fail(other.wrap("shop.ship", gone), error=PixelLMError)
-            fail(other.wrap("shop.ship", gone), error=PixelLMError)
+            for _ in range(2):
+                fail(other.wrap("shop.ship", gone), error=PixelLMError)
+            fail(other.wrap("shop.stock", gone), item="cup")
             one.wrap("shop.pay", str, cooperative=True, key=str)()
             snapshots = [one.snapshot(), other.snapshot()]
             (both,) = merged(snapshots)
@@ -454,7 +462,7 @@ class TestMerged:
         )
         assert snapshots[1].targets["shop.ship"].last_error == ship.last_error
         assert (1, 8, 200, 1) == (pay.succeeded, pay.bulkhead.limit, pay.rate_limit.max_calls, pay.latency.count)
-        assert [error.target for error in both.recent_errors] == ["shop.ship", "shop.ship"]
+        assert [error.target for error in both.recent_errors] == ["shop.stock", "shop.ship"]
 
     def test_adds_up_reloads(self, tmp_path, clock):
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -128,6 +129,10 @@ def _errors(target: TargetSnapshot) -> Iterable[Sample]:
     return (((code,), count) for code, count in target.errors.items())
 
 
+def _attempt_errors(target: TargetSnapshot) -> Iterable[Sample]:
+    return (((code,), count) for code, count in target.attempt_errors.items())
+
+
 def _refusals(target: TargetSnapshot) -> Iterable[Sample]:
     return target.refusals.items()
 
@@ -148,20 +153,35 @@ def _events(target: TargetSnapshot) -> Iterable[Sample]:
 
 
 def _states(target: TargetSnapshot) -> Iterator[Sample]:
-    if not target.breakers:
-        return
-    ordered = sorted(target.breakers, key=_key)
-    for breaker in ordered[:MAX_KEYS]:
-        for state in STATES:
-            yield (breaker.key, state), int(breaker.state == state)
-    rest = [breaker.state for breaker in ordered[MAX_KEYS:]]
-    if rest:
-        for state in STATES:
-            yield (OTHER, state), rest.count(state)
+    return _states_of(breaker for breaker in target.breakers if not breaker.shadow)
 
 
-def _key(breaker: BreakerSnapshot) -> str:
-    return breaker.key
+def _shadow_states(target: TargetSnapshot) -> Iterator[Sample]:
+    return _states_of(breaker for breaker in target.breakers if breaker.shadow)
+
+
+def _states_of(breakers: Iterable[BreakerSnapshot]) -> Iterator[Sample]:
+    # Users make the keys: two may look alike as labels, then the worse state stands for both; and one may be "other".
+    worst: dict[str, int] = {}
+    for breaker in breakers:
+        key, rank = sendable(breaker.key), STATES.index(breaker.state)
+        worst[key] = min(rank, worst.get(key, rank))
+    shown = sorted(worst)
+    if len(shown) > MAX_KEYS:
+        shown = [key for key in shown if key != OTHER][:MAX_KEYS]
+    for key in shown:
+        rank = worst.pop(key)
+        for number, state in enumerate(STATES):
+            yield (key, state), int(number == rank)
+    if worst:
+        rest = Counter(worst.values())
+        for number, state in enumerate(STATES):
+            yield (OTHER, state), rest[number]
+
+
+def sendable(text: str) -> str:
+    """*text* as it can be sent: a lone surrogate, as in a key that is no Unicode, is escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _bulkhead_in_use(target: TargetSnapshot) -> Iterable[Sample]:
@@ -253,6 +273,8 @@ FAMILIES: tuple[Family[TargetSnapshot], ...] = (
     DURATION,
     Family("pixel_llm_attempts_total", _COUNTER, ("outcome",),
            "Attempts that have ended: succeeded or failed.", _attempts),
+    Family("pixel_llm_attempt_errors_total", _COUNTER, ("error_code",),
+           "Attempts that failed, by error code, whether their calls recovered or not.", _attempt_errors),
     Family("pixel_llm_retries_total", _COUNTER, (), "How often a call was tried again.", _retries),
     Family("pixel_llm_errors_total", _COUNTER, ("error_code",),
            "Calls that failed for good, by error code; unknown where no code describes the error.", _errors),
@@ -266,7 +288,11 @@ FAMILIES: tuple[Family[TargetSnapshot], ...] = (
            "Events that have no metric of their own, by their name in the log.", _events),
     Family("pixel_llm_circuit_state", _GAUGE, ("key", "state"),
            "1 for the state that a circuit breaker is in, 0 for the others. The key is empty for a target's only "
-           "breaker; for the key other it is the number of breakers in the state.", _states),
+           "breaker; for the key other it is the number of breakers in the state. Shadows have a metric of their own.",
+           _states),
+    Family("pixel_llm_circuit_shadow_state", _GAUGE, ("key", "state"),
+           "The same for circuit breakers with mode: shadow, which refuse nobody: the state that each would be in.",
+           _shadow_states),
     Family("pixel_llm_bulkhead_in_use", _GAUGE, (), "Calls under way in the bulkhead.", _bulkhead_in_use),
     Family("pixel_llm_bulkhead_limit", _GAUGE, (), "How many may be under way now.", _bulkhead_limit),
     Family("pixel_llm_bulkhead_waiting", _GAUGE, (), "Calls that wait for a slot of the bulkhead.", _bulkhead_waiting),
@@ -276,12 +302,14 @@ FAMILIES: tuple[Family[TargetSnapshot], ...] = (
     Family("pixel_llm_rate_limit_max_calls", _GAUGE, (), "How many may start in a period.", _rate_max),
     Family("pixel_llm_rate_limit_waiting", _GAUGE, (), "Calls that wait for their turn.", _rate_waiting),
     Family("pixel_llm_retry_budget_ratio", _GAUGE, ("budget",),
-           "The share of the retry budget that is spent, 0 to 1; budget is empty for a target's own.", _budget),
+           "The share that is spent of the retries that the budget grants, 0 to 1: at 1 it refuses. budget is empty "
+           "for a target's own.", _budget),
     Family("pixel_llm_abandoned_threads", _GAUGE, (),
            "Threads that run on although their callers have left.", _abandoned),
     Family("pixel_llm_abandoned_threads_limit", _GAUGE, (), "At so many, calls are refused.", _abandoned_limit),
     Family("pixel_llm_last_error_timestamp_seconds", _GAUGE, (),
-           "When an attempt or a call last ended in an error, in seconds since 1970.", _last_error),
+           "When an attempt or a call last ended in an error, in seconds since 1970; refusals of an open circuit "
+           "breaker, which follow from other errors, aside.", _last_error),
     Family("pixel_llm_deadline_seconds", _GAUGE, (), "How long a call may take in all, by the policy.", _deadline),
     Family("pixel_llm_attempt_timeout_seconds", _GAUGE, (), "How long an attempt may take, by the policy.", _timeout),
 )

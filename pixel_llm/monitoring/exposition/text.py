@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pixel_llm.monitoring.exposition.families import BUCKETS, DURATION, FAMILIES, POLICY_FAMILIES, Family, S, buckets
+from pixel_llm.monitoring.exposition.families import (
+    BUCKETS,
+    DURATION,
+    FAMILIES,
+    POLICY_FAMILIES,
+    Family,
+    S,
+    buckets,
+    sendable,
+)
 from pixel_llm.monitoring.snapshot.merging import merged
 from pixel_llm.monitoring.snapshot.model import Snapshot, TargetSnapshot
 
@@ -73,8 +82,7 @@ def _pairs(labels: Iterable[str], values: Iterable[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    # A lone surrogate, as in a key that is no Unicode, can't be sent.
-    return text.translate(_ESCAPES).encode("utf-8", "backslashreplace").decode()
+    return sendable(text).translate(_ESCAPES)
 
 
 def _number(value: float) -> str:

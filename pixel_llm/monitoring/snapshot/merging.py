@@ -13,6 +13,7 @@ from pixel_llm.monitoring.snapshot.model import (
     BreakerSnapshot,
     BulkheadSnapshot,
     RateLimitSnapshot,
+    RecentCalls,
     RecentError,
     ReloadsSnapshot,
     RetryBudgetSnapshot,
@@ -87,6 +88,7 @@ def _both_targets(one: TargetSnapshot, other: TargetSnapshot) -> TargetSnapshot:
         refusals=_sum(one.refusals, other.refusals),
         fallbacks=_sum(one.fallbacks, other.fallbacks),
         errors=_sum(one.errors, other.errors),
+        attempt_errors=_sum(one.attempt_errors, other.attempt_errors),
         events=_sum(one.events, other.events),
         latency=Histogram(
             one.latency.bounds, tuple(a + b for a, b in zip(one.latency.counts, other.latency.counts, strict=True))
@@ -96,6 +98,7 @@ def _both_targets(one: TargetSnapshot, other: TargetSnapshot) -> TargetSnapshot:
         rate_limit=_one_of(one.rate_limit, other.rate_limit, _rate_limits),
         retry_budget=_one_of(one.retry_budget, other.retry_budget, _budgets),
         last_error=_one_of(one.last_error, other.last_error, _latest),
+        recent=_one_of(one.recent, other.recent, _recent),
     )
 
 
@@ -109,11 +112,12 @@ def _one_of(one: T | None, other: T | None, both: Callable[[T, T], T]) -> T | No
 
 
 def _breakers(breakers: Iterable[BreakerSnapshot]) -> tuple[BreakerSnapshot, ...]:
-    worst: dict[str, BreakerSnapshot] = {}
+    worst: dict[tuple[str, bool], BreakerSnapshot] = {}
     for breaker in breakers:
-        known = worst.get(breaker.key)
+        which = breaker.key, breaker.shadow
+        known = worst.get(which)
         if known is None or STATES.index(breaker.state) < STATES.index(known.state):
-            worst[breaker.key] = breaker
+            worst[which] = breaker
     return tuple(worst.values())
 
 
@@ -140,6 +144,14 @@ def _rate_limits(one: RateLimitSnapshot, other: RateLimitSnapshot) -> RateLimitS
 
 def _budgets(one: RetryBudgetSnapshot, other: RetryBudgetSnapshot) -> RetryBudgetSnapshot:
     return max(one, other, key=lambda budget: budget.ratio)
+
+
+def _recent(one: RecentCalls, other: RecentCalls) -> RecentCalls:
+    return RecentCalls(
+        succeeded=one.succeeded + other.succeeded,
+        failed=one.failed + other.failed,
+        refused=one.refused + other.refused,
+    )
 
 
 def _latest(one: RecentError, other: RecentError) -> RecentError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -82,7 +83,11 @@ class RateLimitSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryBudgetSnapshot:
-    """Retries granted in the budget's window, and how many may be. *name* is empty for a target's own budget."""
+    """
+    Retries granted in the budget's window, and how many may be. *name* is empty for a target's own budget.
+
+    *allowed* is a share of the calls and need be no whole number; retries are granted while they stay within it.
+    """
 
     name: str
     spent: int
@@ -90,8 +95,30 @@ class RetryBudgetSnapshot:
 
     @property
     def ratio(self) -> float:
-        """The share that is spent, 0 to 1; a budget that allows none is spent."""
-        return min(1.0, self.spent / self.allowed) if self.allowed > 0 else 1.0
+        """The share that is spent of those it grants, 0 to 1: it is 1 where the next one would be refused."""
+        grants = max(0, math.floor(self.allowed))
+        return min(self.spent, grants) / grants if grants else 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecentCalls:
+    """
+    Calls that have ended within the last minute. What the caller's own input was refused for is not among them.
+
+    Attributes:
+        succeeded: Those that succeeded. Between two snapshots they are taken to have come evenly.
+        failed: Those that failed, served by a fallback or not, less the next ones.
+        refused: Those that failed since a rate limit or a bulkhead refused them.
+    """
+
+    succeeded: int = 0
+    failed: int = 0
+    refused: int = 0
+
+    @property
+    def calls(self) -> int:
+        """All of them."""
+        return self.succeeded + self.failed + self.refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +156,7 @@ class TargetSnapshot:
         refusals: By layer and code.
         fallbacks: By the step that served.
         errors: Calls that failed, by code.
+        attempt_errors: Attempts that failed, by code.
         events: How often each event was reported, by its name.
         latency: How long the calls that succeeded took, waits included.
         deadline: Seconds that a call may take in all; None without a limit.
@@ -139,7 +167,9 @@ class TargetSnapshot:
         retry_budget: Its retry budget.
         abandoned_threads: Threads that run on although their callers have left.
         max_abandoned_threads: At so many, calls are refused.
-        last_error: The last error of an attempt or a call.
+        last_error: The last error of an attempt or a call; that an open circuit breaker refuses follows from others,
+            and is only told where there are none.
+        recent: Its calls of the last minute; None in a document of an earlier package.
         has_fallback: Whether something may serve for a call that failed.
     """
 
@@ -156,6 +186,7 @@ class TargetSnapshot:
     refusals: Mapping[tuple[str, str], int] = field(default_factory=lambda: MappingProxyType({}))
     fallbacks: Mapping[str, int] = field(default_factory=lambda: _NONE)
     errors: Mapping[str, int] = field(default_factory=lambda: _NONE)
+    attempt_errors: Mapping[str, int] = field(default_factory=lambda: _NONE)
     events: Mapping[str, int] = field(default_factory=lambda: _NONE)
     latency: Histogram = field(default_factory=lambda: Histogram(BOUNDS, (0,) * (len(BOUNDS) + 1)))
     deadline: float | None = None
@@ -167,6 +198,7 @@ class TargetSnapshot:
     abandoned_threads: int = 0
     max_abandoned_threads: int = 0
     last_error: RecentError | None = None
+    recent: RecentCalls | None = None
     has_fallback: bool = False
 
     @property
@@ -199,7 +231,8 @@ class Snapshot:
         taken_at: When it was taken.
         since: Since when is counted.
         targets: The targets, by name.
-        recent_errors: The last errors of calls of all targets, the latest first.
+        recent_errors: The last errors of calls of all targets, the latest first; refusals of open circuit breakers
+            aside, as in ``last_error``.
         reloads: How often the policy was loaded again.
     """
 

@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 def read_snapshot(stacks: Iterable[Stack], tally: Tally, *, profile: str, version: str) -> Snapshot:
     """What *stacks* know now, those of their places and of their fallbacks' targets included."""
     budgets: dict[RetryBudget, RetryBudgetSnapshot] = {}  # several targets may share one
-    targets = {stack.target: read_target(stack, tally.of(stack.target), budgets) for stack in _with_places(stacks)}
+    monotonic = tally.monotonic()
+    targets = {
+        stack.target: read_target(stack, tally.of(stack.target), budgets, monotonic) for stack in _with_places(stacks)
+    }
     return Snapshot(
         profile=profile,
         version=version,
@@ -45,9 +48,16 @@ def read_snapshot(stacks: Iterable[Stack], tally: Tally, *, profile: str, versio
     )
 
 
-def read_target(stack: Stack, tally: TargetTally, budgets: dict[RetryBudget, RetryBudgetSnapshot]) -> TargetSnapshot:
-    """What one *stack* knows now; *tally* is what it has told, *budgets* are those that were read already."""
-    refusals, fallbacks, errors = tally.refusals.read(), tally.fallbacks.read(), tally.errors.read()
+def read_target(
+    stack: Stack, tally: TargetTally, budgets: dict[RetryBudget, RetryBudgetSnapshot], now: float
+) -> TargetSnapshot:
+    """
+    What one *stack* knows *now*, a moment of the monotonic clock.
+
+    *tally* is what it has told, *budgets* are those that were read already.
+    """
+    refusals, fallbacks = tally.refusals.read(), tally.fallbacks.read()
+    errors, attempt_errors = tally.errors.read(), tally.attempt_errors.read()
     happened = stack.counters.happened
     recovered, hits, shared = happened("call_recovered"), happened("cache_hit"), happened("shared_call")
     stats = stack.stats()
@@ -75,6 +85,7 @@ def read_target(stack: Stack, tally: TargetTally, budgets: dict[RetryBudget, Ret
         refusals=refusals,
         fallbacks=fallbacks,
         errors=errors,
+        attempt_errors=attempt_errors,
         events=events,
         latency=stats.latency,
         deadline=stack.policy.deadline,
@@ -93,6 +104,7 @@ def read_target(stack: Stack, tally: TargetTally, budgets: dict[RetryBudget, Ret
         abandoned_threads=0 if threads is None else threads.count,
         max_abandoned_threads=0 if threads is None else threads.limit,
         last_error=tally.last_error,
+        recent=tally.recent.look(now, stats.succeeded),
         has_fallback=stack.fallback is not None,
     )
 

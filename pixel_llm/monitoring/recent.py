@@ -1,0 +1,60 @@
+"""What became of the calls of the last minute: failures by the second, successes by what was seen at each look."""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import pairwise
+
+from pixel_llm.monitoring.counts import Counts
+from pixel_llm.monitoring.snapshot.model import RecentCalls
+
+#: Seconds that are looked back.
+WINDOW = 60.0
+
+#: Looks that are remembered, one a second at most: those of the window and some more.
+_LOOKS = 64
+
+
+class Recent:
+    """
+    The calls of one target lately. Safe for concurrent use; takes no lock, and no more memory than a minute needs.
+
+    Failures are counted by the second. Successes tell nobody: those between two looks are taken to have come evenly.
+
+    Args:
+        since: The moment from which on is counted, in seconds of the clock that gives all others.
+    """
+
+    __slots__ = ("_looks", "_seconds")
+
+    def __init__(self, since: float) -> None:
+        self._seconds: dict[int, Counts[bool]] = {}
+        self._looks: deque[tuple[float, int]] = deque([(since, 0)], maxlen=_LOOKS)
+
+    def fail(self, now: float, *, refused: bool) -> None:
+        """Count a call that failed, *refused* if a limit of ours did so."""
+        second = int(now)
+        counts = self._seconds.get(second)
+        if counts is None:
+            counts = self._seconds.setdefault(second, Counts())
+            for old in [one for one in self._seconds.copy() if one < second - WINDOW]:
+                self._seconds.pop(old, None)
+        counts.add(refused)
+
+    def look(self, now: float, succeeded: int) -> RecentCalls:
+        """The calls of the last minute, where *succeeded* have until now since the start."""
+        begins = now - WINDOW
+        failed = refused = 0
+        for second, counts in self._seconds.copy().items():
+            if second > begins - 1:
+                read = counts.read()
+                failed += read.get(False, 0)
+                refused += read.get(True, 0)
+        looks = self._looks.copy()
+        within = 0.0
+        for (since, before), (until, after) in pairwise((*looks, (now, succeeded))):
+            if until > begins and after > before:
+                within += (after - before) * min(1.0, (until - begins) / max(until - since, 1e-9))
+        if now - looks[-1][0] >= 1:
+            self._looks.append((now, succeeded))
+        return RecentCalls(succeeded=round(within), failed=failed, refused=refused)
