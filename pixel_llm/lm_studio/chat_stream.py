@@ -21,6 +21,7 @@ from pixel_llm.lm_studio.replies import (
     is_same_model,
     make_no_sense,
     nonsense_in,
+    quote,
     read_chat,
 )
 from pixel_llm.lm_studio.sse import Event, EventReader, Fault
@@ -158,7 +159,8 @@ class ChatStream:
         if isinstance(item, Fault):
             if item.reason == "size":
                 raise self._too_long(item.text)
-            raise nonsense_in(self._with(item.text), f"breaks off into text that is no event: {clean(item.text, 200)}")
+            reply = self._with(item.text)
+            raise nonsense_in(reply, f"breaks off into text that is no event: {quote(reply, item.text, 200)}")
         data = item.data
         if data == "[DONE]" or data.strip() == "[DONE]":
             self.done = True
@@ -246,7 +248,7 @@ class ChatStream:
         """The answer with *body*, or the event that matters, as an error quotes it."""
         head = self._head
         content = body if isinstance(body, bytes) else body.encode("utf-8", "replace")
-        return RawReply(head.status, head.headers, content, head.address, head.secrets)
+        return RawReply(head.status, head.headers, content, head.address, head.secrets, head.asked)
 
     def _broken(self) -> Exception:
         """The error of a stream that ends before the answer does."""

@@ -17,6 +17,7 @@ import httpcore
 import httpx
 
 from pixel_llm.errors import APIError, ErrorCode, PixelLMError
+from pixel_llm.lm_studio.asked import Asked
 from pixel_llm.lm_studio.connections import Connections
 from pixel_llm.lm_studio.endpoint import Endpoint
 from pixel_llm.lm_studio.replies import RawReply, clean
@@ -124,7 +125,7 @@ class Exchange:
             try:
                 response = pool.handle_request(self._request(call, content, sent))
                 try:
-                    head = self._head(response, sent)
+                    head = self._head(response, sent, content)
                     answer = Answer(head, _decoded(head, response.stream))
                     yield answer
                 finally:
@@ -141,7 +142,7 @@ class Exchange:
             try:
                 response = await pool.handle_async_request(self._request(call, content, sent))
                 try:
-                    head = self._head(response, sent)
+                    head = self._head(response, sent, content)
                     answer = Answer(head, _decoded_async(head, response.stream))
                     yield answer
                 finally:
@@ -159,10 +160,10 @@ class Exchange:
         extensions = self._timeout if current_limits().ends is None else None
         return httpcore.Request(call.method, call.url, headers=headers, content=content, extensions=extensions)
 
-    def _head(self, response: httpcore.Response, sent: Sent) -> RawReply:
+    def _head(self, response: httpcore.Response, sent: Sent, content: bytes | None) -> RawReply:
         sent.answered(response.status)
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
-        return RawReply(response.status, headers, b"", self._endpoint.address, self._endpoint.secrets)
+        return RawReply(response.status, headers, b"", self._endpoint.address, self._endpoint.secrets, Asked(content))
 
     def _translated(self, error: Exception, answer: Answer | None) -> PixelLMError:
         given = answer is not None and answer.given
@@ -207,7 +208,7 @@ def _last_words() -> Limits:
 
 
 def _with_body(head: RawReply, body: bytearray) -> RawReply:
-    return RawReply(head.status, head.headers, bytes(body), head.address, head.secrets)
+    return RawReply(head.status, head.headers, bytes(body), head.address, head.secrets, head.asked)
 
 
 class _Encoded(httpx.SyncByteStream, httpx.AsyncByteStream):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from pixel_llm.errors import APIError, ErrorCode, parse_retry_after
+from pixel_llm.lm_studio.asked import NOTHING, Asked, one_line
 from pixel_llm.lm_studio.known_errors import diagnose
 
 #: So much of the server's text goes into ``details["body"]`` …
@@ -31,7 +32,7 @@ class RawReply:
     An answer as it came. Immutable.
 
     *headers* has lower-case names, or ignores case; *address* is the server's ``scheme://host:port``;
-    *secrets* are cut out of every text that is quoted.
+    *secrets*, and what was *asked*, are cut out of every text that is quoted.
     """
 
     status: int
@@ -39,6 +40,7 @@ class RawReply:
     body: bytes
     address: str
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    asked: Asked = field(default=NOTHING, repr=False, compare=False)
 
     @property
     def content_type(self) -> str:
@@ -218,7 +220,7 @@ def error_in(reply: RawReply, document: Any, **details: Any) -> APIError:
         text = reply.body[: 4 * BODY_LENGTH].decode("utf-8", "replace")
     diagnosis = diagnose(_effective_status(reply.status, names), text, names)
     wait = parse_retry_after(reply.headers)
-    quoted = _quote(reply, text, _QUOTED_LENGTH)
+    quoted = quote(reply, text, _QUOTED_LENGTH)
     if is_page and not quoted:
         quoted = f"a page ({reply.content_type})"
     asked = "" if wait is None else f"; retry_after {wait:g} s"
@@ -279,19 +281,23 @@ def nonsense_in(reply: RawReply, why: str, advice: str = "") -> APIError:
 
 def _facts(reply: RawReply) -> dict[str, Any]:
     text = reply.body[: 8 * BODY_LENGTH].decode("utf-8", "replace")
-    return {"url": reply.address, "status": reply.status, "body": _quote(reply, text, BODY_LENGTH)}
+    return {"url": reply.address, "status": reply.status, "body": quote(reply, text, BODY_LENGTH)}
 
 
-def _quote(reply: RawReply, text: str, length: int) -> str:
+def quote(reply: RawReply, text: str, length: int) -> str:
+    """*text*, of the server's, as an error may show it: :func:`clean`, without secrets and without what was asked."""
     for secret in reply.secrets:
         if len(secret) >= _SECRET_LENGTH:
             text = text.replace(secret, "***")
-    return clean(text, length)
+    return _cut(reply.asked.cut_from(one_line(text[: 4 * length])), length)
 
 
 def clean(text: str, length: int) -> str:
     """One line of printable characters, bounded: nothing that moves a terminal's cursor or splits a log line."""
-    text = " ".join("".join(char if char.isprintable() else " " for char in text[: 4 * length]).split())
+    return _cut(one_line(text[: 4 * length]), length)
+
+
+def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from pixel_llm.errors import APIError
+from pixel_llm.lm_studio.asked import Asked
 from pixel_llm.lm_studio.policy_transport.reply import HTTPReply, parse
 from pixel_llm.lm_studio.replies import RawReply, error_in, nonsense_in
 
@@ -24,7 +25,9 @@ def may_be_error_event(beginning: bytes | bytearray) -> bool:
     return not beginning or _ERROR_EVENT.match(beginning) is not None
 
 
-def judge(reply: HTTPReply, address: str, secrets: tuple[str, ...], *, error_bodies: bool) -> APIError | None:
+def judge(
+    reply: HTTPReply, address: str, secrets: tuple[str, ...], asked: Asked, *, error_bodies: bool
+) -> APIError | None:
     """
     The error that *reply* is, or None if it is a result.
 
@@ -32,14 +35,15 @@ def judge(reply: HTTPReply, address: str, secrets: tuple[str, ...], *, error_bod
         reply: The answer.
         address: The server's ``scheme://host:port``.
         secrets: Cut out of texts that are quoted.
+        asked: What was asked, cut out as well.
         error_bodies: Whether a success whose JSON reports an error, or is broken, is one.
     """
     if reply.status_code >= 400:
         text = reply.content or b""
-        return error_in(RawReply(reply.status_code, reply.headers, text, address, secrets), parse(text))
+        return error_in(RawReply(reply.status_code, reply.headers, text, address, secrets, asked), parse(text))
     if not (error_bodies and reply.is_cacheable):
         return None
-    raw = RawReply(reply.status_code, reply.headers, reply.content or b"", address, secrets)
+    raw = RawReply(reply.status_code, reply.headers, reply.content or b"", address, secrets, asked)
     if reply.media_type == "application/json":
         return _error_in_json(raw)
     return _error_in_events(raw) if reply.media_type == EVENT_STREAM else None

@@ -13,6 +13,7 @@ import httpx
 
 from pixel_llm.errors import APIError, PixelLMError, RetryExhausted, ValidationError
 from pixel_llm.events.trouble import report_trouble
+from pixel_llm.lm_studio.asked import Asked
 from pixel_llm.lm_studio.endpoint import public_address
 from pixel_llm.lm_studio.policy_transport.bodies import OnceBody, Pace, close_forgotten
 from pixel_llm.lm_studio.policy_transport.edge import EXTENSION, DoubleRetryWarning, as_transport_error
@@ -181,7 +182,8 @@ class UnderPolicy:
     def _judged(self, reply: HTTPReply, prepared: Any) -> HTTPReply:
         """*reply*, if it is a result; else it is raised."""
         judges = self._judges(prepared)
-        error = judge(reply, public_address(prepared.url), secrets_of(prepared), error_bodies=judges)
+        address, asked = public_address(prepared.url), Asked(held_body(prepared))
+        error = judge(reply, address, secrets_of(prepared), asked, error_bodies=judges)
         if error is None:
             return reply
         failure = AnsweredWithError(error, reply)
