@@ -16,7 +16,7 @@ from typing import Any
 #: Stands where something was cut out.
 CUT = "[…]"
 #: A piece of so many characters that is also in the request was taken from there …
-PIECE = 16
+PIECE = 12
 #: … as was a whole line of so many …
 _SHORTEST = 4
 #: … and a word of so many, such as a picture is as base64.
@@ -47,7 +47,7 @@ class Asked:
         return "Asked(…)"
 
     def cut_from(self, text: str) -> str:
-        """*text*, one line, without what it repeats of the request: pictures, lines, and pieces of 16 characters."""
+        """*text*, one line, without what it repeats of the request: pictures, lines, and pieces of 12 characters."""
         content = self._content
         if not (text and content):
             return text
