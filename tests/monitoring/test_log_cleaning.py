@@ -6,9 +6,13 @@ import json
 import logging
 import re
 from collections import UserDict
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -56,6 +60,27 @@ class BadError(Exception):
 
     def __str__(self):
         raise RuntimeError("str")
+
+
+@dataclass
+class Login:
+    user: str
+    password: str
+    note: str = field(default="", repr=False)
+
+
+class LoginTuple(NamedTuple):
+    user: str
+    password: str
+
+
+@dataclass
+class Discreet:
+    user: str
+    password: str
+
+    def __repr__(self):
+        return f"<{self.user}>"
 
 
 def itself():
@@ -202,6 +227,17 @@ class TestKinds:
             (bytearray(10), "<10 bytes>"),
             (memoryview(b"abc"), "<3 bytes>"),
             (np.zeros((3, 4)), "<ndarray (3, 4)>"),
+            (np.zeros((1,)), "<ndarray (1,)>"),
+            (np.float32(0.5), 0.5),
+            (np.float32("nan"), "nan"),
+            (np.int64(7), 7),
+            (np.bool_(True), True),
+            (np.array(3), 3),
+            (np.longdouble(0.5), "0.5"),
+            (np.datetime64("2026-01-02"), "2026-01-02"),
+            (torch.tensor(0.25), 0.25),
+            (torch.tensor([0.25]), "<Tensor torch.Size([1])>"),
+            (torch.empty((), device="meta"), "<Tensor torch.Size([])>"),
             (Image.new("RGB", (4, 3)), "<Image (4, 3)>"),
             (Secret("sk-123456"), repr(Secret("sk-123456"))),
             (ValueError("no"), "ValueError: no"),
@@ -258,6 +294,28 @@ class TestKinds:
             "secret",
             "token",
             "headers",
+            "apiKey",
+            "apikey",
+            "ACCESS_KEY",
+            "refreshToken",
+            "refresh.token",
+            "authtoken",
+            "pwd",
+            "userPwd",
+            "passphrase",
+            "jwt",
+            "auth",
+            "authorization_header",
+            "PASSWORD_HASH",
+            "password2",
+            "dsn",
+            "connection_string",
+            "set-cookie",
+            "session",
+            "sessionId",
+            "credentials",
+            "clientSecret",
+            "HTTPBearer",
         ],
     )
     def test_named_like_secrets_are_redacted(self, name):
@@ -266,9 +324,115 @@ class TestKinds:
         """
         assert {"a": {name: "[redacted]"}, name: "[redacted]"} == clean_fields({"a": {name: "sk"}, name: "sk"})
 
-    @pytest.mark.parametrize("name", ["key", "max_tokens", "cache_key", "secretary", "prompt_tokens"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "key",
+            "max_tokens",
+            "cache_key",
+            "secretary",
+            "prompt_tokens",
+            "author",
+            "authority",
+            "sessions",
+            "token_count",
+            "public_key",
+            "monkey",
+            "password_changed",
+        ],
+    )
     def test_named_otherwise_are_not(self, name):
         """
         Names that only look like those are let through.
         """
         assert {name: "v"} == clean_fields({name: "v"})
+
+    @pytest.mark.parametrize("name", ["time_to_first_token", "systemPrompt", "auth", "image"])
+    @pytest.mark.parametrize("value", [0.35, True, None])
+    def test_that_can_be_no_secrets_are_not(self, name, value):
+        """
+        Seconds and truth values are kept, whatever they are called.
+        """
+        fields = {name: value, "nested": {name: value}}
+
+        assert fields == clean_fields(fields)
+
+    @pytest.mark.parametrize("name", ["prompt", "systemPrompt", "USER-PROMPT", "captions", "imageBase64"])
+    def test_named_like_content_are_redacted(self, name):
+        """
+        However their names are written.
+        """
+        assert {name: "[redacted]"} == clean_fields({name: "x"})
+        assert {name: "x"} == clean_fields({name: "x"}, content=True)
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            Login("me", "hunter2", "internal"),
+            LoginTuple("me", "hunter2"),
+            SimpleNamespace(user="me", password="hunter2"),
+            {"user": "me", "password": "hunter2"},
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_of_objects_are_redacted_by_name(self, value):
+        """
+        Dataclasses, named tuples and namespaces are told like maps; what their repr leaves out is left out.
+        """
+        assert {"field": {"user": "me", "password": "[redacted]"}} == clean_fields({"field": value})
+
+    def test_of_a_dataclass_with_a_repr_of_its_own_are_as_that_says(self):
+        """
+        Who has written a repr has thought about what it shows.
+        """
+        assert {"field": "<me>", "kind": repr(Login)} == clean_fields({"field": Discreet("me", "x"), "kind": Login})
+
+
+class TestTexts:
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("at http://me:hunter2@host:1/v1?x=1", "at http://[redacted]@host:1/v1?x=1"),
+            ("postgres://u:p@ss@db/x", "postgres://[redacted]@db/x"),
+            ("see http://host/a@b", "see http://host/a@b"),
+            ("GET /v1?page=2&api_key=sk-1&q=a#top", "GET /v1?page=2&api_key=[redacted]&q=a#top"),
+            ('"http://h/?accessToken=a.b-c"', '"http://h/?accessToken=[redacted]"'),
+            ("Authorization: Bearer sk-1234567", "Authorization: Bearer [redacted]"),
+            ("basic dXNlcjpwYXNz", "basic [redacted]"),
+            ("Basic authentication is needed", "Basic authentication is needed"),
+            ("the bearer of this", "the bearer of this"),
+            ("what token=1?", "what token=1?"),
+        ],
+    )
+    def test_show_no_secrets(self, text, expected):
+        """
+        Passwords in URLs, parameters with the names of secrets, and what logs in, are redacted in any text.
+        """
+        assert (expected, {"field": expected}) == (clean_text(text), clean_fields({"field": text}))
+
+    def test_of_stack_traces_show_none(self):
+        """
+        So are they in what an exception says.
+        """
+        try:
+            raise ValueError("no such host: http://me:hunter2@host")
+        except ValueError as error:
+            record = json.loads(render_json(new_record("error", "odd", context={}, extra={}, error=error)))
+
+        assert record["stack_trace"].endswith("no such host: http://[redacted]@host")
+        assert "hunter2" not in record["stack_trace"]
+
+    def test_may_be_objects_that_lie_about_their_class(self):
+        """
+        Whatever is given as a message, no call raises.
+        """
+
+        class Lying:
+            @property
+            def __class__(self):
+                raise RuntimeError("class")
+
+            def __repr__(self):
+                return "lying"
+
+        assert "lying" == clean_text(Lying())

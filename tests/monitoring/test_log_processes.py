@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -273,3 +274,37 @@ class TestImport:
         )
 
         assert (0, "") == (status, error)
+
+
+class TestSpawn:
+    @pytest.mark.parametrize("method", ["spawn", "forkserver"])
+    def test_writes_where_the_child_loads_the_policies_too(self, run, method):
+        """
+        Nothing is active in a process that begins anew: one that loads the policies writes to the same file.
+        """
+        if method not in multiprocessing.get_all_start_methods():
+            pytest.skip("not on this system")
+        _, error, records = run(
+            f"""
+            def load():
+                return load_policies(profile="basic", overrides={{"logging": {{"file": "shop.log"}}}})
+
+            def work(number, loads):
+                if loads:
+                    load()
+                get_logger("shop").info("record", number=number)
+
+            if __name__ == "__main__":
+                load()
+                context = multiprocessing.get_context({method!r})
+                children = [context.Process(target=work, args=(number, number < 2)) for number in range(3)]
+                for child in children:
+                    child.start()
+                for child in children:
+                    child.join()
+                count(get_logger("shop"), [3])
+            """
+        )
+
+        assert "" == error
+        assert [0, 1, 3] == sorted(numbers(records))

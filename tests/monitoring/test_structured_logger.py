@@ -249,13 +249,54 @@ class TestLevels:
 
         assert ["2"] == [record["message"] for record in kept.records()]
 
-    @pytest.mark.parametrize("level", ["LOUD", "", 10, True])
+    @pytest.mark.parametrize("level", ["LOUD", "", 11, True, None, 10.0])
     def test_that_are_none_are_refused(self, keep, level):
         """
         A level that there is not is named, with those that there are.
         """
         with pytest.raises(ValidationError, match="must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL"):
-            keep().logger.change_level(level)
+            keep().logger.log(level, "one")
+
+    def test_of_names_go_back_to_the_policy_s(self, keep):
+        """
+        With None the policy's level holds again, of a name and of all others.
+        """
+        kept = keep(level=LogLevel.ERROR, levels={"shop": LogLevel.WARNING})
+        levels = kept.log.levels
+        for name in ("shop", "other", None):
+            levels.change("DEBUG", name)
+        assert {logging.DEBUG} == {levels.of(name) for name in ("shop", "other", "third")}
+        for name in ("shop", "other", "never.changed"):
+            levels.change(None, name)
+
+        assert [logging.WARNING, logging.DEBUG] == [levels.of(name) for name in ("shop", "other")]
+
+        levels.change(None)
+
+        assert [logging.WARNING, logging.ERROR] == [levels.of(name) for name in ("shop", "other")]
+
+    def test_may_be_the_numbers_of_the_standard_library(self, keep):
+        """
+        ``logging.DEBUG`` means what ``"DEBUG"`` means, wherever a level is given.
+        """
+        kept = keep()
+        kept.logger.change_level(logging.DEBUG)
+        kept.logger.log(logging.DEBUG, "1")
+        kept.logger.change_level(None)
+        kept.log.levels.change(logging.ERROR, "shop")
+
+        assert (["1"], False) == (
+            [record["message"] for record in kept.records()],
+            kept.logger.is_enabled_for(logging.WARNING),
+        )
+
+    @pytest.mark.parametrize("name", ["", 7])
+    def test_are_those_of_names(self, keep, name):
+        """
+        What is no name is refused; one that nobody has yet is taken.
+        """
+        with pytest.raises(ValidationError, match="that of a target or logger"):
+            keep().log.levels.change("DEBUG", name)
 
     def test_can_be_asked(self, keep):
         """

@@ -7,12 +7,14 @@ list that holds itself, comes out of here.
 
 from __future__ import annotations
 
+import dataclasses
 import math
-import re
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any
+
+from pixel_llm.monitoring.logs.redaction import REDACTED, is_redacted, may_hold_secrets, redacted_text
 
 #: No text of a record is longer, in characters.
 LONGEST_TEXT = 8 * 1024
@@ -28,25 +30,12 @@ MOST_TEXT = 64 * 1024
 #: Whole numbers of more bits are told by their size: few readers of JSON take them.
 _MOST_BITS = 256
 
-REDACTED = "[redacted]"
 CUT = "[cut]"
-
-# Names of fields whose values are never written down …
-_SECRET = re.compile(
-    r"(^|[_.-])((api|access|private|secret)[_-]?key|authorization|bearer|cookies?|credentials?|headers?|"
-    r"passwords?|passwd|secrets?|token)$",
-    re.IGNORECASE,
-)
-# … and of those that hold what people ask and get, unless they only count it.
-_CONTENT = re.compile(
-    r"(^|[_.-])(prompts?|captions?|images?|pictures?|photos?|pixels|base64|messages|completion)$", re.IGNORECASE
-)
-_DATA_URI = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(;[\w=-]+)*,[A-Za-z0-9+/=_%-]{16,}")
 
 _AS_THEY_ARE = frozenset({bool, type(None)})
 _SHORT = 256
 _LISTS: tuple[Any, ...] = (list, tuple, set, frozenset)
-_NUMBERS = frozenset({int, float, bool})
+_PLAIN = frozenset({int, float, bool, str})
 
 
 def clean_fields(fields: Mapping[str, Any], *, content: bool = False) -> dict[str, Any]:
@@ -61,14 +50,13 @@ def clean_fields(fields: Mapping[str, Any], *, content: bool = False) -> dict[st
     clean: dict[str, Any] = {}
     for name, value in fields.items():
         kind = type(value)
-        is_number = kind is int or kind is float
         if len(name) > LONGEST_NAME or len(clean) >= MOST_ITEMS:
             break
-        if is_redacted(name, is_number, content):
-            clean[name] = value if kind in _AS_THEY_ARE else REDACTED
+        if is_redacted(name, kind, content):
+            clean[name] = REDACTED
         elif (
-            (is_number and -(2**63) <= value < 2**63)
-            or (kind is str and len(value) < _SHORT and "data:" not in value)
+            ((kind is int or kind is float) and -(2**63) <= value < 2**63)
+            or (kind is str and len(value) < _SHORT and not may_hold_secrets(value))
             or kind in _AS_THEY_ARE
         ):
             clean[name] = value
@@ -81,13 +69,8 @@ def clean_fields(fields: Mapping[str, Any], *, content: bool = False) -> dict[st
 
 def clean_text(value: Any) -> str:
     """*value* as a text that is not too long."""
-    return _Cleaner(content=True).text(value if isinstance(value, str) else _shown(value))
-
-
-@lru_cache(4096)
-def is_redacted(name: str, is_number: bool, content: bool) -> bool:
-    """True if the value of a field of this *name* must not be written down. Numbers only count prompts and pictures."""
-    return _SECRET.search(name) is not None or not (content or is_number or _CONTENT.search(name) is None)
+    # By its type: what a value says of its class may be a lie, or raise.
+    return _Cleaner(content=True).text(value if issubclass(type(value), str) else _shown(value))
 
 
 class _Cleaner:
@@ -119,17 +102,16 @@ class _Cleaner:
                 break
             name = self.text(key if isinstance(key, str) else _shown(key), LONGEST_NAME)
             child = value[key]
-            redacted = child is not None and is_redacted(name, type(child) in _NUMBERS, self._content)
-            clean[name] = REDACTED if redacted else self.clean(child, depth + 1)
+            clean[name] = REDACTED if is_redacted(name, type(child), self._content) else self.clean(child, depth + 1)
         return clean
 
     def text(self, text: str, longest: int = LONGEST_TEXT) -> str:
-        """*text*, cut where it is too long; pictures in it are told by their size."""
+        """*text*, cut where it is too long; pictures in it are told by their size, secrets that show are redacted."""
         whole = str.__str__(text)
         text = whole[: max(0, min(longest, self._room))]
         more = len(whole) - len(text)
-        if "data:" in text:
-            text = _DATA_URI.sub(_size_of_data, text)
+        if may_hold_secrets(text):
+            text = redacted_text(text)
         if more:
             text = f"{text}…[{more} more characters]"
         self._room -= len(text)
@@ -149,16 +131,26 @@ class _Cleaner:
             return self.text(_shown_error(value))
         if isinstance(value, Mapping):
             return self.clean_map(value, depth) if depth < DEEPEST else CUT
+        fields = _fields_of(value)
+        if fields is not None:
+            return self.clean_map(fields, depth) if depth < DEEPEST else CUT
         for kind in _LISTS:
             if isinstance(value, kind):
                 # By the kind's own methods: a class of somebody's may have an iterator without end.
                 return self._clean_list(kind.__iter__(value), kind.__len__(value), depth) if depth < DEEPEST else CUT
         shape = getattr(value, "shape", None)
+        if shape == () and str(getattr(value, "device", "cpu")) == "cpu" and hasattr(value, "item"):
+            return self._scalar(value, depth)
         if shape is not None or hasattr(value, "__array__") or hasattr(value, "tobytes"):
             # Arrays, tensors and pictures: their repr shows pixels.
             size = self.text(str(getattr(value, "size", "") if shape is None else shape), 100)
             return f"<{type(value).__name__} {size}>"
         return self.text(_shown(value))
+
+    def _scalar(self, value: Any, depth: int) -> Any:
+        """A number as numpy and torch have it; one that is on a graphics card would have to be waited for."""
+        number = value.item()
+        return self._clean(number, depth) if type(number) in _PLAIN else self.text(str(number))
 
     def _clean_list(self, values: Iterator[Any], count: int, depth: int) -> list[Any]:
         clean: list[Any] = []
@@ -171,8 +163,26 @@ class _Cleaner:
         return clean
 
 
-def _size_of_data(match: re.Match[str]) -> str:
-    return f"data:{match.group(1) or ''},<{len(match.group())} characters>"
+def _fields_of(value: Any) -> Mapping[str, Any] | None:
+    """What *value* holds by names, if its ``repr`` would show just that."""
+    kind = type(value)
+    if dataclasses.is_dataclass(kind) and _is_generated(kind.__repr__):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.repr}
+    if kind is SimpleNamespace:
+        return dict(vars(value))
+    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
+        return dict(zip(kind._fields, tuple.__iter__(value), strict=False))
+    return None
+
+
+@dataclasses.dataclass
+class _Plain:
+    """Has the ``__repr__`` that dataclasses write."""
+
+
+def _is_generated(method: Any) -> bool:
+    """True for the ``__repr__`` of a dataclass, unless it was written by hand: that is heeded."""
+    return getattr(method, "__code__", None) is _Plain.__repr__.__code__
 
 
 def _shown(value: Any) -> str:

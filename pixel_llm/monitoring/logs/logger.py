@@ -121,7 +121,7 @@ class StructuredLogger:
 
     def log(
         self,
-        level: LogLevel | str,
+        level: LogLevel | str | int,
         message: str,
         /,
         *,
@@ -139,13 +139,17 @@ class StructuredLogger:
         if self._wants(NUMBERS[level]):
             self._write(NUMBERS[level], level.value.lower(), message, error_code, exc_info, extra)
 
-    def is_enabled_for(self, level: LogLevel | str) -> bool:
+    def is_enabled_for(self, level: LogLevel | str | int) -> bool:
         """True if records of *level* are written, for those that cost something to make."""
         return self._wants(NUMBERS[as_level(level)])
 
-    def change_level(self, level: LogLevel | str | None) -> None:
+    def change_level(self, level: LogLevel | str | int | None) -> None:
         """
         From now on write records of *level* and above; with None, those that the policy says.
+
+        Args:
+            level: Its name, or the standard library's number, such as ``logging.DEBUG``. What the program's own
+                handlers get, the levels of the standard library's loggers decide as well.
 
         Raises:
             ValidationError: If there is no such level.

@@ -13,7 +13,7 @@ import traceback
 from types import TracebackType
 from typing import Any
 
-from pixel_llm.monitoring.logs.cleaning import clean_text
+from pixel_llm.monitoring.logs.redaction import may_hold_secrets, redacted_text
 
 #: The fields of a record, in the order in which they are written.
 FIELDS = (
@@ -103,4 +103,4 @@ def written_trace(trace: traceback.TracebackException | str | None) -> str | Non
         return f"<the trace could not be written: {type(raised).__name__}>"
     if len(text) > _LONGEST_TRACE:
         text = f"[{len(text) - _LONGEST_TRACE} characters cut]…{text[-_LONGEST_TRACE:]}"
-    return clean_text(text) if "data:" in text else text
+    return redacted_text(text) if may_hold_secrets(text) else text
