@@ -19,7 +19,7 @@ DEFAULT_URL = "http://127.0.0.1:9464"
 
 def remote(url: str, timeout: float) -> RemoteSnapshots:
     """
-    The snapshots of the process at *url*, each step of getting them within *timeout* seconds.
+    The snapshots of the process at *url*, their whole answer within *timeout* seconds.
 
     Raises:
         UsageError: If that is no address.

@@ -22,7 +22,7 @@ ReadSnapshots: TypeAlias = Callable[[], tuple[Snapshot, ...]]
 
 def snapshots_of(policies: HasSnapshot | Iterable[HasSnapshot]) -> ReadSnapshots:
     """
-    A function that gives the snapshots of *policies*, which may be several.
+    A function that gives the snapshots of *policies*, which may be several. What is there twice counts once.
 
     Raises:
         ValidationError: If there are none, or something else is among them.
@@ -30,4 +30,5 @@ def snapshots_of(policies: HasSnapshot | Iterable[HasSnapshot]) -> ReadSnapshots
     several = tuple(policies) if isinstance(policies, Iterable) else (policies,)
     if not several or not all(callable(getattr(one, "snapshot", None)) for one in several):
         raise ValidationError(f"metrics are those of policies: pass what load_policies() gives (got {policies!r})")
-    return lambda: tuple(one.snapshot() for one in several)
+    once = tuple({id(one): one for one in several}.values())
+    return lambda: tuple(one.snapshot() for one in once)

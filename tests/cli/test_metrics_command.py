@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +94,7 @@ class TestServing:
         assert (1, "") == (done.returncode, done.stdout)
         assert f"metrics can't be served on 127.0.0.1:{port}: the port is in use" in done.stderr
         assert 1 == len(done.stderr.splitlines())
+        assert "calls" not in done.stderr  # an exporter has none that could go on
 
     def test_a_format_makes_no_sense(self, url, tmp_path):
         """Served is every format."""
@@ -153,10 +157,47 @@ class TestRemoteSnapshots:
             with pytest.raises(Unavailable, match="it does not answer in time"):
                 RemoteSnapshots(url, timeout=0.1)()
 
+    @pytest.mark.parametrize("begin", [b"", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nX-"])
+    def test_dripping(self, begin):
+        """A server that sends a byte now and then can't outlast the timeout, in its headers or its body."""
+        ended = threading.Event()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+
+            def drip() -> None:
+                client, _ = server.accept()
+                with client, contextlib.suppress(OSError):
+                    client.recv(1000)
+                    client.sendall(begin)
+                    while True:
+                        client.sendall(b"H")
+                        time.sleep(0.02)
+                ended.set()
+
+            thread = threading.Thread(target=drip)
+            thread.start()
+            began = time.monotonic()
+            with pytest.raises(Unavailable, match="it does not answer in time"):
+                RemoteSnapshots(f"http://127.0.0.1:{server.getsockname()[1]}", timeout=0.5)()
+            took = time.monotonic() - began
+            thread.join(20)
+
+        assert 0.4 < took < 10
+        assert ended.is_set(), "the connection is still there"
+
+    @pytest.mark.parametrize(
+        ("url", "shown"),
+        [
+            ("127.0.0.1:9871", "http://127.0.0.1:9871"),
+            ("localhost:9464/metrics", "http://localhost:9464"),
+            ("[::1]:9464", "http://[::1]:9464"),
+        ],
+    )
+    def test_needs_no_scheme(self, url, shown):
+        """Host and port are enough."""
+        assert shown == RemoteSnapshots(url).url
+
     def test_no_http(self):
         """What answers in another tongue is named."""
-        import threading
-
         with socket.create_server(("127.0.0.1", 0)) as server:
 
             def answer() -> None:

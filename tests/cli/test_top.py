@@ -1,18 +1,16 @@
-"""``pixel-llm top``: plain in a process of its own, live in a terminal of its own."""
+"""``pixel-llm top``: plain in a process of its own, and how it looks."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import os
+import json
+import math
 import re
-import select
-import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 from command import pixel_llm
@@ -21,8 +19,10 @@ from running import answering, gone, running_shop
 
 from pixel_llm.cli.top.rows import Row, rows
 from pixel_llm.cli.top.view import draw
-from pixel_llm.errors import PolicyError
-from pixel_llm.runtime import Policies
+from pixel_llm.errors import PolicyError, ValidationError
+from pixel_llm.monitoring.snapshot.documents import read_document, write_document
+from pixel_llm.monitoring.snapshot.merging import merged
+from pixel_llm.runtime import Policies, load_policies
 
 
 @pytest.fixture
@@ -109,13 +109,11 @@ class TestRows:
 class TestView:
     def test_says_that_nothing_was_called(self, tmp_path):
         """Targets that nobody has called are not shown."""
-        from pixel_llm.runtime import load_policies
-
         (tmp_path / "bar.yaml").write_text("version: 1\ntargets: {bar.serve: {}}")
         with load_policies(tmp_path, "bar", variables={}) as policies:
             lines = shown([policies.snapshot()], [])
 
-        assert ["bar  ok  since the start, 0 s  http://localhost", "no calls yet"] == lines[:2]
+        assert ["bar  ok  since the start, 0 s  http://localhost", "no calls have ended yet"] == lines[:2]
 
     def test_says_that_an_older_policy_is_in_force(self, shop):
         """Until it can be loaded again."""
@@ -145,65 +143,110 @@ class TestView:
         """The terminal's height is kept, and what is left out is counted."""
         policies = shop[0]
         policies.wrap("shop.list", str)()
-        lines = shown([policies.snapshot()], [], height=14)
+        for _ in range(8):
+            with contextlib.suppress(ConnectionError):
+                policies.wrap("shop.list", gone)()
+        lines = shown([policies.snapshot()], [], height=5)
 
         assert any("… 2 more" in line for line in lines)
         assert not any("shop.list" in line for line in lines)
 
+    @pytest.mark.parametrize("height", range(5, 25))
+    def test_shows_targets_before_errors(self, shop, height):
+        """A short terminal has room for what it is about; what remains is for errors, and nothing runs over."""
+        policies = shop[0]
+        for _ in range(8):
+            with contextlib.suppress(ConnectionError):
+                policies.wrap("shop.list", gone)()
+        lines = shown([policies.snapshot()], [], height=height)
+        targets = [line for line in lines if line.startswith("shop.")]
+        errors = [line for line in lines if "ERR_CONN" in line]
 
-@contextlib.contextmanager
-def on_a_terminal(*words: str, cwd: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    pty = pytest.importorskip("pty")
-    ours, theirs = pty.openpty()
-    environment = os.environ | {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
-    command = [sys.executable, "-m", "pixel_llm", "top", *words]
-    with subprocess.Popen(command, cwd=cwd, env=environment, stdin=theirs, stdout=theirs, stderr=theirs) as watching:
-        os.close(theirs)
-        try:
-            yield watching, ours
-        finally:
-            watching.kill()
-            os.close(ours)
+        assert len(lines) <= height
+        assert len(targets) >= min(3, height - 4)
+        assert min(5, max(0, height - 7)) == len(errors)
 
+    @pytest.mark.parametrize(
+        ("width", "heads"),
+        [
+            (40, "target calls/s failed breaker"),
+            (50, "target calls/s failed breaker busy"),
+            (60, "target calls/s failed p95 breaker busy"),
+            (80, "target calls/s failed degraded p50 p95 breaker busy"),
+        ],
+    )
+    def test_shows_whole_figures_in_a_narrow_terminal(self, shop, width, heads):
+        """Columns are left out before they are cut."""
+        lines = shown([shop[0].snapshot()], [], width=width)
 
-def read_until(terminal: int, text: str, seconds: float = 30) -> str:
-    """What the terminal shows, until *text* is in it or the program has ended."""
-    ends, seen = time.monotonic() + seconds, b""
-    while text.encode() not in seen and time.monotonic() < ends:
-        if select.select([terminal], [], [], 0.2)[0]:
+        assert heads.split() == lines[1].split()
+        assert not any("…" in line for line in lines[1:4])
+        assert "25.0%" in lines[2]
+        assert "open" in lines[3]
+
+    def test_marks_shadows(self, tmp_path):
+        """A breaker that only watches is shown as such."""
+        (tmp_path / "bar.yaml").write_text(
+            "version: 1\ntargets: {bar.serve: {circuit_breaker: {failure_threshold: 1, mode: shadow}}}"
+        )
+        with load_policies(tmp_path, "bar", variables={}) as policies:
+            with contextlib.suppress(ConnectionError):
+                policies.wrap("bar.serve", gone)()
+            lines = shown([policies.snapshot()], [])
+
+        assert re.search(r"open \(shadow\)", lines[2])
+
+    def test_says_that_there_are_no_policies(self):
+        """An endpoint without any is no empty screen."""
+        assert ["no policies at http://localhost"] == shown([], [])
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_strange_values_are_drawn(self, shop, seed):
+        """Whatever a document may hold and be read: it is drawn, or refused when it is read."""
+        random = Random(seed)
+        strange = [
+            0,
+            -1,
+            1,
+            2**53,
+            2**64,
+            10**400,
+            1e300,
+            -1e300,
+            1.7e308,
+            5e-324,
+            math.nan,
+            math.inf,
+            None,
+            "\x1b[2J",
+            [],
+            {},
+        ]
+        document = json.dumps(write_document([shop[0].snapshot()]))
+        drawn = 0
+        for _ in range(100):
+            changed = json.loads(document)
+            for _ in range(random.choice([1, 1, 3])):
+                entry, key = random.choice(list(places(changed)))
+                entry[key] = random.choice(strange)
             try:
-                seen += os.read(terminal, 65536)
-            except OSError:  # the program has ended
-                break
-    return seen.decode(errors="replace")
+                snapshots = merged(read_document(json.dumps(changed)))
+            except ValidationError:
+                continue
+            before = merged(read_document(document))
+            for then, height in (((), None), (before, 10)):
+                lines = shown(snapshots, then, height=height)
+                assert "\x1b" not in "".join(lines)
+            shown(before, snapshots)
+            drawn += 1
+
+        assert drawn
 
 
-class TestLive:
-    def test_watches_until_interrupted(self, shop, tmp_path):
-        """The table is drawn again and again; Ctrl-C ends it, exit 0."""
-        policies, url = shop
-        with on_a_terminal(url, "--interval", "100ms", cwd=tmp_path) as (watching, terminal):
-            first = read_until(terminal, "since the start")
-            policies.wrap("shop.list", str)()
-            later = read_until(terminal, "shop.list")
-            watching.send_signal(signal.SIGINT)
-            read_until(terminal, "\0", 5)
-            code = watching.wait(10)
-
-        assert "shop.pay" in first + later
-        assert "shop.list" in later
-        assert 0 == code
-
-    def test_says_when_the_process_ends(self, tmp_path):
-        """It does not show old figures for ever: a plain line, exit 1."""
-        with contextlib.ExitStack() as process:
-            _, url = process.enter_context(running_shop(tmp_path / "short"))
-            with on_a_terminal(url, "--interval", "100ms", cwd=tmp_path) as (watching, terminal):
-                read_until(terminal, "shop.pay")
-                process.close()
-                text = read_until(terminal, "does no longer")
-                code = watching.wait(10)
-
-        assert "does no longer" in text
-        assert "Traceback" not in text
-        assert 1 == code
+def places(value):
+    """Every entry of a document that can be replaced."""
+    entries = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, inner in entries:
+        yield value, key
+        if isinstance(inner, dict | list):
+            yield from places(inner)

@@ -1,4 +1,6 @@
 import asyncio
+import gzip
+import http.client
 import json
 import logging
 import os
@@ -104,10 +106,11 @@ class TestServer:
         second = serve(shop, first.port)
         expected = (
             f"metrics can't be served on 127.0.0.1:{first.port}: the port is in use, perhaps by another run of this "
-            "program; calls go on without them"
+            "program"
         )
 
-        assert (False, expected, [expected]) == (second.is_serving, second.trouble, reports())
+        assert (False, expected) == (second.is_serving, second.trouble)
+        assert [f"{expected}; calls go on without them"] == reports()
         assert 200 == get(f"{first.url}/health")[0]
         second.close()
 
@@ -181,6 +184,74 @@ class TestServer:
 
         assert 200 == get(f"{server.url}/health")[0]
         assert ("", "") == tuple(capfd.readouterr())
+
+    def test_says_what_may_be_done(self, shop, serve):
+        """
+        A refused method is told those that are not; nothing tells the versions of what serves.
+        """
+        server = serve(shop)
+        for method, path, status in (("GET", "/health", 200), ("POST", "/health", 405), ("GET", "/no", 404)):
+            connection = http.client.HTTPConnection("127.0.0.1", server.port)
+            connection.request(method, path)
+            reply = connection.getresponse()
+            assert (status, "pixel-llm") == (reply.status, reply.headers["Server"])
+            assert ("GET, HEAD" if status == 405 else None) == reply.headers["Allow"]
+            connection.close()
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+            client.sendall(b"GET / HTTP/9.9\r\n\r\n")
+            client.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: client.recv(65536), b""))
+
+        assert b"CPython" not in answer
+        assert b"WSGIServer" not in answer
+
+    @pytest.mark.parametrize("target", ["http://x/health", "HTTP://x:9464/health?a=b", "https://[::1]/health"])
+    def test_whole_addresses_are_paths(self, shop, serve, target):
+        """
+        As a client sends them to a proxy.
+        """
+        with socket.create_connection(("127.0.0.1", serve(shop).port), timeout=10) as client:
+            client.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            answer = b"".join(iter(lambda: client.recv(65536), b""))
+
+        assert answer.startswith(b"HTTP/1.0 200 OK")
+
+    @pytest.mark.parametrize(
+        ("accepted", "path", "coding"),
+        [
+            ("gzip", "/metrics", "gzip"),
+            ("br, GZIP;q=0.5", "/snapshot", "gzip"),
+            ("gzip;q=0", "/metrics", None),
+            ("gzip; q=0.000, br", "/metrics", None),
+            ("*", "/metrics", None),
+            ("", "/metrics", None),
+            ("gzip", "/", None),
+        ],
+    )
+    def test_compresses_what_is_large(self, shop, serve, accepted, path, coding):
+        """
+        If the client takes it; the text is the same.
+        """
+        connection = http.client.HTTPConnection("127.0.0.1", serve(shop).port)
+        connection.request("GET", path, headers={"Accept-Encoding": accepted})
+        reply = connection.getresponse()
+        body = reply.read()
+        connection.close()
+
+        assert coding == reply.headers["Content-Encoding"]
+        assert str(len(body)) == reply.headers["Content-Length"]
+        assert b"pixel_llm" in (gzip.decompress(body) if coding else body) or path == "/"
+        assert ("Accept-Encoding" if path != "/" else None) == reply.headers["Vary"]
+
+    def test_the_same_policies_count_once(self, shop, serve):
+        """
+        However often they are named.
+        """
+        shop.wrap("shop.ship", str)()
+        body = get(f"{serve([shop, shop]).url}/metrics")[2]
+
+        assert 'pixel_llm_calls_total{profile="shop",target="shop.ship",outcome="succeeded"} 1\n' in body
+        assert 1 == len(read_document(get(f"{serve([shop, shop]).url}/snapshot")[2]))
 
     def test_many_ask_at_once(self, shop, serve):
         """
@@ -285,7 +356,18 @@ class TestASGI:
             status, headers[b"content-type"], headers[b"content-length"],
         )  # fmt: skip
         assert (200, headers, b"") == self.ask(app, method="HEAD")
-        assert 405 == self.ask(app, method="POST")[0]
+        assert (405, b"GET, HEAD") == (
+            self.ask(app, method="POST")[0], self.ask(app, method="POST")[1][b"allow"],
+        )  # fmt: skip
+
+    def test_compresses_what_is_large(self, shop):
+        """
+        Where the request's header says so.
+        """
+        _, headers, body = self.ask(metrics_asgi_app(shop), "/snapshot", headers=[(b"accept-encoding", b"br, gzip")])
+
+        assert b"gzip" == headers[b"content-encoding"]
+        assert "shop" == read_document(gzip.decompress(body))[0].profile
 
     @pytest.mark.parametrize(
         ("path", "mount", "status"),

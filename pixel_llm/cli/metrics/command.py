@@ -27,7 +27,11 @@ _PATHS = {"prometheus": "/metrics", "json": "/snapshot", "health": "/health"}
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address that --port listens on.")
 @click.option(
-    "--timeout", type=DurationType(), default="5s", show_default=True, help="How long the process may take to answer."
+    "--timeout",
+    type=DurationType(),
+    default="5s",
+    show_default=True,
+    help="How long the process may take for its whole answer.",
 )
 @click.pass_context
 def metrics_command(
@@ -65,7 +69,8 @@ def _serve(context: click.Context, snapshots: RemoteSnapshots, port: int, host: 
 
     with MetricsServer(snapshots, port, host) as server:
         if not server.is_serving:
-            context.exit(1)  # the log has said why
+            click.echo(f"error: {server.trouble}", err=True)
+            context.exit(1)
         try:
             click.echo(f"serves the metrics of {snapshots.url} on {server.url}/metrics", err=True)
             while True:

@@ -15,12 +15,16 @@ from pixel_llm.cli.endpoint_url import DEFAULT_URL, end_unavailable, remote
 )
 @click.option("--once", is_flag=True, help="Print what there is and end, as where the output is no terminal.")
 @click.option(
-    "--timeout", type=DurationType(), default="5s", show_default=True, help="How long the process may take to answer."
+    "--timeout",
+    type=DurationType(),
+    default="5s",
+    show_default=True,
+    help="How long the process may take for its whole answer.",
 )
 @click.pass_context
 def top_command(context: click.Context, url: str, interval: float, once: bool, timeout: float) -> None:
     """
-    Watch the targets of the running process whose endpoint is at URL, until Ctrl-C.
+    Watch the targets of the running process whose endpoint is at URL, until Ctrl-C or q.
 
     Shows for each target calls a second, the share that failed and that a fallback served, latencies, the worst state
     of its breakers and how full its bulkhead is, all of the last minute; and the last errors. Where the output is no

@@ -66,13 +66,15 @@ def _row(target: TargetSnapshot, then: TargetSnapshot, seconds: float, breaker: 
 
 
 def _worst(target: TargetSnapshot) -> str:
-    """The worst state, and of how many breakers, where there are several."""
-    states = [breaker.state for breaker in target.breakers]
+    """The worst state, and of how many breakers, where there are several. Shadows only count if there are no others."""
+    enforcing = [breaker.state for breaker in target.breakers if not breaker.shadow]
+    states = enforcing or [breaker.state for breaker in target.breakers]
+    mark = "" if enforcing or not states else " (shadow)"
     for state in ("open", "half_open", "closed"):
         number = states.count(state)
         if number:
             word = state.replace("_", " ")
-            return word if len(states) == 1 or state == "closed" else f"{number} {word}"
+            return (word if len(states) == 1 or state == "closed" else f"{number} {word}") + mark
     return ""
 
 

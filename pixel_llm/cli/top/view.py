@@ -1,11 +1,12 @@
-"""How the figures look: a table that fits 80 columns."""
+"""How the figures look: a table that fits 80 columns, and fewer with fewer figures."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -16,11 +17,14 @@ from pixel_llm.monitoring.snapshot.model import RecentError, Snapshot
 
 _STATUS_STYLES = {HealthStatus.OK: "green", HealthStatus.DEGRADED: "yellow", HealthStatus.FAILING: "bold red"}
 
-#: Lines that are no rows: title, heads, the space and the head of errors.
-_OTHER_LINES = 7
+#: Lines of a policy that are no rows: title, heads and the space below.
+_OTHER_LINES = 3
 
 #: So many errors are shown, where there is room.
 _ERRORS = 5
+
+#: Columns after the target, and how wide the terminal must be to show them.
+_COLUMNS = {"calls/s": 0, "failed": 0, "degraded": 72, "p50": 72, "p95": 60, "breaker": 0, "busy": 50}
 
 
 def draw(now: Iterable[Snapshot], before: Iterable[Snapshot], *, url: str, height: int | None = None) -> RenderableType:
@@ -36,17 +40,32 @@ def draw(now: Iterable[Snapshot], before: Iterable[Snapshot], *, url: str, heigh
     then = {snapshot.profile: snapshot for snapshot in before}
     parts: list[RenderableType] = []
     snapshots = list(now)
-    room = (
-        None if height is None else max(1, (height - _OTHER_LINES * len(snapshots) - _ERRORS) // max(1, len(snapshots)))
-    )
-    for snapshot in snapshots:
-        earlier = then.get(snapshot.profile)
-        parts += [_title(snapshot, earlier, url), _table(rows(earlier, snapshot), room), Text()]
+    if not snapshots:
+        return Text(f"no policies at {url}", style="dim")
     errors = sorted((error for snapshot in snapshots for error in snapshot.recent_errors), key=lambda one: -one.at)
-    if errors:
+    found = [rows(then.get(snapshot.profile), snapshot) for snapshot in snapshots]
+    room, shown = _rooms([len(part) for part in found], len(errors), height)
+    for snapshot, part in zip(snapshots, found, strict=True):
+        parts += [_title(snapshot, then.get(snapshot.profile), url), _Targets(part, room), Text()]
+    if shown:
         parts.append(Text("Recent errors", style="bold"))
-        parts += [_error(error) for error in errors[:_ERRORS]]
+        parts += [_error(error) for error in errors[:shown]]
     return Group(*parts)
+
+
+def _rooms(rows_of_each: list[int], errors: int, height: int | None) -> tuple[int | None, int]:
+    """How many rows each policy may have, and how many errors are shown: a third of a short terminal at most."""
+    errors = min(errors, _ERRORS)
+    if height is None:
+        return None, errors
+    policies = len(rows_of_each)
+    left = height - _OTHER_LINES * policies
+    if sum(max(1, number) for number in rows_of_each) + 1 + errors <= left:
+        return None, errors
+    kept = max(0, min(errors, left // 3 - 1))
+    room = max(1, (left - (kept + 1 if kept else 0)) // policies)
+    shown = sum(min(max(1, number), room) for number in rows_of_each)
+    return room, max(0, min(errors, left - shown - 1))
 
 
 def _title(snapshot: Snapshot, before: Snapshot | None, url: str) -> Text:
@@ -64,36 +83,57 @@ def _title(snapshot: Snapshot, before: Snapshot | None, url: str) -> Text:
     )
 
 
-def _table(found: list[Row], room: int | None) -> RenderableType:
+class _Targets:
+    """The table of one policy; how wide the terminal is is known when it is drawn."""
+
+    def __init__(self, found: list[Row], room: int | None) -> None:
+        self._found, self._room = found, room
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield _table(self._found, self._room, options.max_width)
+
+
+def _table(found: list[Row], room: int | None, width: int) -> RenderableType:
     if not found:
-        return Text("no calls yet", style="dim")
+        return Text("no calls have ended yet", style="dim")
+    columns = [name for name, needed in _COLUMNS.items() if width >= needed]
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("target", no_wrap=True, overflow="ellipsis", ratio=1, min_width=12)
-    for name in ("calls/s", "failed", "degraded", "p50", "p95"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("breaker", no_wrap=True)
-    table.add_column("busy", no_wrap=True)
+    for name in columns:
+        table.add_column(name, justify="left" if name in ("breaker", "busy") else "right", no_wrap=True)
     shown = found if room is None or len(found) <= room else found[: room - 1]
     for row in shown:
-        table.add_row(
-            printable(row.target),
-            f"{row.rate:.3g}" if row.rate < 1000 else f"{row.rate:.0f}",
-            _share(row.failed, "red"),
-            _share(row.degraded, "yellow"),
-            _short(row.p50),
-            _short(row.p95),
-            Text(row.breaker, style="red" if "open" in row.breaker else ""),
-            row.busy,
-        )
+        cells = _cells(row)
+        table.add_row(Text(printable(row.target)), *(cells[name] for name in columns))
     if len(shown) < len(found):
         table.add_row(f"… {len(found) - len(shown)} more")
     return table
 
 
+def _cells(row: Row) -> dict[str, RenderableType]:
+    is_tripped = "open" in row.breaker and "shadow" not in row.breaker
+    return {
+        "calls/s": f"{row.rate:.3g}" if row.rate < 1000 else f"{row.rate:.0f}",
+        "failed": _share(row.failed, "red"),
+        "degraded": _share(row.degraded, "yellow"),
+        "p50": _short(row.p50),
+        "p95": _short(row.p95),
+        "breaker": Text(row.breaker, style="red" if is_tripped else ""),
+        "busy": row.busy,
+    }
+
+
 def _error(error: RecentError) -> Text:
-    at = time.strftime("%H:%M:%S", time.localtime(error.at))
-    text = f"{at}  {printable(error.target)}  {error.code}  {printable(error.text)}"
+    text = f"{time_of_day(error.at)}  {printable(error.target)}  {printable(error.code)}  {printable(error.text)}"
     return Text(text, no_wrap=True, overflow="ellipsis")
+
+
+def time_of_day(moment: float) -> str:
+    """The local time of a *moment* in seconds since 1970, which may be one that no calendar has."""
+    try:
+        return time.strftime("%H:%M:%S", time.localtime(moment))
+    except (OverflowError, ValueError, OSError):
+        return "--:--:--"
 
 
 def _share(share: float | None, style: str) -> Text:
@@ -113,6 +153,8 @@ def _short(seconds: float | None) -> str:
 
 def _long(seconds: float) -> str:
     """A time since then."""
+    if not math.isfinite(seconds):
+        return "?"
     whole = round(seconds)
     if whole < 120:
         return f"{whole} s"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import gzip
 import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -16,13 +19,23 @@ _TEXT = "text/plain; charset=utf-8"
 _JSON = "application/json"
 
 
+#: Shorter answers are not worth compressing.
+_LARGE = 4096
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer. Immutable."""
+    """An HTTP answer. Immutable. *more* are headers beside those of its content."""
 
     status: int
     content_type: str
     body: bytes
+    more: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """All headers."""
+        return [("Content-Type", self.content_type), ("Content-Length", str(len(self.body))), *self.more]
 
 
 class Unavailable(Exception):
@@ -43,10 +56,24 @@ class Answers:
     def __init__(self, policies: HasSnapshot | Iterable[HasSnapshot] | ReadSnapshots) -> None:
         self._read = _reader(policies)
 
-    def answer(self, method: str, path: str) -> Answer:
-        """The answer to a request for *path*, as it stands below where this is mounted."""
+    def answer(self, method: str, path: str, accept_encoding: str = "") -> Answer:
+        """
+        The answer to a request for *path*, as it stands below where this is mounted.
+
+        It is compressed if it is large, and the request's header *accept_encoding* has gzip.
+        """
+        answer = self._answer(method, path)
+        if len(answer.body) < _LARGE:
+            return answer
+        more = (*answer.more, ("Vary", "Accept-Encoding"))
+        if not _takes_gzip(accept_encoding):
+            return dataclasses.replace(answer, more=more)
+        body = gzip.compress(answer.body, compresslevel=5, mtime=0)
+        return dataclasses.replace(answer, body=body, more=(*more, ("Content-Encoding", "gzip")))
+
+    def _answer(self, method: str, path: str) -> Answer:
         if method not in ("GET", "HEAD"):
-            return Answer(405, _TEXT, b"only GET and HEAD are answered here\n")
+            return Answer(405, _TEXT, b"only GET and HEAD are answered here\n", (("Allow", "GET, HEAD"),))
         make = _PATHS.get(path.rstrip("/"))
         if make is None:
             there = ", ".join(name for name in _PATHS if name)
@@ -55,6 +82,15 @@ class Answers:
             return make(self._read())
         except Unavailable as error:
             return Answer(502, _TEXT, f"{error}\n".encode("utf-8", "backslashreplace"))
+
+
+def _takes_gzip(accept_encoding: str) -> bool:
+    """As RFC 9110, section 12.5.3, has it; what is only covered by * stays as it is."""
+    for entry in accept_encoding.lower().split(","):
+        coding, _, weight = entry.partition(";")
+        if coding.strip() in ("gzip", "x-gzip"):
+            return re.fullmatch(r"\s*q\s*=\s*0(\.0*)?\s*", weight) is None
+    return False
 
 
 def _reader(policies: HasSnapshot | Iterable[HasSnapshot] | ReadSnapshots) -> ReadSnapshots:

@@ -37,9 +37,8 @@ def metrics_asgi_app(policies: HasSnapshot | Iterable[HasSnapshot]) -> ASGIApp:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
         else:
-            answer = await asyncio.to_thread(answers.answer, scope["method"], _path(scope))
-            length = str(len(answer.body)).encode()
-            headers = [(b"content-type", answer.content_type.encode()), (b"content-length", length)]
+            answer = await asyncio.to_thread(answers.answer, scope["method"], _path(scope), _accept_encoding(scope))
+            headers = [(name.lower().encode(), value.encode()) for name, value in answer.headers]
             await send({"type": "http.response.start", "status": answer.status, "headers": headers})
             body = b"" if scope["method"] == "HEAD" else answer.body
             await send({"type": "http.response.body", "body": body})
@@ -52,6 +51,10 @@ def _path(scope: MutableMapping[str, Any]) -> str:
     path, mount = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
     below = path.removeprefix(mount)
     return below if mount and (not below or below.startswith("/")) else path
+
+
+def _accept_encoding(scope: MutableMapping[str, Any]) -> str:
+    return ",".join(value.decode("latin-1") for name, value in scope.get("headers", ()) if name == b"accept-encoding")
 
 
 async def _live(receive: Receive, send: Send) -> None:

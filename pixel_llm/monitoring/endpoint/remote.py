@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import http.client
-import urllib.error
-import urllib.request
+import re
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from pixel_llm.errors import ValidationError
 from pixel_llm.monitoring.endpoint.answers import Unavailable
+from pixel_llm.monitoring.endpoint.asking import get
 from pixel_llm.monitoring.snapshot.documents import read_document
 from pixel_llm.monitoring.snapshot.model import Snapshot
 
@@ -26,8 +27,8 @@ class RemoteSnapshots:
     Proxies are not asked: metrics are near.
 
     Args:
-        url: Its address, such as ``http://127.0.0.1:9464``; that of one of its paths will do.
-        timeout: Seconds to wait for it at each step.
+        url: Its address, such as ``http://127.0.0.1:9464`` or ``127.0.0.1:9464``; that of one of its paths will do.
+        timeout: Seconds until its whole answer must be there.
 
     Raises:
         ValidationError: If that is no address.
@@ -36,7 +37,6 @@ class RemoteSnapshots:
     def __init__(self, url: str, *, timeout: float = 5.0) -> None:
         self.url = _base(url)
         self._timeout = timeout
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects())
 
     def __call__(self) -> tuple[Snapshot, ...]:
         """
@@ -49,15 +49,13 @@ class RemoteSnapshots:
 
     def _read(self) -> bytes:
         try:
-            with self._opener.open(self.url + _PATH, timeout=self._timeout) as reply:
-                body: bytes = reply.read(LARGEST + 1)
-        except urllib.error.HTTPError as error:
-            with error:
-                text = error.read(200).decode("utf-8", "replace").strip()
-            said = f": {text}" if text and "<" not in text else ""
-            raise Unavailable(f"{self.url} has no metrics of pixel-llm: {_PATH} gives {error.code}{said}") from None
-        except (OSError, http.client.HTTPException) as error:
+            status, body = get(self.url + _PATH, seconds=self._timeout, most=LARGEST + 1)
+        except (OSError, http.client.HTTPException, UnicodeError) as error:
             raise Unavailable(f"{self.url}: {_why(error)}") from None
+        if status != HTTPStatus.OK:
+            text = body[:200].decode("utf-8", "replace").strip()
+            said = f": {text}" if text and "<" not in text else ""
+            raise Unavailable(f"{self.url} has no metrics of pixel-llm: {_PATH} gives {status}{said}")
         if len(body) > LARGEST:
             raise Unavailable(f"{self.url}{_PATH} sends more than any snapshot has")
         return body
@@ -69,12 +67,9 @@ class RemoteSnapshots:
             raise Unavailable(f"{self.url} has no metrics of pixel-llm: {error.message}") from None
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *args: object, **kwargs: object) -> None:
-        """Follow nobody: where that leads is not what was asked for."""
-
-
 def _base(url: str) -> str:
+    if isinstance(url, str) and re.match(r"(\[[\da-fA-F:.]+\]|[\w.-]+):\d+(/|$)", url):
+        url = f"http://{url}"
     try:
         parts = urlsplit(url if isinstance(url, str) else "")
         port_is_right = parts.port is None or parts.port > 0
@@ -90,8 +85,7 @@ def _base(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{path}"
 
 
-def _why(error: Exception) -> str:
-    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+def _why(reason: Exception) -> str:
     if isinstance(reason, TimeoutError):
         return "it does not answer in time"
     if isinstance(reason, ConnectionRefusedError):

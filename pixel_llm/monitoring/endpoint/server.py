@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import ipaddress
 import logging
+import re
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from socketserver import TCPServer, ThreadingMixIn
 from types import TracebackType
 from typing import Any
@@ -15,7 +16,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from pixel_llm.errors import ValidationError
 from pixel_llm.monitoring.endpoint.answers import Answers
-from pixel_llm.monitoring.endpoint.wsgi import wsgi_app
+from pixel_llm.monitoring.endpoint.wsgi import WSGIApp, wsgi_app
 from pixel_llm.monitoring.sources import HasSnapshot, ReadSnapshots
 from pixel_llm.resilience.threads.forking import forget_after_fork
 
@@ -33,8 +34,8 @@ class MetricsServer:
     """
     Serves an endpoint until it is closed, on daemon threads. Safe for concurrent use.
 
-    It never harms the program: if it can't listen, it says so once, in the log, and serves nothing. In a forked child
-    it serves nothing either.
+    It never harms the program: if it can't listen, *trouble* says so, and it serves nothing. In a forked child it
+    serves nothing either.
 
     Args:
         policies: One or several, or a function that gives snapshots.
@@ -65,11 +66,10 @@ class MetricsServer:
         try:
             self._server = _Server(host, port)
         except (OSError, UnicodeError) as error:
-            self.trouble = f"metrics can't be served on {_netloc(host, port)}: {_why(error)}; calls go on without them"
-            logging.getLogger("pixel_llm").warning("%s", self.trouble)
+            self.trouble = f"metrics can't be served on {_netloc(host, port)}: {_why(error)}"
             return
         self._port = self._server.server_port
-        self._server.set_app(wsgi_app(answers))
+        self._server.set_app(_signed(wsgi_app(answers)))
         forget_after_fork(self)
         threading.Thread(target=self._serve, args=(self._server,), name="pixel-llm metrics", daemon=True).start()
 
@@ -80,7 +80,7 @@ class MetricsServer:
 
     @property
     def url(self) -> str:
-        """Where it can be asked."""
+        """Where it can be asked; if it does not serve, where it would be, and another program may be."""
         return f"http://{_netloc(self._host, self._port)}"
 
     @property
@@ -131,7 +131,10 @@ def serve_metrics(
     Raises:
         ValidationError: If an argument makes no sense.
     """
-    return MetricsServer(policies, port, host)
+    server = MetricsServer(policies, port, host)
+    if server.trouble is not None:
+        logging.getLogger("pixel_llm").warning("%s; calls go on without them", server.trouble)
+    return server
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -156,8 +159,29 @@ class _Server(ThreadingMixIn, WSGIServer):
 class _Handler(WSGIRequestHandler):
     timeout = _PATIENCE
 
+    def version_string(self) -> str:
+        """Whom to thank, and no versions."""
+        return "pixel-llm"
+
+    def get_environ(self) -> dict[str, Any]:
+        """The path alone, where a client names the whole address, as it may (RFC 9112, section 3.2.2)."""
+        whole = re.match(r"https?://[^/?#]*(.*)", self.path, re.IGNORECASE)
+        if whole is not None:
+            self.path = whole[1] or "/"
+        environ: dict[str, Any] = super().get_environ()
+        return environ
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class' name
         """Requests are not logged: a scrape comes every few seconds."""
+
+
+def _signed(app: WSGIApp) -> WSGIApp:
+    """*app* with a header that tells no versions, as the standard library's would."""
+
+    def signed(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        return app(environ, lambda status, headers: start_response(status, [*headers, ("Server", "pixel-llm")]))
+
+    return signed
 
 
 def _is_v6(host: str) -> bool:

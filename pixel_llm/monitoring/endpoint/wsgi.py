@@ -34,9 +34,8 @@ def wsgi_app(answers: Answers) -> WSGIApp:
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         method = environ.get("REQUEST_METHOD", "GET")
-        answer = answers.answer(method, environ.get("PATH_INFO", ""))
-        headers = [("Content-Type", answer.content_type), ("Content-Length", str(len(answer.body)))]
-        start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", headers)
+        answer = answers.answer(method, environ.get("PATH_INFO", ""), environ.get("HTTP_ACCEPT_ENCODING", ""))
+        start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", answer.headers)
         return [] if method == "HEAD" else [answer.body]
 
     return app
