@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from pixel_llm.monitoring import LogContext, current_context
@@ -51,3 +53,23 @@ class TestAddSource:
 
         assert [{"span": "s1"}] * 2 == [current_context() for _ in range(2)]
         assert 1 == len(caplog.records)
+
+    def test_one_that_raises_where_handlers_raise_too(self, source):
+        """
+        Not even then does it come out of a log call.
+        """
+
+        class Handler(logging.Handler):
+            def emit(self, record):
+                raise RuntimeError
+
+        def fail():
+            raise LookupError
+
+        source(fail)
+        handler = Handler()
+        logging.root.addHandler(handler)
+        try:
+            assert {} == current_context()
+        finally:
+            logging.root.removeHandler(handler)

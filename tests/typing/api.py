@@ -112,6 +112,7 @@ log.log(LogLevel.INFO, "charged", amount=3.0)
 log.change_level(None)
 assert_type(log.flush(timeout=1.0), bool)
 assert_type(policies.log.dropped, int)
+assert_type(policies.log.lost, int)
 with LogContext(request_id="req-1", tenant="acme"):
     assert_type(current_request_id(), str | None)
 set_context(tenant=None)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from types import MappingProxyType, TracebackType
 from typing import Any
 
+from pixel_llm.events.trouble import report_trouble
 from pixel_llm.monitoring.logs.cleaning import clean_fields
 from pixel_llm.request import Request, as_request_id, current_request_id, set_request_id
 
@@ -105,9 +105,9 @@ def _over_sources(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     for source in _sources:
         try:
             whole |= source()
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever a source does, the record is written
             remove_source(source)
-            logging.getLogger("pixel_llm").exception("%r raised, and is asked no more", source)
+            report_trouble("%r raised, and is asked no more", source)
     return whole | dict(fields)
 
 

@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 import sys
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ if sys.platform != "win32":
 
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)  # the last one on Windows
 
+#: Seconds, longer than a write of another process takes.
+_A_WRITE = 0.02
 #: So often a file that is no longer the one at its path is opened anew.
 _MOST_TRIES = 20
 
@@ -129,6 +132,13 @@ class FileSink:
         return descriptor
 
     def _ends_within_a_line(self) -> bool:
+        # Looked at twice: another process may be in the middle of its own.
+        if not self._is_unfinished():
+            return False
+        time.sleep(_A_WRITE)
+        return self._is_unfinished()
+
+    def _is_unfinished(self) -> bool:
         try:
             with self._path.open("rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
