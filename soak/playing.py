@@ -114,7 +114,8 @@ class Play:
             every.append([Call(caller, plan, f"call {number}.{place}") for place, plan in enumerate(caller.calls)])
             self.calls += every[-1]
         self._go(every, self.schedule.reloads)
-        if self.under_way:  # a stream that was dropped may lie in a cycle
+        # A stream that was dropped may lie in a cycle: the error for which something served holds the frames it passed.
+        if self.under_way or (self.tracer is not None and self.tracer.has_open):
             gc.collect()
             self._go([])
 

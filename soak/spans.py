@@ -69,6 +69,11 @@ class Tracer:
     def __init__(self) -> None:
         self.calls: list[Span] = []
 
+    @property
+    def has_open(self) -> bool:
+        """Whether a call's span has not ended yet."""
+        return any(not span.ends for span in self.calls)
+
     def call(self, target: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Span:
         """A call begins."""
         span = Span(target, args[0])
