@@ -60,6 +60,49 @@ class TestErrors:
 
         assert (MAX_NAMES + 10, MAX_NAMES + 1, 10) == (summary.total, len(summary.by_type), summary.by_type["other"])
 
+    def test_names_are_cut(self, metrics):
+        """
+        A name of a megabyte takes no more memory than one of 200 characters, in the sums as in the history.
+        """
+        long = "x" * 1_000_000
+        metrics.record_error(long, error_code=long, target=long)
+        metrics.record_retry(target=long)
+        metrics.record_fallback_activation(long, target=long)
+        metrics.record_circuit_state_change(long, "open")
+        metrics.record_success(target=long, latency=1.0)
+        summary, full = metrics.get_error_summary(), metrics.get_full_summary()
+        names = [*summary.by_type, *summary.by_code, *summary.by_target, *full.circuit_breakers]
+        names += [*full.retries.by_target, *full.fallbacks.by_step]
+        points = [text for point in metrics.get_history() for text in (point.name, point.target)]
+
+        assert {200} == {len(name) for name in names}
+        assert 200 == max(map(len, points))
+        assert 1 == metrics.get_circuit_breaker_summary(long).opens
+
+    @pytest.mark.parametrize(
+        ("record", "message"),
+        [
+            (lambda metrics: metrics.record_error("x", attempts="2"), "attempts must be a whole number from 0 on"),
+            (lambda metrics: metrics.record_error("x", attempts=-1), r"attempts must be a whole .* \(got -1\)"),
+            (lambda metrics: metrics.record_success(attempts=True), r"attempts must be a whole .* \(got True\)"),
+            (lambda metrics: metrics.record_error("x", target=3), r"target must be a text \(got 3\)"),
+            (lambda metrics: metrics.record_retry(target=None), r"target must be a text \(got None\)"),
+            (lambda metrics: metrics.record_retry(delay=-1), r"a delay must be a number of seconds .* \(got -1\)"),
+            (lambda metrics: metrics.record_latency(10**400), r"a latency must be a number .* \(got 0x"),
+            (lambda metrics: metrics.record_latency(10**5000), r"a latency must be a number .* \(got 0x"),
+            (lambda metrics: metrics.record_fallback_activation(b"cache"), "step must be a text"),
+            (lambda metrics: metrics.record_circuit_state_change(1, "open"), "the name of a circuit breaker must be"),
+        ],
+    )
+    def test_arguments_are_checked(self, metrics, record, message):
+        """
+        What makes no sense is named, and nothing is recorded.
+        """
+        with pytest.raises(ValidationError, match=message):
+            record(metrics)
+
+        assert () == metrics.get_history()
+
     def test_summaries_are_of_their_moment(self, metrics):
         """
         What is recorded later does not change a summary, and nobody can.
@@ -112,13 +155,17 @@ class TestCircuits:
         later = metrics.get_circuit_breaker_summary("shop.pay")
         assert (CircuitState.CLOSED, 40.0, 1) == (later.current_state, later.total_open_seconds, later.closes)
 
-    def test_one_that_never_changed(self, metrics):
+    def test_one_of_which_nothing_is_known(self, metrics):
         """
-        It is closed.
+        It may be closed, misspelt, or one beyond those that are told apart: nothing is made up.
         """
-        summary = metrics.get_circuit_breaker_summary("shop.pay")
+        for number in range(MAX_NAMES + 10):
+            metrics.record_circuit_state_change(f"shop.pay[{number}]", "open")
 
-        assert (CircuitState.CLOSED, 0, 0.0) == (summary.current_state, summary.transitions, summary.total_open_seconds)
+        assert metrics.get_circuit_breaker_summary("shop.pya") is None
+        assert metrics.get_circuit_breaker_summary(f"shop.pay[{MAX_NAMES}]") is None
+        assert CircuitState.OPEN is metrics.get_circuit_breaker_summary("shop.pay[0]").current_state
+        assert 10 == metrics.get_circuit_breaker_summary("other").opens
 
     def test_states_are_checked(self, metrics):
         """
@@ -211,7 +258,7 @@ class TestLatencies:
         if seconds is not None:
             with pytest.raises(ValidationError, match="a latency must be"):
                 metrics.record_success(latency=seconds)
-        with pytest.raises(ValidationError, match="a latency must be"):
+        with pytest.raises(ValidationError, match="a delay must be"):
             metrics.record_retry(delay=seconds)
 
         assert (0, 0) == (metrics.get_latency_stats().count, metrics.get_full_summary().successes)
@@ -544,6 +591,19 @@ class TestWatch:
         metrics(CallFailed("shop.pay", 1, code, text, 1.0, "why"))
 
         assert {kind: 1} == metrics.get_error_summary().by_type
+
+    def test_takes_calls_that_were_refused(self, metrics, shop):
+        """
+        An open breaker, a limit: there was no attempt, and the call failed all the same.
+        """
+        metrics.watch(shop)
+        ship = shop.wrap("shop.ship", gone)
+        for _ in range(3):
+            fail(ship)
+
+        assert (3, {"ERR_CONN_LOST": 1, "ERR_CB_OPEN": 2}) == (
+            metrics.get_error_summary().total, metrics.get_error_summary().by_code,
+        )  # fmt: skip
 
     def test_leaves_places_out(self, metrics):
         """

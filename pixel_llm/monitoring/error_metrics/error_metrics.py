@@ -11,8 +11,8 @@ from pixel_llm.errors import ErrorCode, ValidationError, classify_error
 from pixel_llm.events import Event
 from pixel_llm.monitoring.error_metrics.books import Books
 from pixel_llm.monitoring.error_metrics.callbacks import Callbacks
+from pixel_llm.monitoring.error_metrics.checks import checked_attempts, checked_name, checked_seconds
 from pixel_llm.monitoring.error_metrics.events import record_event
-from pixel_llm.monitoring.error_metrics.latencies import checked_latency
 from pixel_llm.monitoring.error_metrics.ledger import Ledger
 from pixel_llm.monitoring.error_metrics.points import Callback, MetricPoint, MetricType
 from pixel_llm.monitoring.error_metrics.rolling_counter import checked_window
@@ -40,8 +40,8 @@ class ErrorMetrics:
     Counts errors, successes, retries, breakers, fallbacks and latencies. Safe for concurrent use, and exact.
 
     Recording never waits for a lock, so it may happen anywhere: what comes while another thread is at the books is
-    entered by that one. Memory is bounded: names beyond 500 of a kind are counted as ``other``, histories keep the
-    last points only.
+    entered by that one. Memory is bounded: names beyond 500 of a kind are counted as ``other``, longer ones than 200
+    characters are cut, histories keep the last points only.
 
     It is a listener: ``policies.add_listener(metrics)`` records what is not a clean success. :meth:`watch` does that,
     and reads successes and latencies from the stacks' own counters, too. Either may be done twice.
@@ -107,14 +107,18 @@ class ErrorMetrics:
 
         Args:
             error: The exception, or the name of its type.
-            error_code: Its code; by default the one that the classifier finds.
+            error_code: Its code, which may be one of your own; by default the one that the classifier finds.
             target: What was called.
-            attempts: How often it was tried.
+            attempts: How often it was tried, the first time included; 0 if it was refused before.
+
+        Raises:
+            ValidationError: If a name is no text, or *attempts* no number of them.
         """
+        attempts, target = checked_attempts(attempts), checked_name(target, "target")
         if error_code is None and isinstance(error, Exception):
             error_code = classify_error(error).error_code
-        kind = error if isinstance(error, str) else type(error).__name__
-        code = UNKNOWN_CODE if error_code is None else str(error_code)
+        kind = checked_name(error, "error") if isinstance(error, str) else type(error).__name__
+        code = UNKNOWN_CODE if error_code is None else checked_name(str(error_code), "error_code")
         name = kind if error_code is None else code
         now = self._clock.monotonic()
         self._record(
@@ -126,9 +130,10 @@ class ErrorMetrics:
         Record a call that succeeded, and how long it took, if that is given.
 
         Raises:
-            ValidationError: If *latency* is none.
+            ValidationError: If *latency* is none, *target* no text, or *attempts* no number of them.
         """
-        seconds = None if latency is None else checked_latency(latency)
+        attempts, target = checked_attempts(attempts), checked_name(target, "target")
+        seconds = None if latency is None else checked_seconds(latency, "a latency")
         now = self._clock.monotonic()
         self._record(lambda ledger: ledger.success(now, attempts), MetricType.SUCCESS, "", 1.0, target)
         if seconds is not None:
@@ -139,9 +144,9 @@ class ErrorMetrics:
         Record that a call is tried again after *delay* seconds.
 
         Raises:
-            ValidationError: If that is no delay.
+            ValidationError: If that is no delay, or *target* no text.
         """
-        seconds = checked_latency(delay)
+        seconds, target = checked_seconds(delay, "a delay"), checked_name(target, "target")
         self._record(lambda ledger: ledger.retry(seconds, target), MetricType.RETRY, "", seconds, target)
 
     def record_recovery(self) -> None:
@@ -158,14 +163,21 @@ class ErrorMetrics:
         Record that the breaker *name* changed its state.
 
         Raises:
-            ValidationError: If there is no such state.
+            ValidationError: If there is no such state, or *name* is no text.
         """
+        name = checked_name(name, "the name of a circuit breaker")
         new, old = _state(new_state), _state(old_state)
         now, kind = self._clock.monotonic(), MetricType.CIRCUIT_STATE_CHANGE
         self._record(lambda ledger: ledger.circuit(now, name, new, old), kind, new.value, 1.0, name)
 
     def record_fallback_activation(self, step: str, *, target: str = "", served: bool = True) -> None:
-        """Record that a fallback *step*, such as ``cache``, served in place of a call; or that it could not."""
+        """
+        Record that a fallback *step*, such as ``cache``, served in place of a call; or that it could not.
+
+        Raises:
+            ValidationError: If a name is no text.
+        """
+        step, target = checked_name(step, "step"), checked_name(target, "target")
         if served:
             kind = MetricType.FALLBACK_ACTIVATION
             self._record(lambda ledger: ledger.fallback(step, True), kind, step, 1.0, target)
@@ -177,9 +189,9 @@ class ErrorMetrics:
         Record how long a call took.
 
         Raises:
-            ValidationError: If that is no number of seconds from 0 on.
+            ValidationError: If that is no number of seconds from 0 on, or *target* no text.
         """
-        value = checked_latency(seconds)
+        value, target = checked_seconds(seconds, "a latency"), checked_name(target, "target")
         self._record(lambda ledger: ledger.latencies.add(value), MetricType.LATENCY, "", value, target)
 
     def get_error_summary(self) -> ErrorSummary:
@@ -190,9 +202,19 @@ class ErrorMetrics:
         """Retries."""
         return self._books.ask(Ledger.retry_summary)
 
-    def get_circuit_breaker_summary(self, name: str) -> CircuitBreakerSummary:
-        """What the breaker *name* has done; of one that is not known, that it never changed."""
-        return self._books.ask(lambda ledger: ledger.circuit_summary(name, self._clock.monotonic()))
+    def get_circuit_breaker_summary(self, name: str) -> CircuitBreakerSummary | None:
+        """
+        What the breaker *name* has done; None if no change of it is known.
+
+        So it has been closed all the time, there is none of that name, or it is one beyond the 500 that are told
+        apart: those are summed up as ``other``.
+        """
+        known = checked_name(name, "the name of a circuit breaker")
+
+        def summary(ledger: Ledger) -> CircuitBreakerSummary | None:
+            return ledger.circuit_summary(known, self._clock.monotonic()) if known in ledger.circuits else None
+
+        return self._books.ask(summary)
 
     def get_fallback_summary(self) -> FallbackSummary:
         """What served in place of calls."""

@@ -11,7 +11,6 @@ import math
 from array import array
 from collections.abc import Sequence
 
-from pixel_llm.errors import ValidationError
 from pixel_llm.monitoring.error_metrics.summaries import LatencyStats
 from pixel_llm.resilience.counters import BOUNDS
 
@@ -81,18 +80,6 @@ class Latencies:
                 return lower + (upper - lower) * max(0.0, wanted - before) / count
             before += count
         return upper  # the parts of a spread bucket add up to a hair less
-
-
-def checked_latency(seconds: float) -> float:
-    """
-    *seconds*, if a call can have taken so long.
-
-    Raises:
-        ValidationError: If it can't.
-    """
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
-        raise ValidationError(f"a latency must be a number of seconds from 0 on (got {seconds!r})")
-    return float(seconds)
 
 
 def _index(seconds: float) -> int:

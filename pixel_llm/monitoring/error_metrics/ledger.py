@@ -154,8 +154,8 @@ class Ledger:
         )
 
     def circuit_summary(self, name: str, now: float) -> CircuitBreakerSummary:
-        """One breaker."""
-        circuit = self.circuits.get(name) or Circuit(CircuitState.CLOSED)
+        """One breaker, which must be known."""
+        circuit = self.circuits[name]
         still = now - circuit.changed if circuit.state is CircuitState.OPEN and circuit.transitions else 0.0
         return CircuitBreakerSummary(
             name=name,

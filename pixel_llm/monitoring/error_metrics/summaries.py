@@ -41,7 +41,7 @@ class RetrySummary:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitBreakerSummary:
     """
-    What one breaker has done; one that never changed is closed.
+    What one breaker has done.
 
     Attributes:
         name: The breaker: its target, with its key in brackets where the target has one for each.
