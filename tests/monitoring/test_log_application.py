@@ -163,13 +163,12 @@ class TestLevels:
         """
         A logger, and handlers on it, may be set up under the name that records have.
         """
-        handler = handled(name="pixel_llm.shop", pixel_llm__shop=logging.CRITICAL, pixel_llm=logging.DEBUG)
+        handler = handled(name="pixel_llm.till", pixel_llm__till=logging.CRITICAL, pixel_llm=logging.DEBUG)
         kept = keep()
-        speak(kept.logger)
-        speak(StructuredLogger("shop.till", kept.log))
-        speak(StructuredLogger("other", kept.log))
+        for name in ("till", "till.two", "other"):
+            speak(StructuredLogger(name, kept.log))
 
-        assert [("pixel_llm.shop", "CRITICAL"), ("pixel_llm.shop.till", "CRITICAL")] == [
+        assert [("pixel_llm.till", "CRITICAL"), ("pixel_llm.till.two", "CRITICAL")] == [
             (record.name, record.levelname) for record in handler.records
         ]
 
