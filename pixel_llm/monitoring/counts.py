@@ -31,6 +31,8 @@ class Counts(Generic[K]):
 
     def read(self) -> dict[K, int]:
         """All counts so far, in the order in which their keys came first."""
+        if not self._counters:  # most have nothing to count
+            return {}
         return {key: int(repr(counter)[6:-1]) for key, counter in self._counters.copy().items()}
 
 
@@ -45,6 +47,8 @@ class Peak:
     def raised_to(self, number: int) -> int:
         """The highest so far, *number* included: never less than what a call gave that ended before this one began."""
         known = self._known
+        if number in known and len(known) == 1:  # nothing has happened since
+            return number
         known[number] = None
         highest = max(known.copy())
         # Whoever takes a number out has seen a higher one, and so has whoever took that out: the highest stays.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from itertools import pairwise
 
 from pixel_llm.monitoring.counts import Counts
@@ -11,8 +10,8 @@ from pixel_llm.monitoring.snapshot.model import RecentCalls
 #: Seconds that are looked back.
 WINDOW = 60.0
 
-#: Looks that are remembered, one a second at most: those of the window and some more.
-_LOOKS = 64
+#: Seconds between two looks that are remembered, but for the latest: some seventeen are.
+_APART = WINDOW / 15
 
 
 class Recent:
@@ -29,7 +28,8 @@ class Recent:
 
     def __init__(self, since: float) -> None:
         self._seconds: dict[int, Counts[bool]] = {}
-        self._looks: deque[tuple[float, int]] = deque([(since, 0)], maxlen=_LOOKS)
+        # Replaced as a whole: of two looks at the same moment one may be forgotten, which costs nothing.
+        self._looks: tuple[tuple[float, int], ...] = ((since, 0),)
 
     def fail(self, now: float, *, refused: bool) -> None:
         """Count a call that failed, *refused* if a limit of ours did so."""
@@ -45,16 +45,23 @@ class Recent:
         """The calls of the last minute, where *succeeded* have until now since the start."""
         begins = now - WINDOW
         failed = refused = 0
-        for second, counts in self._seconds.copy().items():
+        for second, counts in self._seconds.copy().items() if self._seconds else ():
             if second > begins - 1:
                 read = counts.read()
                 failed += read.get(False, 0)
                 refused += read.get(True, 0)
-        looks = self._looks.copy()
-        within = 0.0
-        for (since, before), (until, after) in pairwise((*looks, (now, succeeded))):
-            if until > begins and after > before:
-                within += (after - before) * min(1.0, (until - begins) / max(until - since, 1e-9))
+        looks = self._looks
         if now - looks[-1][0] >= 1:
-            self._looks.append((now, succeeded))
+            self._looks = (*_worth_keeping(looks, begins), (now, succeeded))
+        within = 0.0
+        if succeeded > looks[0][1]:
+            for (since, before), (until, after) in pairwise((*looks, (now, succeeded))):
+                if until > begins and after > before:
+                    within += (after - before) * min(1.0, (until - begins) / max(until - since, 1e-9))
         return RecentCalls(succeeded=round(within), failed=failed, refused=refused)
+
+
+def _worth_keeping(looks: tuple[tuple[float, int], ...], begins: float) -> tuple[tuple[float, int], ...]:
+    """Those of the window and the last one before it; where the last two are close together, the earlier one."""
+    kept = looks[sum(moment <= begins for moment, _ in looks[1:]) :]
+    return kept[:-1] if len(kept) > 1 and kept[-1][0] - kept[-2][0] < _APART else kept

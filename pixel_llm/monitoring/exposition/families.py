@@ -152,15 +152,25 @@ def _events(target: TargetSnapshot) -> Iterable[Sample]:
     return (((name,), target.events[name]) for name in OTHER_EVENTS if name in target.events)
 
 
-def _states(target: TargetSnapshot) -> Iterator[Sample]:
-    return _states_of(breaker for breaker in target.breakers if not breaker.shadow)
+#: The samples of a target's only breaker, by its state: most targets have just that.
+_ONE_BREAKER = {state: tuple((("", one), int(one == state)) for one in STATES) for state in STATES}
 
 
-def _shadow_states(target: TargetSnapshot) -> Iterator[Sample]:
-    return _states_of(breaker for breaker in target.breakers if breaker.shadow)
+def _states(target: TargetSnapshot) -> Iterable[Sample]:
+    return _states_of([breaker for breaker in target.breakers if not breaker.shadow])
 
 
-def _states_of(breakers: Iterable[BreakerSnapshot]) -> Iterator[Sample]:
+def _shadow_states(target: TargetSnapshot) -> Iterable[Sample]:
+    return _states_of([breaker for breaker in target.breakers if breaker.shadow])
+
+
+def _states_of(breakers: list[BreakerSnapshot]) -> Iterable[Sample]:
+    if len(breakers) == 1 and not breakers[0].key:
+        return _ONE_BREAKER[breakers[0].state]
+    return _states_by_key(breakers) if breakers else ()
+
+
+def _states_by_key(breakers: Iterable[BreakerSnapshot]) -> Iterator[Sample]:
     # Users make the keys: two may look alike as labels, then the worse state stands for both; and one may be "other".
     worst: dict[str, int] = {}
     for breaker in breakers:
