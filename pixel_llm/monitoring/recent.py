@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 from pixel_llm.monitoring.counts import Counts
 from pixel_llm.monitoring.snapshot.model import RecentCalls
 
@@ -45,20 +43,28 @@ class Recent:
         """The calls of the last minute, where *succeeded* have until now since the start."""
         begins = now - WINDOW
         failed = refused = 0
-        for second, counts in self._seconds.copy().items() if self._seconds else ():
-            if second > begins - 1:
-                read = counts.read()
-                failed += read.get(False, 0)
-                refused += read.get(True, 0)
+        if self._seconds:
+            for second, counts in self._seconds.copy().items():
+                if second > begins - 1:
+                    read = counts.read()
+                    failed += read.get(False, 0)
+                    refused += read.get(True, 0)
         looks = self._looks
         if now - looks[-1][0] >= 1:
             self._looks = (*_worth_keeping(looks, begins), (now, succeeded))
-        within = 0.0
-        if succeeded > looks[0][1]:
-            for (since, before), (until, after) in pairwise((*looks, (now, succeeded))):
-                if until > begins and after > before:
-                    within += (after - before) * min(1.0, (until - begins) / max(until - since, 1e-9))
-        return RecentCalls(succeeded=round(within), failed=failed, refused=refused)
+        within = succeeded - _known_at(begins, looks, now, succeeded)
+        return RecentCalls(succeeded=round(within) if within > 0 else 0, failed=failed, refused=refused)
+
+
+def _known_at(moment: float, looks: tuple[tuple[float, int], ...], now: float, succeeded: int) -> float:
+    """How many had succeeded at a *moment* before *now*."""
+    since, before = looks[0]
+    if since < moment:
+        for until, after in (*looks[1:], (now, succeeded)):
+            if until > moment:
+                return before + (after - before) * (moment - since) / (until - since)
+            since, before = until, after
+    return before
 
 
 def _worth_keeping(looks: tuple[tuple[float, int], ...], begins: float) -> tuple[tuple[float, int], ...]:

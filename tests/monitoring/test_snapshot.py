@@ -299,12 +299,14 @@ class TestConsistency:
 
     def test_attempts_of_a_cache_are_those_it_made(self, tmp_path, busily):
         """
-        Whatever threads take from a cache that made one call, whoever looks sees that one attempt, no more and no less.
+        Whatever threads take from a cache that made one call, whoever looks sees that one attempt, no more, and no less
+        than whoever looked before.
         """
         (tmp_path / "shop.yaml").write_text("version: 1\ntargets: {shop.list: {cache: {ttl: 1h}}}")
         policies = load_policies(tmp_path, "shop", variables={})
         show = policies.wrap("shop.list", lambda: "all", key=lambda: 1)
         show()
+        assert policies.snapshot().targets["shop.list"].attempts_succeeded == 1
 
         def look():
             return [policies.snapshot().targets["shop.list"].attempts_succeeded for _ in range(200)]
