@@ -46,10 +46,6 @@ class Span:
         self.attempts.append(span)
         return span
 
-    def request(self, method: str, url: str) -> Any:
-        """Nothing is sent anywhere."""
-        raise NotImplementedError
-
     def chunk(self, chunk: Any) -> None:
         """A chunk is delivered."""
 

@@ -822,7 +822,7 @@ class TestStartAndClose:
 
     def test_starts_fast(self):
         """
-        A server for each test costs next to nothing: it is there when its thread is, and nothing is polled for.
+        A server for each test takes next to no time of the processor.
         """
         times = []
         for _ in range(20):

@@ -161,12 +161,9 @@ class Sent:
         _try(self._span, "answered", status)
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
-        span = self._span
-        return (
-            []
-            if span is None
-            else [(name.encode("ascii"), text.encode("ascii")) for name, text in span.headers.items()]
-        )
+        if self._span is None:
+            return []
+        return [(name.encode("ascii"), text.encode("ascii")) for name, text in self._span.headers.items()]
 
 
 #: A request that nobody sees.
