@@ -8,7 +8,6 @@ import gc
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from unittest import mock
 
 from pixel_llm.resilience.streams.later import LATER
 from pixel_llm.resilience.threads.pool import WORKERS
@@ -28,8 +27,7 @@ def ready() -> Iterator[None]:
     gc.disable()
     gc.freeze()  # what is there already need not be looked at each time
     try:
-        # The threads that wait for work are real ones; those of a schedule are not for anybody else either.
-        with replaced(), breakers_watched(), mock.patch.object(WORKERS, "_idle", []):
+        with replaced(), breakers_watched():
             yield
     finally:
         gc.unfreeze()

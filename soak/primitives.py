@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import operator
 import queue
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from math import inf
@@ -30,12 +32,18 @@ REPLACED_IN = (
 TIMED = "pixel_llm.resilience.streams.later"
 
 _active: Stepper | None = None
+_director: int | None = None
 _locks: list[Lock] = []
 
 
 def _stepper() -> Stepper | None:
     """Who steps this thread; None in a thread that nobody does."""
     return _active if _active is not None and _active.steps_this_thread() else None
+
+
+def _is_outsider() -> bool:
+    """Whether this is a real thread that was there before: neither stepped, nor the one that has it all played."""
+    return threading.get_ident() != _director and _stepper() is None
 
 
 class Lock:
@@ -257,8 +265,8 @@ class Thread:
         self._stepped: Any = None
 
     def start(self) -> None:
-        if _active is None:
-            raise RuntimeError("a thread is started while nobody steps")
+        if _active is None or _is_outsider():
+            raise RuntimeError("a thread is started by nobody who is stepped")
         self._stepped = _active.spawn(self._body, self.name, stays=self._stays)
         if _active.steps_this_thread():
             _active.point()
@@ -291,8 +299,14 @@ def _make_queue() -> ModuleType:
 def _make_time() -> ModuleType:
     """The module ``time`` as the keeper of time sees it."""
     module = ModuleType("time")
-    vars(module).update(monotonic=lambda: _active.clock.now if _active is not None else 0.0)
+    vars(module).update(monotonic=_monotonic)
     return module
+
+
+def _monotonic() -> float:
+    if _is_outsider():
+        return time.monotonic()
+    return _active.clock.now if _active is not None else 0.0
 
 
 _STAND_IN = _make_stand_in()
@@ -304,6 +318,7 @@ _REAL_LOCKS = {type(threading.Lock()): Lock, type(threading.RLock()): RLock}
 @contextlib.contextmanager
 def replaced() -> Iterator[None]:
     """Within, the engine's modules see the stand-ins. What they have made before keeps its real locks."""
+    global _director
     undo: list[tuple[Any, str, Any]] = []
     for name, module in list(sys.modules.items()):
         if not any(name == room or name.startswith(f"{room}.") for room in REPLACED_IN):
@@ -317,15 +332,35 @@ def replaced() -> Iterator[None]:
             for cached in _with_a_lock(value, name):
                 undo.append((cached, "lock", cached.lock))
                 cached.lock = RLock()
-    idle, WORKERS._idle = WORKERS._idle, []  # real threads that wait for work can't be stepped
-    later = LATER._lock, LATER._thread, LATER._asked
+    _director = threading.get_ident()
+    try:
+        # Real threads can't be stepped: those that wait for work, and those that will, keep to themselves.
+        with _apart(WORKERS), _apart(LATER):
+            yield
+    finally:
+        _director = None
+        for holder, key, value in undo:
+            setattr(holder, key, value)
+
+
+@contextlib.contextmanager
+def _apart(shared: Any) -> Iterator[None]:
+    """Within, *shared* is as good as new for all but the threads from outside, who find in it what they left there."""
+    kind, mine = type(shared), dict(vars(type(shared)()))
+
+    def attribute(name: str) -> property:
+        def where(self: Any) -> dict[str, Any]:
+            return vars(self) if _is_outsider() else mine
+
+        return property(
+            lambda self: where(self)[name], lambda self, value: operator.setitem(where(self), name, value)
+        )
+
+    shared.__class__ = type(kind.__name__, (kind,), {name: attribute(name) for name in mine})
     try:
         yield
     finally:
-        WORKERS._idle = idle
-        LATER._lock, LATER._thread, LATER._asked = later
-        for holder, key, value in undo:
-            setattr(holder, key, value)
+        shared.__class__ = kind
 
 
 def _with_a_lock(value: Any, module: str) -> list[Any]:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from pixel_llm.hybrid.batch import MOST_BYTES, Prepared
+
+#: Seconds after which the thread that reads looks up. What Ctrl-C raises, the main thread raises when it is awake;
+#: and a signal that comes just as it goes to sleep, or that another thread is given, does not wake it.
+_LOOK_UP = 0.5
 
 
 class Handover:
@@ -43,8 +48,7 @@ class Handover:
     def put(self, prepared: Prepared) -> None:
         """Lay a picture down, as soon as there is room. Raises what has broken the batch off."""
         with self._changed:
-            self._changed.wait_for(lambda: self._has_room_for(prepared) or self._is_broken_off)
-            self._raise_error()
+            self._read_on(lambda: self._has_room_for(prepared))
             self._lying.append(prepared)
             self._changed.notify_all()
 
@@ -62,8 +66,7 @@ class Handover:
         with self._changed:
             self._is_complete = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._asking or self._is_broken_off)
-            self._raise_error()
+            self._read_on(lambda: not self._asking)
 
     def break_off(self, error: BaseException | None = None) -> None:
         """Hand out nothing more; *error* is raised where the pictures are read, if it is the first."""
@@ -76,7 +79,10 @@ class Handover:
         memory = sum(one.memory for one in self._lying) + prepared.memory
         return len(self._lying) < self._size and (memory <= self._memory or not self._lying)
 
-    def _raise_error(self) -> None:
+    def _read_on(self, may: Callable[[], bool]) -> None:
+        """Wait until the thread that reads *may* go on. Raises what has broken the batch off."""
+        while not self._changed.wait_for(lambda: may() or self._is_broken_off, _LOOK_UP):
+            pass
         error, self._error = self._error, None
         try:
             if error is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import os
 import signal
 import sys
 import threading
@@ -263,9 +262,13 @@ class TestBatch:
 
 
 class TestInterrupt:
-    def test_ctrl_c_ends_what_is_under_way(self, tmp_path, monkeypatch):
+    @pytest.mark.parametrize("wakes", [True, False], ids=["waking the reader", "not waking it"])
+    def test_ctrl_c_ends_what_is_under_way(self, tmp_path, monkeypatch, wakes):
         """
         KeyboardInterrupt comes at once, though every call waits for a server that never answers.
+
+        Also if the system gives the signal to another thread, or just before the thread that reads begins to wait:
+        then nothing wakes it.
         """
         monkeypatch.chdir(tmp_path)
         with ScriptedLMStudio(then=Hang()) as server:
@@ -276,7 +279,8 @@ class TestInterrupt:
                 def interrupt() -> None:
                     while not server.requests:
                         time.sleep(0.01)
-                    os.kill(os.getpid(), signal.SIGINT)
+                    to = threading.main_thread().ident if wakes else threading.get_ident()
+                    signal.pthread_kill(to, signal.SIGINT)
 
                 threading.Thread(target=interrupt).start()
                 with pytest.raises(KeyboardInterrupt):

@@ -7,12 +7,14 @@ import itertools
 import re
 import threading
 from random import Random
+from unittest import mock
 
 import pytest
 
 import pixel_llm.resilience.threads.pool as threads_module
 from pixel_llm.policy import FallbackStrategy, TargetPolicy, TimeoutConfig
 from pixel_llm.resilience import CircuitBreaker
+from pixel_llm.resilience.streams.later import LATER
 from pixel_llm.resilience.threads.pool import WORKERS
 from soak import __main__ as command
 from soak import primitives, running
@@ -627,9 +629,44 @@ class TestJudge:
         WORKERS.run(lambda: worked.set, "before")
         assert worked.wait(10)
         idle = list(WORKERS._idle)
-        plan = CallPlan((Act("ok", takes=1.0),))
-        schedule = Schedule(TargetPolicy(timeout=TimeoutConfig(attempt=2.0)), (Caller("sync", (plan,), False),))
         with ready():
-            assert [] == judge(schedule)
+            assert [] == judge(one_call())
 
         assert idle == WORKERS._idle != []
+
+    def test_threads_that_come_free_meanwhile(self):
+        """
+        Nor is one that other tests have left at work, and comes to its end while a schedule is played.
+        """
+        at_work, end, ended = threading.Event(), threading.Event(), threading.Event()
+        idle = list(WORKERS._idle)
+
+        def work():
+            at_work.set()
+            end.wait(10)
+            return ended.set
+
+        with mock.patch.object(WORKERS, "_idle", []):
+            WORKERS.run(work, "before")
+        assert at_work.wait(10)
+        with ready():
+            end.set()
+            assert ended.wait(10)
+            assert [] == judge(one_call())
+
+        assert [worker for worker in WORKERS._idle if worker not in idle] != []
+
+    def test_what_is_due_meanwhile(self):
+        """
+        What other tests have left to be done later is done in time, by a thread of theirs.
+        """
+        done = threading.Event()
+        LATER.after(0.05, done.set)
+        with ready():
+            while not done.is_set():
+                assert [] == judge(one_call())
+
+
+def one_call() -> Schedule:
+    plan = CallPlan((Act("ok", takes=1.0),))
+    return Schedule(TargetPolicy(timeout=TimeoutConfig(attempt=2.0)), (Caller("sync", (plan,), False),))
