@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import blue, red
 from PIL import Image
+from staging import blue, red
 
 from pixel_llm import ErrorCode, HybridPixelLLM, ValidationError, encoder
 from pixel_llm.encoder import Picture

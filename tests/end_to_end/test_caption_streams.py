@@ -6,7 +6,7 @@ import asyncio
 import threading
 
 import pytest
-from conftest import blue, red
+from staging import blue, red
 
 from pixel_llm import CircuitState, ErrorCode, HybridPixelLLM, PixelLMError, ValidationError
 from pixel_llm.testing import Answer, BrokenStream, ScriptedLMStudio, Status

@@ -8,8 +8,8 @@ import sys
 from types import MappingProxyType
 
 import pytest
-from conftest import red
 from PIL import Image
+from staging import red
 
 from pixel_llm import HybridPixelLLM, PixelLMError, ValidationError, load_policies
 from pixel_llm.hybrid import HybridConfig

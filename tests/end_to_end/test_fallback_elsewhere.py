@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import CHAT, blue, red
+from staging import CHAT, blue, red
 
 from pixel_llm import HybridPixelLLM
 from pixel_llm.events import CircuitStateChanged

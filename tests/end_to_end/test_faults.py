@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import blue, red
+from staging import blue, red
 
 from pixel_llm import CircuitState, ErrorCode, PixelLMError, ValidationError
 from pixel_llm.resilience import SYSTEM_CLOCK

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import UNSHOWN, red
+from staging import UNSHOWN, red
 
 from pixel_llm import EncoderError, ErrorCode, HybridPixelLLM, PixelLMError, encoder
 from pixel_llm.hybrid.turns import Turns

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import red
+from staging import red
 
 from pixel_llm import CircuitState, HybridPixelLLM, LimitExceeded
 from pixel_llm.events import StreamAbandoned

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import blue, red
+from staging import blue, red
 
 from pixel_llm import LogContext, PixelLMError, ValidationError, current_request_id, set_context
 from pixel_llm.lm_studio import ChatRequest
