@@ -381,6 +381,15 @@ class TestKinds:
         """
         assert {"field": {"user": "me", "password": "[redacted]"}} == clean_fields({"field": value})
 
+    def test_of_pairs_are_redacted_by_name(self):
+        """
+        Headers and parameters often are lists of pairs.
+        """
+        pairs = [("Authorization", "x"), ["api_key", "y"], ("user", "me"), ("password", "x", "y"), (1, 2)]
+        assert {
+            "field": [["Authorization", "[redacted]"], ["api_key", "[redacted]"], *map(list, pairs[2:])]
+        } == clean_fields({"field": pairs})
+
     def test_of_a_dataclass_with_a_repr_of_its_own_are_as_that_says(self):
         """
         Who has written a repr has thought about what it shows.
@@ -401,6 +410,8 @@ class TestTexts:
             ("basic dXNlcjpwYXNz", "basic [redacted]"),
             ("Basic authentication is needed", "Basic authentication is needed"),
             ("the bearer of this", "the bearer of this"),
+            ("wrong key: sk-lm-Ab12Cd34:Ef56Gh78.", "wrong key: sk-[redacted]."),
+            ("sk-learn-and-its-pipelines on a disk-1234567890AB", "sk-learn-and-its-pipelines on a disk-1234567890AB"),
             ("what token=1?", "what token=1?"),
         ],
     )

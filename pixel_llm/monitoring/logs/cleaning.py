@@ -157,10 +157,19 @@ class _Cleaner:
         for value in islice(values, MOST_ITEMS):
             if self._left <= 0:
                 break
-            clean.append(self.clean(value, depth + 1))
+            clean.append(self.clean(_pair(value, content=self._content), depth + 1))
         if count > len(clean):
             clean.append(f"[{count - len(clean)} more]")
         return clean
+
+
+def _pair(value: Any, *, content: bool) -> Any:
+    """*value*, an item of a list; without what follows if it is a pair of a name that says so, as headers often are."""
+    if type(value) in (tuple, list) and len(value) == 2:
+        name, named = value
+        if isinstance(name, str) and is_redacted(name, type(named), content):
+            return (name, REDACTED)
+    return value
 
 
 def _fields_of(value: Any) -> Mapping[str, Any] | None:

@@ -31,6 +31,8 @@ _USER = re.compile(r"(?<=://)[^\s/?#\"'<>]+@")
 _PARAMETER = re.compile(r"(?<=[?&;])([\w.%\[\]-]{1,100})=[^&#;\s\"'<>]+")
 #: As HTTP's Authorization has it; "basic authentication" is none.
 _LOGIN = re.compile(r"\b([Bb]earer|BEARER|[Bb]asic|BASIC) +(?=\S*?(?:[\d=_]|[a-z][A-Z]))[\w.~+/=-]{6,}")
+#: As OpenAI and those who follow it write keys: sk-proj-…, sk-lm-…:…; words in small letters are none.
+_KEY = re.compile(r"\bsk-(?=\S*?[\dA-Z])[\w:-]{12,}")
 
 
 def is_redacted(name: str, kind: type, content: bool) -> bool:
@@ -57,20 +59,28 @@ def _meaning(name: str) -> tuple[bool, bool]:
 
 def may_hold_secrets(text: str) -> bool:
     """True if :func:`redacted_text` is worth its time. This is asked of every text."""
-    return "data:" in text or "://" in text or "?" in text or "earer" in text or "asic " in text or "EARER" in text
+    return (
+        "data:" in text
+        or "://" in text
+        or "?" in text
+        or "earer" in text
+        or "asic " in text
+        or "EARER" in text
+        or "sk-" in text
+    )
 
 
 def redacted_text(text: str) -> str:
     """
     *text* with pictures told by their size, and without secrets that show.
 
-    These are names and passwords in URLs, their parameters with the names of secrets, and what follows "Bearer" and
-    "Basic".
+    These are names and passwords in URLs, their parameters with the names of secrets, what follows "Bearer" and
+    "Basic", and keys that begin with "sk-".
     """
     text = _DATA_URI.sub(_size_of_data, text)
     text = _USER.sub(f"{REDACTED}@", text)
     text = _PARAMETER.sub(_parameter, text)
-    return _LOGIN.sub(rf"\1 {REDACTED}", text)
+    return _KEY.sub(f"sk-{REDACTED}", _LOGIN.sub(rf"\1 {REDACTED}", text))
 
 
 def _size_of_data(match: re.Match[str]) -> str:
