@@ -294,6 +294,23 @@ class TestOutage:
 
         assert (9.0, 9.0) == opening(Outage(1.0, True), policy)
 
+    def test_only_the_deadline_counts(self):
+        """An attempt that could last longer than the call fails of the deadline, and of nothing else."""
+        breaker = CircuitBreakerConfig(failure_threshold=2, count=ErrorMatcher.of("ERR_TIMEOUT_DEADLINE"))
+        policy = TargetPolicy(deadline=7.0, circuit_breaker=breaker, timeout=TimeoutConfig(attempt=9.0))
+
+        assert (9.0, 9.0) == opening(Outage(1.0, True), policy)
+
+    def test_an_encoder_fails_of_its_own(self):
+        """It refuses no connection, so a breaker that counts only those never opens."""
+
+        def opens_after(counted: str) -> float | None:
+            breaker = CircuitBreakerConfig(failure_threshold=2, count=ErrorMatcher.of(counted))
+            config = PolicyConfig(version=1, targets={"encoder.patch": TargetPolicy(circuit_breaker=breaker)})
+            return compute_bounds(config, "encoder.patch", rate=1.0).opens_after
+
+        assert (2.0, None) == (opens_after("ERR_ENC_FORWARD_FAILED"), opens_after("ERR_CONN_REFUSED"))
+
     def test_nothing_ends_an_attempt(self):
         """Without timeout and deadline silence goes on, and no failure is ever counted."""
         bounds = bounds_of(TargetPolicy(circuit_breaker=CircuitBreakerConfig()))

@@ -22,6 +22,7 @@ def read(tmp_path, monkeypatch):
 def problems(read, content: str | bytes) -> list[str]:
     with pytest.raises(PolicyError) as caught:
         read(content)
+    assert {"PL005"} == {problem.rule for problem in caught.value.problems}
     return str(caught.value).splitlines()
 
 

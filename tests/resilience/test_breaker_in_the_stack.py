@@ -455,8 +455,13 @@ class TestKeys:
         assert ErrorCode.ERR_VAL_MISSING_FIELD is caught.value.error_code
         assert "no argument 'endpoint': wrapping it needs breaker_key=, a function that gives" in str(caught.value)
 
-        with pytest.raises(ValidationError, match="is per endpoint, but breaker_key= only knows model or user"):
+        with pytest.raises(
+            ValidationError, match="is per endpoint, but breaker_key= only knows model or user"
+        ) as caught:
             ask(circuit_breaker=breaker(per="endpoint"), breaker_key={"user": str, "model": str})
+
+        assert ErrorCode.ERR_VAL_MISSING_FIELD is caught.value.error_code
+
         with pytest.raises(ValidationError, match="but breaker_key= only knows nothing"):
             ask(breaker_key={})
         with pytest.raises(ValidationError, match="breaker_key= must be a plain function, or a map of them"):

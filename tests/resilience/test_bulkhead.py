@@ -723,6 +723,24 @@ class TestWaiters:
 
         asyncio.run(main())
 
+    def test_a_task_s_waking_ends_one_wait(self):
+        """
+        The next wait lasts until the next waking, or until its time is up.
+        """
+        clock = LoopClock()
+
+        async def main() -> None:
+            waiter = TaskWaiter()
+            waiter.wake()
+            began = clock.monotonic()
+            await waiter.wait(5.0)
+            assert began == clock.monotonic()
+
+            await waiter.wait(5.0)
+            assert began + 5.0 == clock.monotonic()
+
+        run_virtual(clock, main())
+
     def test_base_classes(self):
         """
         The base classes leave to others what only those know.

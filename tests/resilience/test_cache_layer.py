@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -239,10 +240,13 @@ class Threads(Crowd):
         inside.wait(10)
         for thread in threads[1:]:
             thread.start()
-        flights = self.stack.cache.flights
-        while sum(len(flight.waiting) for flight in list(flights._under_way.values())) < number - 1:
-            threading.Event().wait(0.001)
-        go.set()
+        flights, ends = self.stack.cache.flights, time.monotonic() + 5
+        try:
+            while sum(len(flight.waiting) for flight in list(flights._under_way.values())) < number - 1:
+                assert time.monotonic() < ends, "they do not wait"
+                time.sleep(0.001)
+        finally:
+            go.set()
         for thread in threads:
             thread.join(10)
 

@@ -1,12 +1,13 @@
 import asyncio
 import contextlib
 import itertools
+import math
 import threading
 
 import pytest
 
 from pixel_llm.errors import CircuitBreakerOpen
-from pixel_llm.policy import CircuitBreakerConfig, Jitter, RetryConfig, RetryStrategy
+from pixel_llm.policy import BulkheadConfig, CircuitBreakerConfig, Jitter, RetryConfig, RetryStrategy, TimeoutConfig
 from pixel_llm.resilience import guard
 from pixel_llm.resilience.counters import BOUNDS, Counters, Histogram
 
@@ -111,6 +112,23 @@ class TestStats:
         call()
 
         assert 2 == call.stack.stats().succeeded
+
+    @pytest.mark.parametrize(
+        "layers",
+        [{}, {"bulkhead": BulkheadConfig(max_concurrent=1)}, {"timeout": TimeoutConfig(attempt=9.0)}],
+        ids=["alone", "bulkhead", "timeout"],
+    )
+    def test_durations(self, both_worlds, clock, layers):
+        """
+        A success took as long as it took, whichever way it went.
+        """
+        call = both_worlds(lambda: clock.advance(0.3), **layers)
+        call()
+        latency = call.stack.stats().latency
+        bounds = (0.0, *latency.bounds, math.inf)
+        (bucket,) = [bounds[index : index + 2] for index, count in enumerate(latency.counts) if count]
+
+        assert bucket[0] <= 0.3 < bucket[1]
 
     def test_exact_under_threads(self, make_stack, world):
         """

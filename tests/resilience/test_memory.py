@@ -29,8 +29,8 @@ class Plain:
     more: Any = None
 
 
-class Private:
-    """Its one slot is named in a bare text, and mangled."""
+class _Private:
+    """Its one slot is named in a bare text, and mangled with the class's name, less what that begins with."""
 
     __slots__ = "__text"
 
@@ -38,7 +38,7 @@ class Private:
         self.__text = text
 
 
-class Half(Private):
+class Half(_Private):
     """A slot above, attributes here."""
 
     def __init__(self, text: str) -> None:
@@ -62,7 +62,7 @@ VALUES = {
     "nested": lambda: [{"text": f"x{number}", "parts": [f"{number}", (f"{number}y",)]} for number in range(1000)],
     "slotted": lambda: [Slotted(f"x{number}", Slotted(f"y{number}")) for number in range(2000)],
     "plain": lambda: [Plain(f"x{number}", Plain(f"y{number}")) for number in range(2000)],
-    "private": lambda: Private("x" * 100_000),
+    "private": lambda: _Private("x" * 100_000),
     "half": lambda: Half("x" * 50_000),
     "array": lambda: np.ones((100, 200)),
     "array of objects": lambda: {f"a{number}": np.ones(50) for number in range(200)},

@@ -60,6 +60,7 @@ class Guide:
     def __init__(self, names):
         self.names = list(names)
         self.heard = []
+        self.args = []
         self.trouble = {}
 
     def order(self, args):
@@ -67,6 +68,7 @@ class Guide:
 
     def prepare(self, name, args):
         self.heard.append(("prepare", name))
+        self.args.append(args)
         if name in self.trouble:
             raise self.trouble[name]
 
@@ -82,6 +84,7 @@ class Guide:
 
     def answered(self, name, args):
         self.heard.append(("answered", name))
+        self.args.append(args)
 
     def failed(self, name, error):
         self.heard.append(("failed", name, type(error).__name__))
@@ -169,8 +172,9 @@ class TestPass:
         """
         places = servers({FIRST: ["one"], SECOND: ["two"]})
 
-        assert "one" == places()
+        assert "one" == places("what")
         assert [FIRST] == places.asked
+        assert [("what",)] * 2 == places.guide.args
         assert {} == places.stack.over_routes.breakers_by_place()
         assert [("enter", FIRST), ("prepare", FIRST), ("answered", FIRST), ("leave", FIRST)] == places.guide.heard
 

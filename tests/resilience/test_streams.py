@@ -4,7 +4,9 @@ import contextlib
 import copy
 import gc
 import pickle
+import queue
 import sys
+import threading
 
 import pytest
 from streaming import END, AsyncStreams, Hang, SyncStreams
@@ -781,6 +783,30 @@ class TestLeaving:
             world.run(case)
         finally:
             gc.enable()
+
+    def test_of_one_that_was_dropped_listeners_are_told_elsewhere(self, world):
+        """
+        Garbage may be collected anywhere, also inside of a listener, or with a lock held that it wants.
+        """
+        told = queue.SimpleQueue()
+        stack = Stack(
+            "shop.list",
+            TargetPolicy(),
+            clock=world.clock,
+            emit=lambda event: told.put((event.reason, threading.current_thread())),
+        )
+
+        async def case():
+            stream = world.open([1, 2], stack=stack)
+            await stream.next()
+            del stream
+            gc.collect()
+
+            reason, thread = told.get(timeout=10)
+            assert "dropped" == reason
+            assert threading.current_thread() is not thread
+
+        world.run(case)
 
     @pytest.mark.parametrize("end", ["ended", "closed", "dropped", "broken", "paused"])
     def test_gives_a_trial_s_permit_back(self, world, end):

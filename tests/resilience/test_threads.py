@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import weakref
 
 import pytest
@@ -96,8 +97,9 @@ class TestWorkerThreads:
         for ended in busy:
             ended.wait(10)
         gone = [thread for thread in seen if thread not in {worker.thread for worker in work.threads._idle}]
+        ends = time.monotonic() + 5
         for thread in gone:
-            thread.join(10)
+            thread.join(max(0.0, ends - time.monotonic()))
 
         assert 2 == work.threads.idle
         assert not any(thread.is_alive() for thread in gone)
