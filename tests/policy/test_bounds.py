@@ -395,6 +395,15 @@ class TestOutageByRate:
         assert {6.0} == {bound for bound, _ in played}
         assert max(opened for _, opened in played) <= 6.0
 
+    def test_of_a_window_that_holds_just_the_minimum(self):
+        """Five seconds hold five calls, if one comes each second: then five open the breaker, and six never would."""
+        breaker = CircuitBreakerConfig(failure_rate=1.0, window=WindowConfig(period=5.0), minimum_calls=5)
+        policy = TargetPolicy(circuit_breaker=breaker)
+        more = dataclasses.replace(policy, circuit_breaker=dataclasses.replace(breaker, minimum_calls=6))
+
+        assert (6.0, 5.984375) == self.play(Outage(1.0, False, phase=63 / 64), policy, 1)
+        assert (None, None) == self.play(Outage(1.0, False), more, 1)
+
     def test_of_calls_that_come_too_slowly(self):
         """Where the window never holds the minimum of calls there is no bound, and the breaker stays closed."""
         breaker = CircuitBreakerConfig(failure_rate=0.5, window=WindowConfig(period=5.0), minimum_calls=4)

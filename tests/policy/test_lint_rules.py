@@ -856,6 +856,8 @@ LEFT_ALONE = {
     "PL503 a short form that drops the rest": "extends: production\ntargets: {lm_studio.chat: {timeout: 30s}}",
     "PL503 the name of a template": "templates: {fallback: {sorry: [none]}}\n"
     "defaults: {fallback: [none]}\ntargets: {a.b: {fallback: sorry}}",
+    "PL504 in defaults that lie over a template": "extends: basic\ntemplates: {retry: {patient: {max_attempts: 5}}}\n"
+    "defaults: {retry: {max_attempts: 3}}\ntargets: {billing.list: {idempotent: true, retry: patient}}",
     "PL504 a template over other values": "extends: basic\ndefaults: {retry: {max_attempts: 5}}\n"
     "templates: {retry: {few: {max_attempts: 3}}}\ntargets: {encoder.load: {retry: few}}",
     "PL507 a template over other values": "defaults: {retry: {max_attempts: 5}}\n"
@@ -1344,6 +1346,22 @@ ALSO_FOUND = [
         (
             "policy.yaml:3:33: lm_studio.generation.top_p: note: top_p has no effect with `temperature: 0`, which "
             "always takes the likeliest word: leave one of them out [PL607]"
+        ),
+    ),
+    (
+        "PL209",
+        "extends: basic\ntargets: {pixel_llm.generate: {deadline: 20m, retry: {strategy: immediate}}}",
+        (
+            "policy.yaml:3:54: targets.pixel_llm.generate.retry: note: two layers of retries multiply to 9 requests (3 "
+            "attempts, each with 3 of lm_studio.chat): retry in one of them [PL209]"
+        ),
+    ),
+    (
+        "PL864",
+        "targets: {writer.write: {idempotent: true, timeout: {first_token: 5s}, retry: {retry_on_result: is_bad}}}",
+        (
+            "policy.yaml:2:97: targets.writer.write.retry.retry_on_result: note: the target's timeout speaks of "
+            "streams, which pass retry_on_result by: it is for other calls only [PL864]"
         ),
     ),
     (
