@@ -66,7 +66,7 @@ class Mapping:
     root: Path | None = None
 
     def tests_for(self, mutant: Mutant) -> list[str]:
-        """The tests that reach *mutant*, the fastest first, after those that look at everything if they may notice it."""
+        """The tests that reach *mutant*, the fastest first, after those that look at everything, where they may."""
         changed = range(mutant.line, mutant.last_line + 1)
         lines = self.reached.get(mutant.file, {})
         found = {test for line in changed for test in lines.get(line, ())}

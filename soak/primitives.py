@@ -352,9 +352,7 @@ def _apart(shared: Any) -> Iterator[None]:
         def where(self: Any) -> dict[str, Any]:
             return vars(self) if _is_outsider() else mine
 
-        return property(
-            lambda self: where(self)[name], lambda self, value: operator.setitem(where(self), name, value)
-        )
+        return property(lambda self: where(self)[name], lambda self, value: operator.setitem(where(self), name, value))
 
     shared.__class__ = type(kind.__name__, (kind,), {name: attribute(name) for name in mine})
     try:
