@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Hashable
 from typing import Any
 
 from pixel_llm.events import (
@@ -75,6 +76,16 @@ _FIELDS = {
     for kind in LEVELS
 }
 
+#: Those that must be equal too for two records to say the same. Hardly two errors, reasons or measures are alike.
+_TELLING = {
+    "answered", "asked", "breaker", "endpoint", "injected", "layer", "model", "new_state", "old_state", "problems",
+    "restart", "served_by", "step", "targets",
+}  # fmt: skip
+_NAMES = {kind: tuple(name for name in names if name in _TELLING) for kind, names in _FIELDS.items()}
+
+#: What a program's context can't say of an event: it has profile and target of its own, and no program's logger.
+_OWN = frozenset({"profile", "target", "logger"})
+
 
 class EventLog:
     """
@@ -101,21 +112,39 @@ class EventLog:
         level = LEVELS[kind]
         if self.log.wants(event.target, NUMBERS[level]):
             extra = {name: _rounded(getattr(event, name)) for name in _FIELDS[kind]}
-            self._write(level, event.name, event.target, getattr(event, "error_code", None), clean_fields(extra))
+            code = getattr(event, "error_code", None)
+            names = tuple(getattr(event, name) for name in _NAMES[kind])
+            key = (level, event.name, event.target, code, _type_of_error(event, code), names)
+            self._write(level, event.name, event.target, code, clean_fields(extra), key)
 
     def content(self, target: str, **content: str) -> None:
-        """Write down what was asked and answered, if the policy says ``log_content: full``."""
+        """Write down what was asked and answered, all of it, if the policy says ``log_content: full``."""
         if self.log.writes_content and self.log.wants(target, NUMBERS[LogLevel.INFO]):
-            self._write(LogLevel.INFO, "content", target, None, clean_fields(content, content=True))
+            self._write(LogLevel.INFO, "content", target, None, clean_fields(content, content=True), None)
 
     def close(self, timeout: float = PATIENCE) -> None:
         """Write what waits, and close the sinks. A later record, as of a closed model's next call, opens them again."""
         self.log.close(timeout)
 
-    def _write(self, level: LogLevel, message: str, target: str, code: str | None, extra: dict[str, Any]) -> None:
-        context = {"profile": self._profile, "target": target, **current_context()}
+    def _write(
+        self,
+        level: LogLevel,
+        message: str,
+        target: str,
+        code: str | None,
+        extra: dict[str, Any],
+        key: Hashable | None,
+    ) -> None:
+        given = {name: value for name, value in current_context().items() if name not in _OWN}
+        context = {"profile": self._profile, "target": target, **given}
         record = new_record(level.value.lower(), message, context=context, extra=extra, error_code=code)
-        self.log.write(_NAME, NUMBERS[level], record, (level, message, target, code))
+        self.log.write(_NAME, NUMBERS[level], record, key)
+
+
+def _type_of_error(event: Event, code: str | None) -> str | None:
+    """What kind of exception *event* tells of, where no code says so: its text begins with the name of the class."""
+    text = getattr(event, "error", None)
+    return text.partition(":")[0] if code is None and text is not None else None
 
 
 def _rounded(value: Any) -> Any:

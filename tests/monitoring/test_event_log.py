@@ -33,7 +33,7 @@ from pixel_llm.events import (
     StreamBroken,
     ThreadAbandoned,
 )
-from pixel_llm.monitoring import EventLog
+from pixel_llm.monitoring import EventLog, LogContext
 from pixel_llm.monitoring.event_log import LEVELS
 from pixel_llm.monitoring.logs.record import FIELDS
 from pixel_llm.policy import LoggingConfig, LogLevel, RetryConfig, RetryStrategy, TargetPolicy
@@ -131,6 +131,18 @@ class TestRecords:
             "extra": {"attempt": 2, "error": "gone", "elapsed": 0.123457},
         } == record
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", timestamp)
+
+    def test_name_their_own_profile_and_target(self, open_log, file):
+        """
+        What the program says of itself in the same words does not hide which target failed.
+        """
+        with LogContext(target="warehouse-7", profile="premium", logger="L", tenant="acme", request_id="r-1"):
+            open_log()(AttemptFailed("pay.charge", 1, LOST, "gone", 0.1))
+        (record,) = read(file)
+
+        assert {"profile": "production", "target": "pay.charge", "tenant": "acme", "request_id": "r-1"} == record[
+            "context"
+        ]
 
     def test_begin_with_what_is_looked_for_first(self, open_log, file):
         """

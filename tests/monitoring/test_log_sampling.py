@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
+from typing import Any
 
+import pytest
+from logs_reading import read
+from PIL import Image
+
+from pixel_llm import HybridPixelLLM, load_policies
 from pixel_llm.errors import ErrorCode
+from pixel_llm.events import CallRefused, CircuitStateChanged, Event, FallbackServed, ModelLoaded, PolicyReloadFailed
+from pixel_llm.monitoring.event_log import EventLog
 from pixel_llm.monitoring.logs.sampling import MOST_KEYS, Sampling
-from pixel_llm.policy import LogLevel, SamplingConfig
-from pixel_llm.testing import VirtualClock
+from pixel_llm.policy import LoggingConfig, LogLevel, SamplingConfig
+from pixel_llm.testing import Answer, ScriptedLMStudio, VirtualClock
 
 
 def sampling(every=3, period=10.0):
@@ -119,6 +127,16 @@ class TestLog:
         assert 3 == kept.log.left_out
         assert 3 == sum(record.levelname == "INFO" for record in caplog.records)
 
+    def test_another_exception_is_other_news(self, keep):
+        """
+        The same words with an exception of another type are another bug: it is written.
+        """
+        kept = keep(sampling=SamplingConfig(every=100))
+        for error in (ValueError("a"), ValueError("b"), KeyError("a"), KeyError("b")):
+            kept.logger.error("failed", exc_info=error)
+
+        assert ["ValueError", "KeyError"] == [record["exception_type"] for record in kept.records()]
+
     def test_without_sampling_leaves_nothing_out(self, keep):
         """
         By default every record is written.
@@ -128,3 +146,84 @@ class TestLog:
             kept.logger.info("busy")
 
         assert (5, 0) == (len(kept.records()), kept.log.left_out)
+
+
+class TestEvents:
+    def test_another_exception_without_a_code_is_other_news(self, tmp_path):
+        """
+        A target that fails of a second bug says so, however often the first one was told.
+        """
+        errors = [KeyError(1), KeyError(2), KeyError(3), RuntimeError(1), RuntimeError(2)]
+        (tmp_path / "shop.yaml").write_text(
+            f"version: 1\nlogging: {{file: {tmp_path}/log, sampling: {{every: 100}}}}\ntargets: {{shop.pay: {{}}}}"
+        )
+
+        def fail() -> None:
+            raise errors.pop(0)
+
+        with load_policies(tmp_path, "shop", variables={}) as policies:
+            pay = policies.wrap("shop.pay", fail)
+            while errors:
+                with pytest.raises((KeyError, RuntimeError)):
+                    pay()
+        failed = [record["extra"] for record in read(tmp_path / "log") if record["message"] == "call_failed"]
+
+        assert ["KeyError: 1", "RuntimeError: 1"] == [extra["error"] for extra in failed]
+
+    @pytest.mark.parametrize(
+        ("first", "second", "same"),
+        [
+            (
+                CircuitStateChanged("shop.pay", "closed", "open", 5, ErrorCode.ERR_CONN_LOST),
+                CircuitStateChanged("shop.pay", "half_open", "closed", 0, ErrorCode.ERR_CONN_LOST),
+                CircuitStateChanged("shop.pay", "closed", "open", 7, ErrorCode.ERR_CONN_LOST),
+            ),
+            (
+                FallbackServed("shop.pay", "cache", None, 3.0),
+                FallbackServed("shop.pay", "default_value", None, None),
+                FallbackServed("shop.pay", "cache", None, 4.0),
+            ),
+            (
+                CallRefused("shop.pay", "bulkhead", None, 1.0),
+                CallRefused("shop.pay", "timeout", None, 1.0),
+                CallRefused("shop.pay", "bulkhead", None, 2.0),
+            ),
+            (
+                ModelLoaded("shop.pay", "http://a", "qwen", 1.0),
+                ModelLoaded("shop.pay", "http://b", "qwen", 1.0),
+                ModelLoaded("shop.pay", "http://a", "qwen", 2.0),
+            ),
+            (
+                PolicyReloadFailed("shop", ("a",)),
+                PolicyReloadFailed("shop", ("b",)),
+                PolicyReloadFailed("shop", ("a",)),
+            ),
+        ],
+        ids=lambda event: event.name,
+    )
+    def test_what_names_something_else_is_other_news(self, tmp_path, first: Event, second: Event, same: Event):
+        """
+        A breaker that closes does not say what one that opens says; numbers make no difference.
+        """
+        log = EventLog(LoggingConfig(file=str(tmp_path / "log"), sampling=SamplingConfig(every=100)), profile="shop")
+        for event in (first, second, same):
+            log(event)
+        log.close()
+        told: list[dict[str, Any]] = read(tmp_path / "log")
+
+        assert [first.name, second.name, "records_left_out"] == [record["message"] for record in told]
+
+    def test_content_is_never_left_out(self, tmp_path):
+        """
+        ``log_content: full`` writes each prompt and its caption down, sampling or not.
+        """
+        logging = {"file": f"{tmp_path}/log", "log_content": "full", "sampling": {"every": 100}}
+        prompts = [f"What is it, {number}?" for number in range(5)]
+        with ScriptedLMStudio(then=Answer()) as server:
+            config = {"lm_studio": {"base_url": server.base_url, "vision": "image"}, "logging": logging}
+            with HybridPixelLLM("basic", error_config=config) as model:
+                for prompt in prompts:
+                    model.generate(Image.new("RGB", (4, 4)), prompt=prompt)
+        contents = [record["extra"] for record in read(tmp_path / "log") if record["message"] == "content"]
+
+        assert prompts == [content["prompt"] for content in contents]

@@ -417,6 +417,20 @@ class TestContext:
 
     def test_is_under_what_is_bound(self, keep):
         """
+        What a logger is bound to is nearer than what goes for all records, the request id too; its name is its own.
+        """
+        kept = keep()
+        with LogContext(tenant="all", request_id="r-1", user=7, logger="L"):
+            kept.logger.bind(tenant="mine", request_id="r-2", logger="zzz").info("bound")
+            kept.logger.info("plain")
+
+        assert [
+            {"logger": "shop", "tenant": "mine", "user": 7, "request_id": "r-2"},
+            {"logger": "shop", "tenant": "all", "user": 7, "request_id": "r-1"},
+        ] == [record["context"] for record in kept.records()]
+
+    def test_has_what_is_bound(self, keep):
+        """
         A logger that is bound to more writes that too; the one it came from does not.
         """
         kept = keep()

@@ -77,7 +77,7 @@ class Log:
             return False
         return self._channel is not None or self._application.takes(name, level)
 
-    def write(self, name: str, level: int, record: Record, key: Hashable) -> None:
+    def write(self, name: str, level: int, record: Record, key: Hashable | None) -> None:
         """
         Write *record* down; whether it is wanted has been asked. Never waits for file or console.
 
@@ -85,9 +85,9 @@ class Log:
             name: Its logger's name.
             level: Its level, as a number.
             record: It is not changed by its maker any more.
-            key: What it says; records with equal ones say the same.
+            key: What it says; records with equal ones say the same. One without a key is never left out.
         """
-        if self._sampling is not None:
+        if self._sampling is not None and key is not None:
             left_out = self._sampling.take(key)
             if left_out is None:
                 return

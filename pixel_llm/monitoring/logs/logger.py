@@ -44,22 +44,23 @@ class StructuredLogger:
         log.error("payment failed", exc_info=error, order=17)
 
     A record has ``timestamp`` (ISO 8601, UTC), ``level``, ``message``, ``context`` (the logger, the request id, what
-    :func:`set_context` and :meth:`bind` say), ``error_code``, ``exception_type``, ``stack_trace`` and ``extra``, the
-    keyword arguments. Values are taken down, bounded and free of secrets, before the call returns. No call raises or
-    waits for a disk because of what it logs.
+    :func:`set_context` and, over it, :meth:`bind` say), ``error_code``, ``exception_type``, ``stack_trace`` and
+    ``extra``, the keyword arguments. Values are taken down, bounded and free of secrets, before the call returns. No
+    call raises or waits for a disk because of what it logs.
 
     Args:
         name: The logger's name. The policy's ``logging.levels`` may have a level for it.
         log: Where it writes.
     """
 
-    __slots__ = ("_context", "_name", "_outlet", "_own")
+    __slots__ = ("_bound", "_name", "_outlet", "_own", "_shown_name")
 
     def __init__(self, name: str, log: Log | Outlet) -> None:
         self._name = name
         self._outlet = log if isinstance(log, Outlet) else Outlet(log)
         self._own = _Own()
-        self._context: dict[str, Any] = {"logger": clean_text(name)}
+        self._shown_name = clean_text(name)
+        self._bound: dict[str, Any] = {}
 
     @property
     def name(self) -> str:
@@ -77,10 +78,10 @@ class StructuredLogger:
         return self._outlet.log.lost
 
     def bind(self, **context: Any) -> StructuredLogger:
-        """A logger with *context* in all its records; it follows this one's level."""
+        """A logger with *context* in all its records, over what contexts say; it follows this one's level."""
         bound = StructuredLogger(self._name, self._outlet)
         bound._own = self._own
-        bound._context = {**self._context, **clean_fields(context, content=self._outlet.log.writes_content)}
+        bound._bound = {**self._bound, **clean_fields(context, content=self._outlet.log.writes_content)}
         return bound
 
     def debug(self, message: str, /, *, error_code: str | None = None, exc_info: ExcInfo = None, **extra: Any) -> None:
@@ -178,9 +179,11 @@ class StructuredLogger:
         if error is not None:
             error_code = error_code or _code_of(error)
             request_id = request_id or getattr(error, "request_id", None)
-        context = {**self._context, **own_fields()}
+        context = {"logger": self._shown_name, **own_fields()}
         if request_id is not None:
             context["request_id"] = request_id
+        context |= self._bound
+        context["logger"] = self._shown_name  # whatever else says so
         message = clean_text(message)
         record = new_record(
             level_name,
@@ -190,7 +193,8 @@ class StructuredLogger:
             error_code=None if error_code is None else clean_text(error_code),
             error=error,
         )
-        log.write(self._name, level, record, (level, message, self._name, record["error_code"]))
+        key = (level, message, self._name, record["error_code"], record["exception_type"])
+        log.write(self._name, level, record, key)
 
     def __repr__(self) -> str:
         return f"<StructuredLogger {self._name!r}>"
