@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from pixel_llm.monitoring.snapshot.merging import merged
 from pixel_llm.monitoring.snapshot.model import BreakerSnapshot, RecentError, Snapshot, TargetSnapshot
 
 #: A bulkhead's queue that is filled to this share, or a retry budget that is spent to it, degrades a target.
@@ -43,6 +45,7 @@ class TargetHealth:
     How one target is. Immutable.
 
     Attributes:
+        profile: The profile of its policy.
         target: Its name.
         status: The judgement.
         reasons: Why it is not ok, in words.
@@ -51,6 +54,7 @@ class TargetHealth:
         last_error: The last error of an attempt or a call; None if there was none.
     """
 
+    profile: str
     target: str
     status: HealthStatus
     reasons: tuple[str, ...]
@@ -78,8 +82,22 @@ class Health:
 
 
 def judge(snapshots: Iterable[Snapshot]) -> Health:
-    """The health of the targets of *snapshots*."""
-    targets = [_judge(target, snapshot) for snapshot in snapshots for target in snapshot.targets.values()]
+    """
+    The health of the targets of *snapshots*.
+
+    A target of several policies of one profile is judged in each, and the worst counts: what serves well in one of them
+    does not serve the calls of the other. What it holds is merged as in metrics.
+    """
+    snapshots = tuple(snapshots)
+    judged: dict[tuple[str, str], list[tuple[HealthStatus, list[str]]]] = defaultdict(list)
+    for snapshot in snapshots:
+        for target in snapshot.targets.values():
+            judged[snapshot.profile, target.target].append(_judge(target, snapshot))
+    targets = [
+        _described(snapshot.profile, target, judged[snapshot.profile, target.target])
+        for snapshot in merged(snapshots)
+        for target in snapshot.targets.values()
+    ]
     wholes = [target.status for target in targets if not is_place(target.target)]
     return Health(status=max(wholes, key=_RANK.__getitem__, default=HealthStatus.OK), targets=tuple(targets))
 
@@ -89,7 +107,23 @@ def is_place(target: str) -> bool:
     return target.endswith("]")
 
 
-def _judge(target: TargetSnapshot, snapshot: Snapshot) -> TargetHealth:
+def _described(profile: str, target: TargetSnapshot, judged: list[tuple[HealthStatus, list[str]]]) -> TargetHealth:
+    """*target* of all policies of *profile*, by how it was *judged* in each."""
+    worst_first = sorted(judged, key=lambda one: -_RANK[one[0]])
+    enforcing_last = sorted(target.breakers, key=lambda breaker: not breaker.shadow)
+    return TargetHealth(
+        profile=profile,
+        target=target.target,
+        status=worst_first[0][0],
+        reasons=tuple(dict.fromkeys(reason for _, reasons in worst_first for reason in reasons)),
+        breakers={breaker.key: breaker.state for breaker in enforcing_last},
+        saturation=None if target.bulkhead is None else target.bulkhead.in_use / max(1, target.bulkhead.limit),
+        last_error=target.last_error,
+    )
+
+
+def _judge(target: TargetSnapshot, snapshot: Snapshot) -> tuple[HealthStatus, list[str]]:
+    """How *target* is, and why it is not ok."""
     reasons = list(_reasons(target))
     refuses = _refuses(target)
     places = [snapshot.targets[name] for name in snapshot.targets if name.startswith(f"{target.target}[endpoint=")]
@@ -102,14 +136,7 @@ def _judge(target: TargetSnapshot, snapshot: Snapshot) -> TargetHealth:
     tended = any(_is_tripped(breaker) for one in (target, *places) for breaker in one.breakers)
     if (refuses or (not tended and _nearly_all_fail(target))) and not target.has_fallback:
         status = HealthStatus.FAILING
-    return TargetHealth(
-        target=target.target,
-        status=status,
-        reasons=tuple(reasons),
-        breakers={breaker.key: breaker.state for breaker in target.breakers},
-        saturation=None if target.bulkhead is None else target.bulkhead.in_use / max(1, target.bulkhead.limit),
-        last_error=target.last_error,
-    )
+    return status, reasons
 
 
 def _refuses(target: TargetSnapshot) -> bool:

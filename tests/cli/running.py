@@ -25,11 +25,11 @@ targets:
 
 
 @contextlib.contextmanager
-def running_shop(folder: Path) -> Iterator[tuple[Policies, str]]:
+def running_shop(folder: Path, port: int = 0) -> Iterator[tuple[Policies, str]]:
     """Policies that were called, and the address of their endpoint."""
     folder.mkdir(exist_ok=True)
     (folder / "shop.yaml").write_text(SHOP)
-    with load_policies(folder, "shop", variables={}) as policies, serve_metrics(policies, 0) as server:
+    with load_policies(folder, "shop", variables={}) as policies, serve_metrics(policies, port) as server:
         pay = policies.wrap("shop.pay", lambda works: works or gone())
         for works in (True, True, True, False):
             pay(works)

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import math
 import re
 import subprocess
+from bisect import bisect_left
 from collections.abc import Iterator
+from itertools import permutations
 from pathlib import Path
 from random import Random
 
 import pytest
 from command import pixel_llm
 from rich.console import Console
-from running import answering, gone, running_shop
+from running import SHOP, answering, gone, running_shop
 
 from pixel_llm.cli.top.rows import Row, rows
 from pixel_llm.cli.top.view import draw
 from pixel_llm.errors import PolicyError, ValidationError
 from pixel_llm.monitoring.snapshot.documents import read_document, write_document
 from pixel_llm.monitoring.snapshot.merging import merged
+from pixel_llm.resilience.counters import BOUNDS, Histogram
 from pixel_llm.runtime import Policies, load_policies
 
 
@@ -105,8 +109,70 @@ class TestRows:
 
         assert 0.25 == pay.failed
 
+    def test_of_a_target_that_came_back_with_a_reload_are_never_negative(self, shop):
+        """A policy that has lost a target and has it again counts it anew."""
+        policies = shop[0]
+        now = policies.snapshot()
+        pay = now.targets["shop.pay"]
+        more_failed = dataclasses.replace(pay, succeeded=0, failed=4)
+        before = dataclasses.replace(now, targets={"shop.pay": more_failed})
+        (row, _) = rows(before, now)
+
+        assert (0.25, 0.25) == (row.failed, row.degraded)
+
+    def test_show_a_target_whose_first_call_is_under_way(self, tmp_path):
+        """Where a bulkhead counts it; before any call has ended."""
+        (tmp_path / "bar.yaml").write_text("version: 1\ntargets: {bar.serve: {bulkhead: {max_concurrent: 4}}}")
+        seen = []
+        with load_policies(tmp_path, "bar", variables={}) as policies:
+            policies.wrap("bar.serve", lambda: seen.extend(rows(None, policies.snapshot())))()
+
+        assert [("bar.serve", "1/4", None)] == [(row.target, row.busy, row.p95) for row in seen]
+
+    def test_have_no_latency_that_is_longer_than_there_was_time(self, shop):
+        """Of a single call only a bucket is known, whose upper half may lie in the future."""
+        now = shop[0].snapshot()
+        counts = [0] * len(now.targets["shop.pay"].latency.counts)
+        counts[bisect_left(BOUNDS, 3.0)] = 1
+        slow = dataclasses.replace(now.targets["shop.pay"], latency=Histogram(BOUNDS, tuple(counts)))
+        young = dataclasses.replace(now, since=now.taken_at - 3, targets={"shop.pay": slow})
+        old = dataclasses.replace(young, since=now.taken_at - 60)
+
+        assert (3.0, 3.0) == (rows(None, young)[0].p50, rows(None, young)[0].p95)
+        assert 3.0 < rows(None, old)[0].p95 < 6.0
+
 
 class TestView:
+    def test_names_the_profiles_of_errors_where_there_are_several(self, tmp_path, shop):
+        """Targets of several profiles have the same names."""
+        (tmp_path / "bar.yaml").write_text(SHOP)
+        with load_policies(tmp_path, "bar", variables={}) as bar:
+            with contextlib.suppress(ConnectionError):
+                bar.wrap("shop.ship", gone)()
+            lines = shown([shop[0].snapshot(), bar.snapshot()], [])
+        alone = shown([shop[0].snapshot()], [])
+
+        assert [["bar", "shop.ship"], ["shop", "shop.ship"], ["shop", "shop.pay"]] == [
+            line.split()[1:3] for line in lines[lines.index("Recent errors") + 1 :]
+        ]
+        assert "shop.ship" == alone[-2].split()[1]
+
+    def test_policies_of_one_profile_are_as_well_as_the_worst(self, shop):
+        """As `/health` has it."""
+        with load_policies(shop[0].file.parent, "shop", variables={}) as well:
+            lines = [shown(several, [])[0] for several in permutations([well.snapshot(), shop[0].snapshot()])]
+
+        assert all(line.startswith("shop  failing") for line in lines)
+
+    def test_says_above_all_that_it_is_old(self, shop):
+        """In a line of its own, for which there is room."""
+        for height in range(6, 20):
+            lines = shown([shop[0].snapshot()], [], height=height, silence="no answer for 12 s: it hangs")
+
+            assert "no answer for 12 s: it hangs" == lines[0]
+            assert lines[1].startswith("shop  failing")
+            assert len(lines) <= height
+
     def test_says_that_nothing_was_called(self, tmp_path):
         """Targets that nobody has called are not shown."""
         (tmp_path / "bar.yaml").write_text("version: 1\ntargets: {bar.serve: {}}")

@@ -5,6 +5,8 @@ from shop import fail, gone, load_shop
 
 from pixel_llm.errors import APIError, ErrorCode, LimitExceeded, RetryExhausted
 from pixel_llm.monitoring import HealthStatus
+from pixel_llm.monitoring.endpoint.answers import Answers
+from pixel_llm.runtime import load_policies
 
 OK, DEGRADED, FAILING = HealthStatus.OK, HealthStatus.DEGRADED, HealthStatus.FAILING
 
@@ -262,3 +264,61 @@ def two_places(policies):
 
     routes = Routes({"a": at("a"), "b": at("b")}, Guide())
     return policies.wrap("lm_studio.chat", at("a"), cooperative=True, routes=routes), down
+
+
+class TestSeveralPolicies:
+    SHIP = "version: 1\ntargets: {shop.ship: {circuit_breaker: {failure_threshold: 1}, bulkhead: {max_concurrent: 4}}}"
+
+    def test_of_different_profiles_are_told_apart(self, tmp_path, clock):
+        """
+        Each target says which profile it is of.
+        """
+        (tmp_path / "bar.yaml").write_text(self.SHIP)
+        bar = load_policies(tmp_path, "bar", clock=clock, variables={})
+        with load_shop(tmp_path, clock, self.SHIP) as shop, bar:
+            fail(bar.wrap("shop.ship", gone))
+            document = health_of(shop, bar)
+
+        assert ("failing", [("shop", "shop.ship", "ok"), ("bar", "shop.ship", "failing")]) == (
+            document["status"],
+            [(one["profile"], one["target"], one["status"]) for one in those(document, "shop.ship")],
+        )  # fmt: skip
+
+    def test_of_one_profile_are_one(self, tmp_path, clock):
+        """
+        Each target stands there once, as bad as it is in the worst of them, in whatever order.
+        """
+        one, other = (load_shop(tmp_path, clock, self.SHIP) for _ in range(2))
+        with one, other:
+            fail(one.wrap("shop.ship", gone))
+            seen = []
+            other.wrap("shop.ship", lambda: seen.extend([health_of(one, other), health_of(other, one)]))()
+
+        assert seen[0] == seen[1]
+        (ship,) = those(seen[0], "shop.ship")
+        assert ("failing", ["the circuit breaker is open"], {"": "open"}, 0.125, "ERR_CONN_LOST") == (
+            ship["status"], ship["reasons"], ship["breakers"], ship["saturation"], ship["last_error"]["code"],
+        )  # fmt: skip
+
+    def test_where_one_serves_the_calls_of_the_other_fail(self, tmp_path, clock):
+        """
+        Many successes of one policy do not make up for another one in which nothing succeeds.
+        """
+        one, other = (load_shop(tmp_path, clock, "version: 1\ntargets: {shop.list: {}}") for _ in range(2))
+        with one, other:
+            for _ in range(10):
+                fail(one.wrap("shop.list", gone))
+            for _ in range(1000):
+                other.wrap("shop.list", str)()
+            (target,) = those(health_of(other, one), "shop.list")
+
+        assert ("failing", ["10 of the 10 calls of the last minute failed"]) == (target["status"], target["reasons"])
+
+
+def health_of(*policies):
+    """What ``/health`` answers for them."""
+    return json.loads(Answers(policies).answer("GET", "/health").body)
+
+
+def those(document, target):
+    return [one for one in document["targets"] if one["target"] == target]

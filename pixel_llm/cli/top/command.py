@@ -27,13 +27,14 @@ def top_command(context: click.Context, url: str, interval: float, once: bool, t
     Watch the targets of the running process whose endpoint is at URL, until Ctrl-C or q.
 
     Shows for each target calls a second, the share that failed and that a fallback served, latencies, the worst state
-    of its breakers and how full its bulkhead is, all of the last minute; and the last errors. Where the output is no
-    terminal it is printed once, since the start. URL is http://127.0.0.1:9464 unless told otherwise. Exit 1 if nothing
-    answers, or no longer.
+    of its breakers and how full its bulkhead is, all of the last minute; and the last errors. A process that answers no
+    longer is asked on: what it said last stays, marked as old. Where the output is no terminal it is printed once,
+    since the start. The process serves metrics, as by `pixel_llm.serve_metrics` or `pixel-llm caption --metrics-port`.
+    URL is http://127.0.0.1:9464 unless told otherwise. Exit 1 if nothing answers at first.
     """
     from rich.console import Console
 
-    from pixel_llm.cli.top.watching import Lost, print_once, watch
+    from pixel_llm.cli.top.watching import print_once, watch
     from pixel_llm.monitoring.endpoint.answers import Unavailable
 
     snapshots = remote(url, timeout)
@@ -45,6 +46,3 @@ def top_command(context: click.Context, url: str, interval: float, once: bool, t
             watch(snapshots, console, interval)
     except Unavailable as error:
         end_unavailable(context, error)
-    except Lost as error:
-        click.echo(f"error: {error}", err=True)
-        context.exit(1)

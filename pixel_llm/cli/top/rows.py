@@ -36,20 +36,35 @@ class Row:
 
 
 def rows(before: Snapshot | None, now: Snapshot) -> list[Row]:
-    """The targets of *now* that were ever called or are in trouble; figures since *before*, or since the start."""
+    """
+    The targets of *now* that were ever called or are in trouble; figures since *before*, or since the start.
+
+    Whoever makes *before* sees to it that it is of the same process, as :func:`earlier` does.
+    """
     since = now.since if before is None else before.taken_at
-    seconds = max(1e-9, now.taken_at - since)
+    seconds, life = max(1e-9, now.taken_at - since), now.taken_at - now.since
     nothing = TargetSnapshot(target="")
     found = []
     for name, target in now.targets.items():
         breaker = _worst(target)
-        if target.calls or target.refusals or breaker not in ("", "closed"):
+        if target.calls or target.refusals or breaker not in ("", "closed") or _is_busy(target):
             then = nothing if before is None else before.targets.get(name, nothing)
-            found.append(_row(target, then if then.calls <= target.calls else nothing, seconds, breaker))
+            found.append(_row(target, then if _grew(then, target) else nothing, seconds, life, breaker))
     return found
 
 
-def _row(target: TargetSnapshot, then: TargetSnapshot, seconds: float, breaker: str) -> Row:
+def earlier(before: Snapshot | None, now: Snapshot) -> Snapshot | None:
+    """*before*, if the process that *now* is of has begun by then; one that was started again counts anew."""
+    return None if before is None or now.since > before.taken_at else before
+
+
+def _grew(then: TargetSnapshot, target: TargetSnapshot) -> bool:
+    """True unless the policy has lost *target* meanwhile, and has it again, with new counters."""
+    counters = [(one.succeeded, one.failed, one.degraded, *one.latency.counts) for one in (then, target)]
+    return all(map(int.__le__, *counters))
+
+
+def _row(target: TargetSnapshot, then: TargetSnapshot, seconds: float, life: float, breaker: str) -> Row:
     calls = target.calls - then.calls
     counts = tuple(map(int.__sub__, target.latency.counts, then.latency.counts))
     latency = Histogram(target.latency.bounds, counts)
@@ -58,11 +73,16 @@ def _row(target: TargetSnapshot, then: TargetSnapshot, seconds: float, breaker: 
         rate=calls / seconds,
         failed=(target.failed - then.failed) / calls if calls else None,
         degraded=(target.degraded - then.degraded) / calls if calls else None,
-        p50=latency.quantile(0.5),
-        p95=latency.quantile(0.95),
+        p50=_within(life, latency.quantile(0.5)),
+        p95=_within(life, latency.quantile(0.95)),
         breaker=breaker,
         busy="".join(_busy(target)),
     )
+
+
+def _within(life: float, latency: float | None) -> float | None:
+    """*latency*, which is known by a bucket that doubles, but none that is longer than all has lasted."""
+    return latency if latency is None or life <= 0 else min(latency, life)
 
 
 def _worst(target: TargetSnapshot) -> str:
@@ -76,6 +96,10 @@ def _worst(target: TargetSnapshot) -> str:
             word = state.replace("_", " ")
             return (word if len(states) == 1 or state == "closed" else f"{number} {word}") + mark
     return ""
+
+
+def _is_busy(target: TargetSnapshot) -> bool:
+    return target.bulkhead is not None and bool(target.bulkhead.in_use or target.bulkhead.waiting)
 
 
 def _busy(target: TargetSnapshot) -> Iterator[str]:

@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from pixel_llm.cli.terminal import printable
-from pixel_llm.cli.top.rows import Row, rows
+from pixel_llm.cli.top.rows import Row, earlier, rows
 from pixel_llm.monitoring.health import HealthStatus, judge
+from pixel_llm.monitoring.snapshot.merging import merged
 from pixel_llm.monitoring.snapshot.model import RecentError, Snapshot
 
 _STATUS_STYLES = {HealthStatus.OK: "green", HealthStatus.DEGRADED: "yellow", HealthStatus.FAILING: "bold red"}
@@ -27,29 +28,39 @@ _ERRORS = 5
 _COLUMNS = {"calls/s": 0, "failed": 0, "degraded": 72, "p50": 72, "p95": 60, "breaker": 0, "busy": 50}
 
 
-def draw(now: Iterable[Snapshot], before: Iterable[Snapshot], *, url: str, height: int | None = None) -> RenderableType:
+def draw(
+    now: Iterable[Snapshot], before: Iterable[Snapshot], *, url: str, height: int | None = None, silence: str = ""
+) -> RenderableType:
     """
     The view of the snapshots *now*; rates since those *before*, or since the start where there are none.
 
     Args:
-        now: One for each policy.
+        now: One for each policy; those of one profile are shown as one.
         before: The same, earlier; may be empty.
         url: Where they are from.
         height: Lines that there are; None for any number.
+        silence: What is to be said of a process that answers no longer; empty of one that does.
     """
-    then = {snapshot.profile: snapshot for snapshot in before}
-    parts: list[RenderableType] = []
-    snapshots = list(now)
+    now = tuple(now)
+    known = {snapshot.profile: snapshot for snapshot in merged(before)}
+    snapshots = merged(now)
+    then = [earlier(known.get(snapshot.profile), snapshot) for snapshot in snapshots]
+    parts: list[RenderableType] = [_line(silence, "bold red")] if silence else []
     if not snapshots:
-        return Text(f"no policies at {url}", style="dim")
-    errors = sorted((error for snapshot in snapshots for error in snapshot.recent_errors), key=lambda one: -one.at)
-    found = [rows(then.get(snapshot.profile), snapshot) for snapshot in snapshots]
-    room, shown = _rooms([len(part) for part in found], len(errors), height)
-    for snapshot, part in zip(snapshots, found, strict=True):
-        parts += [_title(snapshot, then.get(snapshot.profile), url), _Targets(part, room), Text()]
+        return Group(*parts, Text(f"no policies at {url}", style="dim"))
+    errors = sorted(
+        ((snapshot.profile, error) for snapshot in snapshots for error in snapshot.recent_errors),
+        key=lambda one: -one[1].at,
+    )
+    found = list(map(rows, then, snapshots))
+    left = None if height is None else height - len(parts)
+    room, shown = _rooms([len(part) for part in found], len(errors), left)
+    for snapshot, before_it, part in zip(snapshots, then, found, strict=True):
+        health = judge(one for one in now if one.profile == snapshot.profile)
+        parts += [_title(snapshot, before_it, health.status, url), _Targets(part, room), Text()]
     if shown:
         parts.append(Text("Recent errors", style="bold"))
-        parts += [_error(error) for error in errors[:shown]]
+        parts += [_error(error, profile if len(snapshots) > 1 else "") for profile, error in errors[:shown]]
     return Group(*parts)
 
 
@@ -68,14 +79,13 @@ def _rooms(rows_of_each: list[int], errors: int, height: int | None) -> tuple[in
     return room, max(0, min(errors, left - shown - 1))
 
 
-def _title(snapshot: Snapshot, before: Snapshot | None, url: str) -> Text:
-    health = judge([snapshot])
+def _title(snapshot: Snapshot, before: Snapshot | None, status: HealthStatus, url: str) -> Text:
     since = snapshot.since if before is None else before.taken_at
-    period = f"{'since the start, ' if before is None else 'last '}{_long(snapshot.taken_at - since)}"
+    period = f"{'since the start, ' if before is None else 'last '}{in_words(snapshot.taken_at - since)}"
     return Text.assemble(
         (printable(snapshot.profile), "bold"),
         "  ",
-        (health.status.value, _STATUS_STYLES[health.status]),
+        (status.value, _STATUS_STYLES[status]),
         ("  not reloaded" if snapshot.reloads.last_failed else "", "red"),
         f"  {period}  {url}",
         no_wrap=True,
@@ -123,12 +133,16 @@ def _cells(row: Row) -> dict[str, RenderableType]:
     }
 
 
-def _error(error: RecentError) -> Text:
-    text = f"{time_of_day(error.at)}  {printable(error.target)}  {printable(error.code)}  {printable(error.text)}"
-    return Text(text, no_wrap=True, overflow="ellipsis")
+def _error(error: RecentError, profile: str) -> Text:
+    words = (profile, error.target, error.code, error.text)
+    return _line("  ".join([_time_of_day(error.at), *(printable(word) for word in words if word)]))
 
 
-def time_of_day(moment: float) -> str:
+def _line(text: str, style: str = "") -> Text:
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+
+
+def _time_of_day(moment: float) -> str:
     """The local time of a *moment* in seconds since 1970, which may be one that no calendar has."""
     try:
         return time.strftime("%H:%M:%S", time.localtime(moment))
@@ -151,7 +165,7 @@ def _short(seconds: float | None) -> str:
     return f"{seconds:.3g} s" if seconds < 100 else f"{seconds:.0f} s"
 
 
-def _long(seconds: float) -> str:
+def in_words(seconds: float) -> str:
     """A time since then."""
     if not math.isfinite(seconds):
         return "?"
