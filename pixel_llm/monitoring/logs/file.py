@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from itertools import islice, pairwise
 from pathlib import Path
 
+from pixel_llm.monitoring.logs.descriptors import own_descriptor, write_some
 from pixel_llm.monitoring.logs.record import Record
 from pixel_llm.monitoring.logs.rendering import render_json
 from pixel_llm.policy import RotationConfig
@@ -41,6 +42,10 @@ class FileSink:
     A file that was moved away or deleted, as logrotate does, is made anew. Several processes may write to the same
     file, and the file may be turned over by any of them.
 
+    What a path such as ``/dev/stdout`` stands for is written to through the descriptor that this process has: opened
+    anew, the file behind it would be written from its beginning, over what the program has printed. It is the
+    program's, and never turned over.
+
     Args:
         file: Its path.
         rotation: When it begins anew; None for never.
@@ -51,6 +56,7 @@ class FileSink:
         self._rotation = rotation
         self.subject = f"the log file {file}"
         self._descriptor: int | None = None
+        #: Whether it is a file of the log's own, which may be moved away or turned over.
         self._is_regular = True
         self._is_torn = False
 
@@ -104,21 +110,26 @@ class FileSink:
 
     def _open(self) -> int:
         if self._descriptor is None:
-            try:
-                mode = self._path.stat().st_mode
-            except OSError:
-                mode = stat.S_IFREG
-            if stat.S_ISSOCK(mode):
-                raise OSError(errno.EINVAL, "it is a socket")
-            try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-            except FileExistsError as error:  # "File exists" would puzzle whoever misses a file
-                raise NotADirectoryError(errno.ENOTDIR, f"{self._path.parent} is no folder") from error
-            self._descriptor = self._open_pipe() if stat.S_ISFIFO(mode) else os.open(self._path, _APPEND, 0o666)
-            self._is_regular = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
+            own = own_descriptor(self._path)
+            # A copy: what the program later opens under the same number is not meant.
+            self._descriptor = self._open_path() if own is None else os.dup(own)
+            self._is_regular = own is None and stat.S_ISREG(os.fstat(self._descriptor).st_mode)
             # An earlier process may have left half a line.
             self._is_torn = self._is_regular and self._ends_within_a_line()
         return self._descriptor
+
+    def _open_path(self) -> int:
+        try:
+            mode = self._path.stat().st_mode
+        except OSError:
+            mode = stat.S_IFREG
+        if stat.S_ISSOCK(mode):
+            raise OSError(errno.EINVAL, "it is a socket")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:  # "File exists" would puzzle whoever misses a file
+            raise NotADirectoryError(errno.ENOTDIR, f"{self._path.parent} is no folder") from error
+        return self._open_pipe() if stat.S_ISFIFO(mode) else os.open(self._path, _APPEND, 0o666)
 
     def _open_pipe(self) -> int:
         # Otherwise opening one waits until somebody reads it.
@@ -176,7 +187,7 @@ class FileSink:
         written = 0
         try:
             while written < len(data):
-                written += os.write(descriptor, data[written:])
+                written += write_some(descriptor, data[written:])
         finally:
             whole = data.count(b"\n", 1 if self._is_torn else 0, written)
             self._is_torn = data[written - 1 : written] != b"\n" if written else self._is_torn
