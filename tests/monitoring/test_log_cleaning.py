@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from collections import UserDict
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -20,11 +21,28 @@ from PIL import Image
 from pixel_llm.errors import ErrorCode
 from pixel_llm.monitoring.logs.cleaning import MOST_ITEMS, clean_fields, clean_text
 from pixel_llm.monitoring.logs.record import FIELDS, new_record
+from pixel_llm.monitoring.logs.redaction import _meaning, is_redacted, redacted_text
 from pixel_llm.monitoring.logs.rendering import render_for, render_json
 from pixel_llm.policy import Secret
 
 #: No line is longer, in characters, whatever was logged: 64 Ki of them, each an escape, and what cutting says.
 LONGEST_LINE = 1_000_000
+
+
+def least_seconds(function):
+    """The least that *function* takes of a few times; what else the machine does only adds to it."""
+    times = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - begun)
+    return min(times)
+
+
+def takes_time_by_length(seconds, length):
+    """True unless four times the *length* takes far more than four times the time, as what is quadratic would: 16."""
+    # What takes less than this is not measured well, and harms nobody.
+    return any(seconds(4 * length) < max(10 * seconds(length), 1e-4) for _ in range(3))
 
 
 class Hostile:
@@ -381,6 +399,30 @@ class TestKinds:
         """
         assert {"field": {"user": "me", "password": "[redacted]"}} == clean_fields({"field": value})
 
+    @pytest.mark.parametrize("unit", ["1", "a_", "token", "header_", "hash", "token1"])
+    def test_with_hostile_names_take_time_by_their_length(self, unit):
+        """
+        So it is with names, also those of parameters in a URL, and none is looked through beyond a length.
+        """
+
+        def seconds(length):
+            name = ("token" + unit * length)[: length - 1] + "x"
+            _meaning.cache_clear()
+            return least_seconds(lambda: (_meaning.cache_clear(), is_redacted(name, str, False)))
+
+        assert takes_time_by_length(seconds, 5)
+        assert takes_time_by_length(seconds, 50)
+
+    def test_of_long_names_are_redacted_by_their_end(self):
+        """
+        In a map, and in a list of pairs.
+        """
+        name = f"{'a_' * 50_000}password"
+        (shown,) = clean_fields({"field": {name: "x"}})["field"].values()
+
+        assert "[redacted]" == shown
+        assert "[redacted]" == clean_fields({"field": [(name, "x")]})["field"][0][1]
+
     def test_of_pairs_are_redacted_by_name(self):
         """
         Headers and parameters often are lists of pairs.
@@ -413,6 +455,36 @@ class TestTexts:
             ("wrong key: sk-lm-Ab12Cd34:Ef56Gh78.", "wrong key: sk-[redacted]."),
             ("sk-learn-and-its-pipelines on a disk-1234567890AB", "sk-learn-and-its-pipelines on a disk-1234567890AB"),
             ("what token=1?", "what token=1?"),
+            # After the name of the header, whatever it is.
+            ("Authorization: Bearer correcthorse", "Authorization: Bearer [redacted]"),
+            ("proxy-authorization: basic hunter2 at 12:00", "proxy-authorization: basic [redacted] at 12:00"),
+            ("AUTHORIZATION: Custom secret was refused", "AUTHORIZATION: [redacted] was refused"),
+            ("Authorization: Bearer ab\r\nHost: shop", "Authorization: Bearer [redacted]\r\nHost: shop"),
+            (
+                'Authorization: Digest username="a b", realm="c d", response="e" failed',
+                "Authorization: [redacted] failed",
+            ),
+            ("HTTP_AUTHORIZATION=hunter", "HTTP_AUTHORIZATION=[redacted]"),
+            ("{'Authorization': 'Bearer a b', 'x': 'y'}", "{'Authorization': 'Bearer [redacted]', 'x': 'y'}"),
+            ("{'Proxy-Authorization': 'it\\'s me', 'x': 1}", "{'Proxy-Authorization': '[redacted]', 'x': 1}"),
+            ('{"authorization": "a \\"b\\" c", "x": 1}', '{"authorization": "[redacted]", "x": 1}'),
+            ('{\\"authorization\\": \\"a b\\", 1}', '{\\"authorization\\": \\"[redacted]\\", 1}'),
+            ("[(b'authorization', b'Bearer a b')]", "[(b'authorization', b'Bearer [redacted]')]"),
+            ("curl -H 'Authorization: Bearer a' http://h", "curl -H 'Authorization: Bearer [redacted]' http://h"),
+            ("Authorization: [redacted] at noon", "Authorization: [redacted] at noon"),
+            ("{'Authorization': None}", "{'Authorization': None}"),
+            ("authorization failed: no key", "authorization failed: no key"),
+            # Anywhere else, what is no prose.
+            ("Bearer ab12", "Bearer [redacted]"),
+            ("Bearer ABCDEFGHIJKLMNOP", "Bearer [redacted]"),
+            ("bearer correcthorsebatterystaple", "bearer [redacted]"),
+            ("BASIC dXNlcjpwYXNz", "BASIC [redacted]"),
+            ("BASIC AUTHENTICATION IS NEEDED", "BASIC AUTHENTICATION IS NEEDED"),
+            ("the basic v2.1 plan", "the basic v2.1 plan"),
+            ("Bearer token expired", "Bearer token expired"),
+            ("sk-abcdef12345", "sk-[redacted]"),
+            ("sk-correcthorsebatterystaple", "sk-[redacted]"),
+            ("sk-SK, sk-learn-1.4", "sk-SK, sk-learn-1.4"),
         ],
     )
     def test_show_no_secrets(self, text, expected):
@@ -420,6 +492,36 @@ class TestTexts:
         Passwords in URLs, parameters with the names of secrets, and what logs in, are redacted in any text.
         """
         assert (expected, {"field": expected}) == (clean_text(text), clean_fields({"field": text}))
+
+    @pytest.mark.parametrize(
+        "unit",
+        [
+            *("sk-", "sk-abcdefghijklmnopqrs-", "Bearer ", "Bearer a-", "bearer abcdefghijklmnopqrs.", "basic  "),
+            *("authorization:", "authorization: ", "authorization:'", 'authorization:="', "authorization: a, "),
+            *(
+                "authorization\\",
+                'authorization: \\"',
+                "'authorization' ",
+                "data:",
+                "data:a/b;",
+                "data:;c;",
+                "://",
+                "://a",
+            ),
+            *("?a", "?%", "?token1", "a@://", "=", " ", ";c"),
+        ],
+    )
+    @pytest.mark.parametrize("first", ["", "Bearer ", "authorization: ", "authorization:'", "data:a/b", "sk-", "://"])
+    def test_take_time_by_their_length(self, first, unit):
+        """
+        Whoever fills a text with beginnings of secrets holds up no caller: four times the text, four times the time.
+        """
+
+        def seconds(length):
+            text = (first + unit * length)[:length]
+            return least_seconds(lambda: redacted_text(text))
+
+        assert takes_time_by_length(seconds, 2048)
 
     def test_of_stack_traces_show_none(self):
         """

@@ -100,9 +100,10 @@ class _Cleaner:
             if len(clean) >= MOST_ITEMS or self._left <= 0:
                 clean["…"] = f"[{len(value) - len(clean)} more]"
                 break
-            name = self.text(key if isinstance(key, str) else _shown(key), LONGEST_NAME)
+            said = str.__str__(key) if isinstance(key, str) else _shown(key)
+            name = self.text(said, LONGEST_NAME)
             child = value[key]
-            clean[name] = REDACTED if is_redacted(name, type(child), self._content) else self.clean(child, depth + 1)
+            clean[name] = REDACTED if _is_redacted(said, child, self._content) else self.clean(child, depth + 1)
         return clean
 
     def text(self, text: str, longest: int = LONGEST_TEXT) -> str:
@@ -167,9 +168,14 @@ def _pair(value: Any, *, content: bool) -> Any:
     """*value*, an item of a list; without what follows if it is a pair of a name that says so, as headers often are."""
     if type(value) in (tuple, list) and len(value) == 2:
         name, named = value
-        if isinstance(name, str) and is_redacted(name, type(named), content):
+        if isinstance(name, str) and _is_redacted(str.__str__(name), named, content):
             return (name, REDACTED)
     return value
+
+
+def _is_redacted(name: str, value: Any, content: bool) -> bool:
+    # What a name means, its end says; nobody looks through one without end.
+    return is_redacted(name[-LONGEST_NAME:], type(value), content)
 
 
 def _fields_of(value: Any) -> Mapping[str, Any] | None:
