@@ -5,6 +5,7 @@ import contextvars
 import logging
 import re
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -94,12 +95,29 @@ class TestRecords:
         kept.logger.warning("busy", exc_info=error)
         record = kept.record()
 
-        assert ("ERR_API_OVERLOAD", "pixel_llm.errors.exceptions.APIError", None) == (
+        kind = "pixel_llm.errors.exceptions.APIError"
+        assert ("ERR_API_OVERLOAD", kind, f"{kind}: busy") == (
             record["error_code"],
             record["exception_type"],
             record["stack_trace"],
         )
         assert {"logger": "shop", "request_id": "req-9"} == record["context"]
+
+    @pytest.mark.parametrize("given", ["itself", "a future's", "a tuple"])
+    def test_of_an_exception_that_was_never_raised_say_what_it_says(self, keep, given):
+        """
+        Without a traceback there is still the exception's text, as the standard library prints it.
+        """
+        kept, error = keep(), ValueError("disk 7 is full")
+        future = Future()
+        future.set_exception(error)
+        kept.logger.error(
+            "failed",
+            exc_info={"itself": error, "a future's": future.exception(), "a tuple": (ValueError, error, None)}[given],
+        )
+        record = kept.record()
+
+        assert ("ValueError", "ValueError: disk 7 is full") == (record["exception_type"], record["stack_trace"])
 
     def test_may_have_fields_of_any_name(self, keep):
         """

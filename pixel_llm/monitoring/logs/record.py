@@ -82,9 +82,11 @@ def type_of(error: BaseException) -> str:
 
 
 def take_trace(error: BaseException) -> traceback.TracebackException | str | None:
-    """What is needed to write the stack trace of *error* later; without lines of code, which are read then."""
-    if error.__traceback__ is None and error.__cause__ is None and error.__context__ is None:
-        return None
+    """
+    What is needed to write the stack trace of *error* later; without lines of code, which are read then.
+
+    Of an error that was never raised it is what the error says, which stands nowhere else.
+    """
     try:
         return traceback.TracebackException.from_exception(
             error, limit=-_MOST_FRAMES, lookup_lines=False, capture_locals=False, compact=True
