@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
+import json
 import os
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
+from logs_reading import read
 
 from pixel_llm.monitoring.logs import exits
 from pixel_llm.monitoring.logs.channel import Channel
@@ -277,16 +280,57 @@ class TestConsole:
             record.getMessage() for record in caplog.records if record.name == "pixel_llm"
         ]
 
-    def test_that_is_not_there_is_no_trouble(self, keep, monkeypatch, caplog):
+    def test_that_is_not_there_loses_what_is_written_to_it(self, keep, monkeypatch, caplog):
         """
-        A program without a console has no standard error.
+        A program without standard error, whose policy wants it, is told once; what goes nowhere is counted.
         """
-        kept = keep(file=None, console=True)
+        kept = keep(console=True)
         monkeypatch.setattr("sys.stderr", None)
-        kept.logger.info("one")
+        for number in range(3):
+            kept.logger.info(str(number))
+            assert not kept.log.flush(30)
 
+        assert 3 == kept.log.lost
+        assert ["0", "output_failed", "1", "2"] == [record["message"] for record in read(kept.file)]
+        assert ["the console cannot be written: there is no standard error; calls go on without it"] == [
+            record.getMessage() for record in caplog.records if record.name == "pixel_llm"
+        ]
+
+    @pytest.mark.skipif(os.name != "posix", reason="needs a shell that closes descriptors")
+    def test_that_was_closed_from_the_start_loses_them_too(self):
+        """
+        So it is under ``2>&-``.
+        """
+        program = (
+            "from pixel_llm.monitoring import Log, StructuredLogger; from pixel_llm.policy import LoggingConfig\n"
+            "log = StructuredLogger('shop', Log(LoggingConfig(console=True)))\n"
+            "log.info('one'); print(log.flush(30), log.lost)"
+        )
+        done = subprocess.run(
+            ["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, program],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+
+        assert "False 1\n" == done.stdout
+
+    @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8", "utf-16"])
+    def test_has_json_in_any_encoding(self, keep, monkeypatch, encoding):
+        """
+        What the encoding lacks is escaped as JSON does it, so that every line can be read; what it has stays.
+        """
+        raw = io.BytesIO()
+        monkeypatch.setattr("sys.stderr", io.TextIOWrapper(raw, encoding=encoding))
+        kept = keep(file=None, console=True)
+        kept.logger.info("déjà 😀 → \ue000 \ud800", **{"é😀": "ÿ"})
         assert kept.log.flush(30)
-        assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+        text = raw.getvalue().decode(encoding)
+        record = json.loads(text)
+
+        assert ("déjà 😀 → \ue000 \ud800", {"é😀": "ÿ"}) == (record["message"], record["extra"])
+        assert ("é" in text, "😀" in text) == (encoding != "ascii", encoding.startswith("utf"))
 
     def test_shows_what_its_encoding_lacks_as_escapes(self, keep, monkeypatch):
         """

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections import deque
 
 from pixel_llm.monitoring.logs.record import Record
-from pixel_llm.monitoring.logs.rendering import render_for, render_json
+from pixel_llm.monitoring.logs.rendering import JSON_ESCAPES, render_for, render_json
 from pixel_llm.policy import LogFormat
 
 
@@ -23,15 +24,22 @@ class ConsoleSink:
         self.subject = "the console"
 
     def write(self, records: deque[Record]) -> None:
-        """Write *records* down, and take them off; whatever the program has put in place of the stream may raise."""
+        """
+        Write *records* down, and take them off; whatever the program has put in place of the stream may raise.
+
+        Raises:
+            OSError: If there is no stream.
+        """
         stream = sys.stderr
-        if stream is not None:  # a program without a console
-            render = render_json if self._form is LogFormat.JSON else render_for(stream)
-            text = "".join(f"{render(record)}\n" for record in records)
-            # What the console's encoding does not have is shown as an escape.
-            encoding = getattr(stream, "encoding", None) or "utf-8"
-            stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
-            stream.flush()
+        if stream is None:
+            raise OSError(errno.EBADF, "there is no standard error")
+        is_json = self._form is LogFormat.JSON
+        render = render_json if is_json else render_for(stream)
+        text = "".join(f"{render(record)}\n" for record in records)
+        # What the console's encoding does not have is shown as an escape.
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        stream.write(text.encode(encoding, JSON_ESCAPES if is_json else "backslashreplace").decode(encoding))
+        stream.flush()
         records.clear()
 
     def close(self) -> None:

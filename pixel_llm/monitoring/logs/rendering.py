@@ -7,6 +7,7 @@ can forge a record, colour a terminal or turn the reading direction round.
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import sys
@@ -21,6 +22,9 @@ from pixel_llm.monitoring.logs.record import FIELDS, Record, written_trace
 # structlog's renderer for consoles takes these for something else, and begins a line with some of them.
 _MEANS_MORE = frozenset({"timestamp", "level", "message", "event", "exception", "exc_info", "stack", "logger_name"})
 
+#: The name, for :meth:`str.encode`, of what writes characters that an encoding lacks as JSON does.
+JSON_ESCAPES = "pixel_llm.json"
+
 #: Makes a line, without its end, of a record.
 Render = Callable[[Record], str]
 
@@ -29,6 +33,14 @@ def _dump(record: Any, **_: Any) -> str:
     line = json.dumps(record, ensure_ascii=False, default=str)
     return line if line.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
 
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+codecs.register_error(JSON_ESCAPES, _escape)
 
 _json = structlog.processors.JSONRenderer(_dump)
 
