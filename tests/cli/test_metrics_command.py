@@ -238,4 +238,4 @@ class TestCaption:
         assert (0, "A colour.\n") == (done.returncode, done.stdout)
         assert re.fullmatch(r"metrics: http://127\.0\.0\.1:\d+\n", done.stderr)
         assert (0, "A colour.\n") == (blocked.returncode, blocked.stdout)
-        assert 1 == blocked.stderr.count("the port is in use")
+        assert 1 == blocked.stderr.count("pixel-llm: metrics can't be served")  # and on the console of the policy's log

@@ -15,7 +15,9 @@ from shop import gone
 
 from pixel_llm import ErrorMetrics, serve_metrics
 from pixel_llm.errors import CircuitBreakerOpen, ConnectionError
+from pixel_llm.events.trouble import report_trouble
 from pixel_llm.runtime import load_policies
+from pixel_llm.runtime.active import activate
 
 SHOP = """
 version: 1
@@ -238,3 +240,48 @@ class TestMetricsPort:
 
         assert not server.is_serving
         assert [f"{place}: the port is in use, perhaps by another run of this program; {end}"] == reports()
+
+    def test_in_use_is_told_in_the_log(self, shop, tmp_path):
+        """
+        The active policies' log has a record of it, as it has of what happens to calls.
+        """
+        with shop.open(tmp_path / "shop.log") as policies, socket.create_server(("127.0.0.1", 0)) as taken:
+            activate(policies)
+            server = serve_metrics(policies, taken.getsockname()[1])
+            assert policies.log.flush(30)
+        (record,) = read(tmp_path / "shop.log")
+
+        assert ("warning", {"logger": "pixel_llm"}) == (record["level"], record["context"])
+        assert f"{server.trouble}; calls go on without them" == record["message"]
+
+
+class TestTrouble:
+    def test_of_a_listener_is_told_in_the_log(self, shop, tmp_path, reports):
+        """
+        With where it came from; the program's own handlers hear of it once, as before.
+        """
+
+        def broken(event):
+            raise RuntimeError("listener broke")
+
+        with shop.open(tmp_path / "shop.log", listeners=[broken]) as policies:
+            activate(policies)
+            shop.pay(1)
+        (record,) = [record for record in read(tmp_path / "shop.log") if record["context"].get("logger")]
+
+        assert reports() == [record["message"]]
+        assert ("error", "RuntimeError") == (record["level"], record["exception_type"])
+        assert record["stack_trace"].endswith("RuntimeError: listener broke")
+
+    def test_below_the_policy_s_level_is_not(self, shop, tmp_path):
+        """
+        The log's level counts for it, and a level for the logger ``pixel_llm``.
+        """
+        with shop.open(tmp_path / "shop.log") as policies:
+            activate(policies)
+            report_trouble("one", level=logging.WARNING, exc_info=False)
+            policies.log.levels.change("ERROR", "pixel_llm")
+            report_trouble("two", level=logging.WARNING, exc_info=False)
+            assert policies.log.flush(30)
+
+        assert ["one"] == [record["message"] for record in read(tmp_path / "shop.log")]

@@ -204,7 +204,7 @@ class TestOutput:
         def leave(*_, **__):
             sys.exit(3)
 
-        monkeypatch.setattr("pixel_llm.monitoring.logs.outputs.report_trouble", leave)
+        monkeypatch.setattr("pixel_llm.monitoring.logs.outputs.report_to_application", leave)
         bad, good = Sink(), Sink()
         bad.error = OSError("full")
         channel = Channel([Output(good), Output(bad)], 10)

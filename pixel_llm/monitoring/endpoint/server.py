@@ -15,6 +15,7 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from pixel_llm.errors import ValidationError
+from pixel_llm.events.trouble import report_trouble
 from pixel_llm.monitoring.endpoint.answers import Answers
 from pixel_llm.monitoring.endpoint.wsgi import WSGIApp, wsgi_app
 from pixel_llm.monitoring.sources import HasSnapshot, ReadSnapshots
@@ -133,7 +134,7 @@ def serve_metrics(
     """
     server = MetricsServer(policies, port, host)
     if server.trouble is not None:
-        logging.getLogger("pixel_llm").warning("%s; calls go on without them", server.trouble)
+        report_trouble("%s; calls go on without them", server.trouble, level=logging.WARNING, exc_info=False)
     return server
 
 

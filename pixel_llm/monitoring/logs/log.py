@@ -77,7 +77,9 @@ class Log:
             return False
         return self._channel is not None or self._application.takes(name, level)
 
-    def write(self, name: str, level: int, record: Record, key: Hashable | None) -> None:
+    def write(
+        self, name: str, level: int, record: Record, key: Hashable | None, *, to_application: bool = True
+    ) -> None:
         """
         Write *record* down; whether it is wanted has been asked. Never waits for file or console.
 
@@ -86,6 +88,7 @@ class Log:
             level: Its level, as a number.
             record: It is not changed by its maker any more.
             key: What it says; records with equal ones say the same. One without a key is never left out.
+            to_application: Whether the application's handlers get it; they may have been told in another way.
         """
         if self._sampling is not None and key is not None:
             left_out = self._sampling.take(key)
@@ -94,7 +97,7 @@ class Log:
             if left_out:
                 record["extra"]["left_out"] = left_out
         # Rendered before another thread may do the same: both would read the lines of a stack trace.
-        text = render_json(record) if self._application.takes(name, level) else None
+        text = render_json(record) if to_application and self._application.takes(name, level) else None
         if self._channel is not None:
             self._channel.offer(record)
         if text is not None:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
-from pixel_llm.events.trouble import report_trouble
+from pixel_llm.events.trouble import report_to_application
 from pixel_llm.monitoring.logs.record import Record, note
 
 
@@ -98,8 +98,8 @@ class Output:
             return None
         self._is_reported = True
         subject, reason = self._sink.subject, _reason(error)
-        report_trouble(
-            "%s cannot be written: %s; calls go on without it", subject, reason, level=logging.WARNING, exc_info=False
+        report_to_application(
+            "%s cannot be written: %s; calls go on without it", subject, reason, level=logging.WARNING
         )
         return note("output_failed", output=subject, reason=reason)
 

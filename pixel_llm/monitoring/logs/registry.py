@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from pixel_llm.errors import ValidationError
+from pixel_llm.events.trouble import tell_trouble_to
 from pixel_llm.monitoring.logs.application import LOGGER_NAME
+from pixel_llm.monitoring.logs.cleaning import clean_text
+from pixel_llm.monitoring.logs.context import current_context
 from pixel_llm.monitoring.logs.log import Log
 from pixel_llm.monitoring.logs.logger import Outlet, StructuredLogger
+from pixel_llm.monitoring.logs.record import new_record
 from pixel_llm.policy import LoggingConfig
 
 _WITHOUT_POLICY = Log(LoggingConfig())
@@ -37,3 +43,16 @@ def get_default_logger() -> StructuredLogger:
 def write_to(log: Log | None) -> None:
     """Have the loggers write to *log*; with None to the application's handlers alone."""
     _outlet.log = _WITHOUT_POLICY if log is None else log
+
+
+def _tell_trouble(level: int, text: str, error: BaseException | None) -> None:
+    log = _outlet.log
+    if level < log.levels.of(LOGGER_NAME):
+        return
+    text = clean_text(text)
+    context = {**current_context(), "logger": LOGGER_NAME}
+    record = new_record(logging.getLevelName(level).lower(), text, context=context, extra={}, error=error)
+    log.write(LOGGER_NAME, level, record, (level, text, LOGGER_NAME, record["exception_type"]), to_application=False)
+
+
+tell_trouble_to(_tell_trouble)
