@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 _LOGGER = logging.getLogger("pixel_llm")
 
-#: Gets level, text and exception of trouble.
-Tell: TypeAlias = Callable[[int, str, BaseException | None], None]
+#: Gets level, text and exception of trouble; true if it shows them on the console.
+Tell: TypeAlias = Callable[[int, str, BaseException | None], bool]
 
 _tell: Tell | None = None
 
@@ -32,10 +32,13 @@ def report_trouble(text: str, *args: object, level: int = logging.ERROR, exc_inf
         level: How bad it is.
         exc_info: Whether to add the exception that is being handled.
     """
-    report_to_application(text, *args, level=level, exc_info=exc_info, stacklevel=3)
+    is_shown = False
     if _tell is not None:
         with contextlib.suppress(Exception):
-            _tell(level, text % args if args else text, sys.exception() if exc_info else None)
+            is_shown = _tell(level, text % args if args else text, sys.exception() if exc_info else None)
+    # Without a handler the logger writes to the console as well, and once is enough.
+    if not is_shown or _LOGGER.hasHandlers():
+        report_to_application(text, *args, level=level, exc_info=exc_info, stacklevel=3)
 
 
 def report_to_application(text: str, *args: object, level: int, exc_info: bool = False, stacklevel: int = 2) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -272,6 +274,25 @@ class TestTrouble:
         assert reports() == [record["message"]]
         assert ("error", "RuntimeError") == (record["level"], record["exception_type"])
         assert record["stack_trace"].endswith("RuntimeError: listener broke")
+
+    def test_on_a_console_is_told_once(self, tmp_path):
+        """
+        By the log if that writes there, unless the program has handlers of its own, which are told in any case.
+        """
+        code = (
+            "import sys, logging, pixel_llm\n"
+            "from pixel_llm.events.trouble import report_trouble\n"
+            "policies = pixel_llm.load_policies(overrides={'logging': {'console': True}})\n"
+            "policies.activate()\n"
+            "report_trouble('a listener broke', exc_info=False)\n"
+            "policies.log.flush()\n"
+            "logging.basicConfig(stream=sys.stdout)\n"
+            "report_trouble('another', exc_info=False)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+
+        assert (1, 1) == (done.stderr.count("a listener broke"), done.stderr.count("another"))
+        assert "ERROR:pixel_llm:another\n" == done.stdout
 
     def test_below_the_policy_s_level_is_not(self, shop, tmp_path):
         """

@@ -39,11 +39,13 @@ class Log:
     Attributes:
         levels: Which records are wanted.
         writes_content: Whether the policy lets prompts and captions be written.
+        has_console: Whether the console is one of its outputs.
     """
 
     def __init__(self, config: LoggingConfig) -> None:
         self.levels = Levels(config.level, config.levels)
         self.writes_content = config.log_content is LogContent.FULL
+        self.has_console = config.console
         self._sampling = None if config.sampling is None else Sampling(config.sampling)
         self._outputs = [Output(sink) for sink in _sinks(config)]
         self._application = Application(is_only_reader=not self._outputs)

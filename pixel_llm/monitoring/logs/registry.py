@@ -45,14 +45,15 @@ def write_to(log: Log | None) -> None:
     _outlet.log = _WITHOUT_POLICY if log is None else log
 
 
-def _tell_trouble(level: int, text: str, error: BaseException | None) -> None:
+def _tell_trouble(level: int, text: str, error: BaseException | None) -> bool:
     log = _outlet.log
     if level < log.levels.of(LOGGER_NAME):
-        return
+        return False
     text = clean_text(text)
     context = {**current_context(), "logger": LOGGER_NAME}
     record = new_record(logging.getLevelName(level).lower(), text, context=context, extra={}, error=error)
     log.write(LOGGER_NAME, level, record, (level, text, LOGGER_NAME, record["exception_type"]), to_application=False)
+    return log.has_console
 
 
 tell_trouble_to(_tell_trouble)
