@@ -8,7 +8,7 @@ from typing import Any
 
 from opentelemetry.trace import Span, Status, StatusCode
 
-from pixel_llm.errors import ErrorCode
+from pixel_llm.errors import ErrorCode, LimitExceeded
 from pixel_llm.monitoring.logs.record import type_of
 from pixel_llm.opentelemetry.names import ERROR_TYPE, LEFT
 from pixel_llm.resilience.clock import was_ended
@@ -34,7 +34,8 @@ class Ending:
 
     Attributes:
         error_type: What it failed of; None if it did not.
-        left: ``closed`` or ``cancelled`` by whoever waited for it, which is no failure; else None.
+        left: ``closed`` or ``cancelled`` by whoever waited for it, or a stream that its reader ``paused`` for too long,
+            none of which is a failure; else None.
     """
 
     __slots__ = ("error_type", "left")
@@ -55,6 +56,7 @@ class Ending:
 SUCCEEDED = Ending()
 CLOSED = Ending(left="closed")
 CANCELLED = Ending(left="cancelled")
+PAUSED = Ending(left="paused")
 OUT_OF_TIME = Ending(TIMEOUT)
 
 
@@ -67,6 +69,13 @@ def ending_of(error: BaseException | None) -> Ending:
     if isinstance(error, asyncio.CancelledError):
         return CANCELLED
     return Ending(error_type(error))
+
+
+def ending_of_call(target: str, error: BaseException | None) -> Ending:
+    """How a call of *target* ended that *error* ended, where nobody has taken its time."""
+    if isinstance(error, LimitExceeded) and error.target == target and "max_pause" in error.details:
+        return PAUSED  # a stream of its own, which proves nothing; what goes on with another one's has failed of it
+    return ending_of(error)
 
 
 class TimeLeft:

@@ -23,7 +23,7 @@ from opentelemetry import context, trace
 from opentelemetry.context import Context
 from opentelemetry.util.types import AttributeValue
 
-from pixel_llm.opentelemetry.endings import SUCCEEDED, Ending, TimeLeft, ending_of, error_type
+from pixel_llm.opentelemetry.endings import CANCELLED, SUCCEEDED, Ending, TimeLeft, ending_of_call, error_type
 from pixel_llm.opentelemetry.http import HttpSpan, server_of
 from pixel_llm.opentelemetry.names import (
     ATTEMPT,
@@ -37,6 +37,8 @@ from pixel_llm.opentelemetry.names import (
 )
 from pixel_llm.request import current_request_id
 from pixel_llm.resilience import Outcome
+from pixel_llm.resilience.clock import was_ended
+from pixel_llm.resilience.limits import get_published
 
 if TYPE_CHECKING:
     from pixel_llm.opentelemetry.tracer import SpanTracer
@@ -73,7 +75,7 @@ class _Live:
 class CallSpan(_Live):
     """A call of a target."""
 
-    __slots__ = ("_own_attempts", "_tracer", "_visits", "began", "numbers", "target", "thread")
+    __slots__ = ("_clock", "_own_attempts", "_tracer", "_visits", "began", "numbers", "target", "thread")
 
     def __init__(
         self,
@@ -88,6 +90,8 @@ class CallSpan(_Live):
         self.target = target
         self.began = time.perf_counter()
         self.thread = threading.get_ident()
+        #: That of the caller, who may end the call with it.
+        self._clock = get_published()[2].clock
         #: The attempts of the call, and of those the ones that ask one of several places, counted from 1 each; one
         #: step of it is a single operation of the interpreter.
         self.numbers, self._visits = itertools.count(1), itertools.count(1)
@@ -117,7 +121,10 @@ class CallSpan(_Live):
     def end(self, result: Outcome[Any] | None, error: BaseException | None) -> None:
         """It has ended."""
         try:
-            ending = ending_of(error)
+            ending = ending_of_call(self.target, error)
+            has_failed = ending.error_type is not None or failure(result) is not None
+            if has_failed and was_ended(self._clock):  # whatever it failed of, or a fallback served for, comes of that
+                ending, result = CANCELLED, None
             if self.span.is_recording():
                 self._write(result, ending, error)
             self._count(result, ending, time.perf_counter() - self.began)

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from pixel_llm.errors import PolicyError, ValidationError
-from pixel_llm.events import Event, Listener, Listeners, PolicyReloaded, PolicyReloadFailed
+from pixel_llm.events import Event, Listener, PolicyReloaded, PolicyReloadFailed
 from pixel_llm.monitoring import EventLog, Health, Log, Snapshot, Tally
 from pixel_llm.monitoring.health import judge
 from pixel_llm.monitoring.snapshot.reading import read_snapshot
@@ -28,6 +28,7 @@ from pixel_llm.resilience.tracing import Tracer
 from pixel_llm.runtime import active
 from pixel_llm.runtime.compiled import Compiled
 from pixel_llm.runtime.reloaded import Reloaded, compare
+from pixel_llm.runtime.telling import PolicyListeners
 
 _VERSION = version("pixel-llm")
 
@@ -106,7 +107,7 @@ class Policies:
         self._find_function = finder(functions)
         self._tracer: Tracer | None = None
         loaded = load()
-        self._listeners = Listeners(map(_checked_listener, listeners))
+        self._listeners = PolicyListeners(map(_checked_listener, listeners))
         self._compiled = self._compile(loaded)
         self._tally = Tally(monotonic=clock.monotonic)
         self._listeners.add(self._tally, first=True)
@@ -351,9 +352,13 @@ class Policies:
         """Tell every listener, the log first, of an event that no stack reports, such as one of a client's."""
         self._listeners(event)
 
-    def log_content(self, target: str, **content: str) -> None:
-        """Write down what was asked and answered, if the policy says ``log_content: full``; else nothing."""
-        self._log.content(target, **content)
+    def log_content(self, target: str, error: Exception | None = None, **content: str) -> None:
+        """
+        Write down what was asked and answered, if the policy says ``log_content: full``; else nothing.
+
+        *error* is what the call failed of, if it did.
+        """
+        self._log.content(target, error, **content)
 
     def close(self) -> None:
         """Write what waits into the log and close it, and be the active policies no longer. Calls still work."""

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from staging import blue, red
 
-from pixel_llm import ErrorCode, HybridPixelLLM, ValidationError, encoder
+from pixel_llm import ErrorCode, HealthStatus, HybridPixelLLM, ValidationError, encoder
 from pixel_llm.encoder import Picture
 from pixel_llm.hybrid import BatchProgress, batching
 from pixel_llm.hybrid.describing import read_picture
@@ -293,6 +293,41 @@ class TestInterrupt:
                 assert ended
                 assert 0 == model.policies.breaker("lm_studio.chat").failures
                 assert 0 == model.get_error_metrics()["total_requests"]
+
+    def test_nothing_is_told_of_what_was_under_way(self, stage, tmp_path):
+        """
+        No deadline has passed of calls that nobody wants any more, and no fallback serves: nobody is told so.
+        """
+        made = stage(
+            then=Hang(),
+            clock=SYSTEM_CLOCK,
+            overrides={
+                "logging": {"level": "DEBUG", "file": str(tmp_path / "log.jsonl")},
+                "targets": {"pixel_llm.generate": {"fallback": [{"default_value": "none"}]}},
+            },
+        )
+        policies = made.model.policies
+
+        def images() -> Any:
+            yield from shades(policies.config.encoder.batch.max_size)  # which are handed over together
+            made.server.wait_for_requests(2)
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            made.model.generate_batch(images(), jobs=2)
+        # They have come to their ends, as the stacks count.
+        assert any(policies.stats("pixel_llm.generate").failed == 2 or time.sleep(0.02) for _ in range(200))
+
+        assert policies.log.flush(20)
+        assert [] == made.events
+        assert not (tmp_path / "log.jsonl").exists() or "" == (tmp_path / "log.jsonl").read_text()
+        snapshot = policies.snapshot()
+        assert ({}, {}, ()) == (
+            snapshot.targets["pixel_llm.generate"].errors,
+            snapshot.targets["lm_studio.chat"].errors,
+            snapshot.recent_errors,
+        )
+        assert HealthStatus.OK is policies.health().status
 
     @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError])
     def test_exit_of_the_callback(self, stage, kind):

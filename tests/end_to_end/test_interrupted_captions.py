@@ -163,7 +163,7 @@ class TestClosedMeanwhile:
 
         assert () == server.requests
 
-    def test_before_the_first_piece(self, model, server):
+    def test_before_the_first_piece(self, model, server, events):
         """
         Closed by another thread, a stream that waits for its server ends at once, and is not tried again.
         """
@@ -176,6 +176,7 @@ class TestClosedMeanwhile:
 
         assert reader.ends()
         assert ([], None, 1) == (reader.pieces, reader.error, len(server.requests))
+        assert [] == events
         assert (0, CircuitState.CLOSED) == (
             model.policies.breaker(CHAT).failures,
             model.policies.breaker(CHAT).state,

@@ -330,3 +330,30 @@ class TestPlaces:
         model_of(server()).models()
 
         assert ["lm_studio.models", "  lm_studio.models attempt", "    GET"] == spans.tree()
+
+
+def test_interrupted_batch(model_of, spans):
+    """
+    What Ctrl-C ends was cancelled, though its threads go on until they see that their time was taken from them.
+    """
+    fallback = {"pixel_llm.generate": {"deadline": "20s", "fallback": [{"default_value": "none"}]}}
+    with ScriptedLMStudio(then=Hang()) as server:
+        model = model_of(server, targets=fallback)
+
+        def images():
+            yield from [RED] * model.policies.config.encoder.batch.max_size  # which are handed over together
+            server.wait_for_requests(1)
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            model.generate_batch(images(), jobs=1)
+        spans.wait_for(5)
+
+    assert [
+        "pixel_llm.generate left=cancelled",
+        "  pixel_llm.generate attempt left=cancelled",
+        f"    chat {MODEL} left=cancelled",
+        "      lm_studio.chat attempt left=cancelled",
+        "        POST left=cancelled",
+    ] == spans.tree("pixel_llm.left", "pixel_llm.served_by", "error.type")
+    assert [] == [event.name for span in spans.all() for event in span.events]

@@ -11,11 +11,11 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from spanning import WORLDS, Failing, Spans, call, in_world, policies_of
 
-from pixel_llm import HybridPixelLLM, PixelLMError, Policies
+from pixel_llm import HybridPixelLLM, LimitExceeded, PixelLMError, Policies
 from pixel_llm.monitoring.exposition.families import DURATION, FAMILIES, POLICY_FAMILIES, Kind
 from pixel_llm.opentelemetry import instrument, uninstrument
 from pixel_llm.opentelemetry.instruments import NAMES
-from pixel_llm.testing import Answer, BrokenStream, ScriptedLMStudio, Status
+from pixel_llm.testing import Answer, BrokenStream, ScriptedLMStudio, Status, VirtualClock
 
 MODEL = "qwen2.5-vl-7b-instruct"
 SHOP = (
@@ -63,8 +63,8 @@ def meters():
 def seen(tmp_path, meters):
     made = []
 
-    def make(targets):
-        policies = policies_of(tmp_path, targets)
+    def make(targets, **options):
+        policies = policies_of(tmp_path, targets, **options)
         instrument(policies, tracer_provider=Spans().provider, meter_provider=meters.provider)
         made.append(policies)
         return policies
@@ -217,6 +217,29 @@ def test_cancelled(seen, meters):
     asyncio.run(cancel())
 
     assert 1 == meters.value("pixel_llm.call.duration", outcome="left").count
+
+
+def test_paused_for_too_long(seen, meters):
+    """
+    Nor is a stream that was closed because its reader let it lie: it is counted as the stacks count it.
+    """
+    clock = VirtualClock()
+    policies = seen("{shop.tell: {timeout: {max_pause: 2s}}}", clock=clock)
+
+    @policies.guard("shop.tell")
+    def tell():
+        yield from "ab"
+
+    stream = tell()
+    next(stream)
+    clock.advance(2.4)
+    with pytest.raises(LimitExceeded):
+        next(stream)
+
+    assert [{"profile": "test", "target": "shop.tell", "outcome": "left"}] == [
+        attributes for attributes, _ in meters.read()["pixel_llm.call.duration"]
+    ]
+    assert 0 == policies.stats("shop.tell").failed
 
 
 class TestChats:

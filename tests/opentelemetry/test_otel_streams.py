@@ -10,7 +10,7 @@ import pytest
 from opentelemetry import trace
 from spanning import WORLDS, Spans, policies_of, wait_until
 
-from pixel_llm import PixelLMError, TimeoutError
+from pixel_llm import LimitExceeded, PixelLMError, TimeoutError
 from pixel_llm.opentelemetry import instrument
 
 TOLD = ("pixel_llm.attempt", "pixel_llm.left", "error.type")
@@ -150,6 +150,62 @@ class TestStreams:
         assert ["book.write left=closed", "  book.write attempt attempt=1 left=closed", "    a"] == spans.tree(*TOLD)
         assert trace.get_current_span() is trace.INVALID_SPAN
         assert [] == caplog.records
+
+    def test_paused_for_too_long(self, writer, spans, world):
+        """
+        One that was closed because its reader let it lie is no error either, also if the reader comes back to it.
+        """
+        guarded = writer(["a", "b"], layers="{timeout: {max_pause: 20ms}}")
+        if world == "sync":
+            stream = guarded()
+            assert "a" == next(stream)
+            spans.wait_for(3)
+            with pytest.raises(LimitExceeded):
+                next(stream)
+        else:
+
+            async def come_back():
+                stream = guarded()
+                assert "a" == await anext(stream)
+                while not spans.named("book.write"):
+                    await asyncio.sleep(0.01)
+                with pytest.raises(LimitExceeded):
+                    await anext(stream)
+
+            asyncio.run(come_back())
+        spans.wait_for(3)
+
+        assert ["book.write left=paused", "  book.write attempt attempt=1 left=closed", "    a"] == spans.tree(*TOLD)
+
+    def test_pause_of_another_s_stream(self, tmp_path, spans):
+        """
+        Whoever goes on with a stream that was closed meanwhile has failed of that.
+        """
+        targets = "{book.write: {timeout: {max_pause: 20ms}}, book.print: {}}"
+        with policies_of(tmp_path, targets) as policies:
+            instrument(policies, tracer_provider=spans.provider)
+
+            @policies.guard("book.write")
+            def write():
+                yield from "ab"
+
+            @policies.guard("book.print")
+            def print_it():
+                yield from write()
+
+            stream = print_it()
+            next(stream)
+            spans.wait_for(2)
+            with pytest.raises(LimitExceeded):
+                next(stream)
+
+        assert [
+            "book.print type=ERR_LIMIT_BULKHEAD ERROR",
+            "  book.print attempt type=ERR_LIMIT_BULKHEAD ERROR",
+            "    book.write left=paused",
+            "      book.write attempt left=closed",
+        ] == spans.tree("pixel_llm.left", "error.type")
+        assert 1 == policies.stats("book.print").failed
 
     def test_out_of_time(self, writer, spans, world):
         """
