@@ -16,9 +16,14 @@ from pixel_llm.errors import ErrorCode
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Base class of all events. *name* is the constant that logs and metrics use."""
+    """
+    Base class of all events. *name* is the constant that logs and metrics use.
+
+    Those of a policy as a whole are *of_policy*: their *target* is the name of its profile, and no target.
+    """
 
     name: ClassVar[str]
+    of_policy: ClassVar[bool] = False
     target: str
 
 
@@ -197,6 +202,7 @@ class PolicyReloaded(Event):
     """
 
     name = "policy_reloaded"
+    of_policy = True
     targets: tuple[str, ...]
     restart: tuple[str, ...]
 
@@ -206,6 +212,8 @@ class PolicyReloadFailed(Event):
     """A policy could not be loaded again, so nothing has changed; *target* is the profile's name."""
 
     name = "policy_reload_failed"
+    of_policy = True
+    error_code: ClassVar[ErrorCode] = ErrorCode.ERR_VAL_INVALID_POLICY
     problems: tuple[str, ...]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -51,8 +53,27 @@ class Captioning:
         """:meth:`stream` for event loops."""
         return self._stream_async(question, told)
 
-    def ended(self, prompt: str, how: CaptionResult | Exception) -> None:
-        """Count a call, and write down what was asked and answered where the policy says so."""
+    def ended(self, prompt: str, how: CaptionResult | Exception, text: str = "") -> None:
+        """
+        Count a call, and write down what was asked and answered where the policy says so.
+
+        Args:
+            prompt: What was asked.
+            how: How it has ended.
+            text: What had arrived of the caption, if it failed.
+        """
         self._counts.ended(how)
         if isinstance(how, CaptionResult):
             self._policies.log_content("pixel_llm.generate", prompt=prompt, caption=how.text)
+        else:
+            arrived = {"caption": text} if text else {}
+            self._policies.log_content("pixel_llm.generate", how, prompt=prompt, **arrived)
+
+    @contextlib.contextmanager
+    def failures(self, prompt: str) -> Iterator[None]:
+        """Within, an error ends the call that asks *prompt*."""
+        try:
+            yield
+        except Exception as error:
+            self.ended(prompt, error)
+            raise

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections import Counter
-from collections.abc import Iterator
 
 from pixel_llm.errors import classify_error
 from pixel_llm.hybrid.result import CaptionResult
@@ -30,15 +28,6 @@ class CallCounts:
                 error = how
             if error is not None:
                 self._errors[str(classify_error(error).error_code or type(error).__name__)] += 1
-
-    @contextlib.contextmanager
-    def failures(self) -> Iterator[None]:
-        """Within, an error ends the call."""
-        try:
-            yield
-        except Exception as error:
-            self.ended(error)
-            raise
 
     def snapshot(self) -> dict[str, object]:
         """The counts, all of the same moment."""

@@ -158,7 +158,7 @@ class HybridPixelLLM:
         """
         with Request():
             prompt, started = check_prompt(prompt), time.monotonic()
-            with self._counts.failures():
+            with self._captioning.failures(prompt):
                 question = Question(read_picture(image), prompt)
                 result = self._captioning.caption(question, time.monotonic() - started)
             self._captioning.ended(prompt, result)
@@ -168,7 +168,7 @@ class HybridPixelLLM:
         """:meth:`generate` for event loops. Decoding and encoding run in a thread, so the loop is never blocked."""
         with Request():
             prompt, started = check_prompt(prompt), time.monotonic()
-            with self._counts.failures():
+            with self._captioning.failures(prompt):
                 question = Question(await asyncio.to_thread(read_picture, image), prompt)
                 result = await self._captioning.caption_async(question, time.monotonic() - started)
             self._captioning.ended(prompt, result)
@@ -183,7 +183,7 @@ class HybridPixelLLM:
         """
         with Request() as request:
             prompt, started = check_prompt(prompt), time.monotonic()
-            with self._counts.failures():
+            with self._captioning.failures(prompt):
                 question = Question(read_picture(image), prompt)
             reading = time.monotonic() - started
             return CaptionStream(

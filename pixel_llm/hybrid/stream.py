@@ -21,8 +21,8 @@ from pixel_llm.request import Request
 from pixel_llm.resilience import Clock, Outcome
 from pixel_llm.resilience.clock import EndableClock
 
-#: Told once how it ended: with its result, or with an error.
-Ended = Callable[[CaptionResult | Exception], None]
+#: Told once how it ended, with its result or with an error, and what has arrived of it.
+Ended = Callable[[CaptionResult | Exception, str], None]
 
 
 class _Caption:
@@ -87,7 +87,7 @@ class _Caption:
         self._is_whole = True
         ended, self._ended = self._ended, None
         if ended is not None:
-            ended(self.result)
+            ended(self.result, self.text)
 
     def _fail(self, error: Exception) -> None:
         """It has ended in *error*."""
@@ -95,7 +95,7 @@ class _Caption:
         self._trouble = self._trouble or f"the caption failed, so it has no result: {error}"
         # One that was closed because nobody read it says nothing of the server, nor of the policy.
         if ended is not None and not (isinstance(error, LimitExceeded) and "max_pause" in error.details):
-            ended(error)
+            ended(error, self.text)
 
     def _interrupt(self, error: BaseException) -> None:
         """Its reader was interrupted, which has ended it: that is neither success nor failure."""

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Hashable
 from typing import Any
 
+from pixel_llm.errors import classify_error
 from pixel_llm.events import (
     AbandonedThreadEnded,
     AttemptFailed,
@@ -37,7 +38,7 @@ from pixel_llm.monitoring.logs.cleaning import clean_fields
 from pixel_llm.monitoring.logs.context import current_context
 from pixel_llm.monitoring.logs.levels import NUMBERS
 from pixel_llm.monitoring.logs.log import PATIENCE, Log
-from pixel_llm.monitoring.logs.record import new_record
+from pixel_llm.monitoring.logs.record import new_record, type_of
 from pixel_llm.policy import LoggingConfig, LogLevel
 
 #: How much each event matters to someone who reads the log.
@@ -92,7 +93,8 @@ class EventLog:
     A listener that writes every event down. Safe for concurrent use.
 
     A record is one of :class:`pixel_llm.monitoring.StructuredLogger`'s: its ``message`` is the event's name, its
-    ``context`` has the profile and the target too, its ``extra`` the event's other fields, durations in seconds.
+    ``context`` has the profile too, and the target if it is of one, its ``extra`` the event's other fields, durations
+    in seconds.
 
     Args:
         config: Levels and sinks.
@@ -115,12 +117,20 @@ class EventLog:
             code = getattr(event, "error_code", None)
             names = tuple(getattr(event, name) for name in _NAMES[kind])
             key = (level, event.name, event.target, code, _type_of_error(event, code), names)
-            self._write(level, event.name, event.target, code, clean_fields(extra), key)
+            target = None if event.of_policy else event.target
+            self._write(level, event.name, target, code, clean_fields(extra), key)
 
-    def content(self, target: str, **content: str) -> None:
-        """Write down what was asked and answered, all of it, if the policy says ``log_content: full``."""
+    def content(self, target: str, error: Exception | None = None, **content: str) -> None:
+        """
+        Write down what was asked and answered, all of it, if the policy says ``log_content: full``.
+
+        Of a call that failed the record has the code of its *error* and the error's class, but not its text, which
+        the record of the failure has.
+        """
         if self.log.writes_content and self.log.wants(target, NUMBERS[LogLevel.INFO]):
-            self._write(LogLevel.INFO, "content", target, None, clean_fields(content, content=True), None)
+            code = None if error is None else classify_error(error).error_code
+            extra = clean_fields(content, content=True)
+            self._write(LogLevel.INFO, "content", target, code, extra, None, error)
 
     def close(self, timeout: float = PATIENCE) -> None:
         """Write what waits, and close the sinks. A later record, as of a closed model's next call, opens them again."""
@@ -130,14 +140,18 @@ class EventLog:
         self,
         level: LogLevel,
         message: str,
-        target: str,
+        target: str | None,
         code: str | None,
         extra: dict[str, Any],
         key: Hashable | None,
+        error: Exception | None = None,
     ) -> None:
         given = {name: value for name, value in current_context().items() if name not in _OWN}
-        context = {"profile": self._profile, "target": target, **given}
+        of = {} if target is None else {"target": target}
+        context = {"profile": self._profile, **of, **given}
         record = new_record(level.value.lower(), message, context=context, extra=extra, error_code=code)
+        if error is not None:
+            record["exception_type"] = type_of(error)
         self.log.write(_NAME, NUMBERS[level], record, key)
 
 

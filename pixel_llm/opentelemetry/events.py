@@ -23,7 +23,7 @@ def add_event(event: Event) -> None:
 
 
 def _attributes(event: Event) -> dict[str, AttributeValue]:
-    attributes: dict[str, AttributeValue] = {TARGET: event.target}
+    attributes: dict[str, AttributeValue] = {} if event.of_policy else {TARGET: event.target}
     for name in (field.name for field in fields(event)):
         value = getattr(event, name)
         if name in _LEFT_OUT:

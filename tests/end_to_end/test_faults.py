@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from staging import blue, red
 
-from pixel_llm import CircuitState, ErrorCode, PixelLMError, ValidationError
+from pixel_llm import APIError, CircuitState, EncoderError, ErrorCode, PixelLMError, ValidationError
 from pixel_llm.resilience import SYSTEM_CLOCK
 from pixel_llm.testing import (
     Answer,
+    BrokenStream,
     Crash,
     Drip,
     EmptyChoices,
@@ -31,6 +32,19 @@ from pixel_llm.testing import (
 Code = ErrorCode
 APOLOGY = "Unable to generate caption"
 ENVELOPES = ("string", "nested", "nested+message")
+
+#: A log that has prompts and captions, of a model without fallbacks.
+FULL = {
+    "logging": {"log_content": "full", "file": "all.log"},
+    "targets": {"pixel_llm.generate": {"fallback": None}},
+}
+
+
+def contents(made: Any) -> list[Any]:
+    """The records of what was asked and answered in the file of :data:`FULL`."""
+    assert made.model.policies.log.flush(20)
+    records = map(json.loads, Path("all.log").read_text().splitlines())
+    return [record for record in records if record["message"] == "content"]
 
 
 def let_pass(seconds: float) -> Any:
@@ -369,10 +383,64 @@ class TestLog:
 
         (line,) = Path("all.log").read_text().splitlines()
         record = json.loads(line)
-        assert ("content", {"prompt": "What is it?", "caption": "A red square."}) == (
+        assert ("content", None, {"prompt": "What is it?", "caption": "A red square."}) == (
             record["message"],
+            record["error_code"],
             record["extra"],
         )
+
+    @pytest.mark.parametrize("way", ["alone", "batch", "stream"])
+    def test_holds_the_prompt_of_a_call_that_failed(self, stage, way):
+        """The prompt that came to nothing is the one that is looked for: it is there with the code of the error."""
+        made = stage(then=Status(status=401), overrides=FULL)
+        ask = {
+            "alone": lambda: made.ask(prompt="What is it?"),
+            "batch": lambda: made.batch([red()], prompt="What is it?")[0].unwrap(),
+            "stream": lambda: made.stream(prompt="What is it?"),
+        }
+        with pytest.raises(APIError) as caught:
+            ask[way]()
+
+        (record,) = contents(made)
+        assert ("ERR_API_UNAUTHORIZED", "pixel_llm.errors.exceptions.APIError", {"prompt": "What is it?"}) == (
+            record["error_code"],
+            record["exception_type"],
+            record["extra"],
+        )
+        assert caught.value.request_id == record["context"]["request_id"]
+
+    @pytest.mark.parametrize("how", ["reset", "truncated"])
+    def test_holds_what_had_come_of_a_stream_that_broke(self, stage, how):
+        """The half of a caption that its reader has seen is there beside the prompt."""
+        made = stage(then=BrokenStream(text="A red square", chunks=2, how=how), overrides=FULL)
+        with pytest.raises(ConnectionError):
+            made.stream(prompt="What is it?")
+
+        (record,) = contents(made)
+        assert ("ERR_CONN_LOST", "What is it?") == (record["error_code"], record["extra"]["prompt"])
+        assert record["extra"]["caption"].startswith("A red")
+
+    def test_holds_the_prompt_of_a_picture_that_is_none(self, stage, world):
+        """Also where nobody was asked, since the picture could not be read."""
+        made = stage(overrides=FULL)
+        with pytest.raises(EncoderError):
+            made.ask(b"no picture", prompt="What is it?")
+        with pytest.raises(EncoderError):
+            made.stream(b"no picture", prompt="What is it?")
+
+        assert [("ERR_ENC_INVALID_INPUT", {"prompt": "What is it?"})] * 2 == [
+            (record["error_code"], record["extra"]) for record in contents(made)
+        ]
+        assert 2 == made.model.get_error_metrics()["failed_requests"]
+
+    def test_redacted_holds_no_prompt_of_a_failure(self, stage):
+        """Without it nothing of what was asked is there, as before."""
+        made = stage(then=Status(status=401), overrides={"logging": {"file": "all.log"}})
+        with pytest.raises(APIError):
+            made.ask(prompt="What is it?")
+
+        assert [] == contents(made)
+        assert "What is it?" not in Path("all.log").read_text()
 
 
 class TestInput:

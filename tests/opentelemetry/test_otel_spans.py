@@ -236,6 +236,16 @@ class TestEvents:
         assert ("chaos_injected", "delay") == (event.name, event.attributes["pixel_llm.injected"])
         assert () == spans.one("shop.pay").events
 
+    def test_of_the_policy(self, seen, spans):
+        """
+        A policy that is loaded again inside of a call has no target.
+        """
+        policies = seen("{shop.pay: {}}")
+        policies.wrap("shop.pay", policies.reload)()
+
+        (event,) = spans.one("shop.pay attempt").events
+        assert ("policy_reloaded", False) == (event.name, "pixel_llm.target" in event.attributes)
+
     def test_not_on_spans_of_others(self, seen, spans):
         """
         What no call tells is on no span.

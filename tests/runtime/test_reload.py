@@ -1,6 +1,7 @@
 """Loading a policy again while a program runs."""
 
 import asyncio
+import json
 import threading
 
 import pytest
@@ -91,6 +92,26 @@ class TestReload:
         assert "FIRST" == pay()
         assert policies.config.targets["shop.pay"].circuit_breaker.cooldown == 30.0
         assert ["policy_reload_failed"] == [event.name for event in events if isinstance(event, PolicyReloadFailed)]
+
+    def test_records_name_the_profile_and_no_target(self, file, tmp_path):
+        """
+        Both records are of the policy: whoever looks for a target's records meets none of a target that is not there.
+        """
+        log = tmp_path / "shop.log"
+        file.write_text(f"{SHOP}logging: {{level: INFO, file: {log}}}\n")
+        with load_policies(file.parent, "shop", variables={}) as policies:
+            policies.reload()
+            edit(file, "cooldown: 30s", "cooldown: 30")
+            with pytest.raises(PolicyError):
+                policies.reload()
+            assert {"shop.pay", "shop.stock"} <= set(policies.snapshot().targets)
+            assert "shop" not in policies.snapshot().targets
+        records = [json.loads(line) for line in log.read_text().splitlines()]
+
+        assert [
+            ("policy_reloaded", {"profile": "shop"}, None),
+            ("policy_reload_failed", {"profile": "shop"}, "ERR_VAL_INVALID_POLICY"),
+        ] == [(record["message"], record["context"], record["error_code"]) for record in records]
 
     def test_a_policy_that_does_not_fit_what_is_wrapped_changes_nothing(self, policies, file):
         """
