@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from pixel_llm.errors import ValidationError
 
 if TYPE_CHECKING:
     from pixel_llm.testing import RecordedRequest, ScriptedLMStudio
@@ -21,7 +25,8 @@ if TYPE_CHECKING:
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="IPv4 address to listen on.")
 @click.option("--port", default=0, type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.")
-def lm_studio_stub_command(script_path: Path, host: str, port: int) -> None:
+@click.pass_context
+def lm_studio_stub_command(context: click.Context, script_path: Path, host: str, port: int) -> None:
     """
     Serve a scripted LM Studio until Ctrl-C.
 
@@ -44,12 +49,26 @@ def lm_studio_stub_command(script_path: Path, host: str, port: int) -> None:
         port=port,
     )
     try:
-        with server:
+        server.start()
+    except ValidationError as error:
+        click.echo(f"error: {_why_not(error)}", err=True)
+        context.exit(1)
+    try:
+        with contextlib.closing(server):
             steps = f"{len(script.steps)} step{'' if len(script.steps) == 1 else 's'}"
             click.echo(f"LM Studio stub listens on {server.base_url} (script: {script_path}, {steps})")
             _report(server)
     except KeyboardInterrupt:
         return
+
+
+def _why_not(error: ValidationError) -> str:
+    """Why the server can't listen, and which option would mend it."""
+    number = getattr(error.__cause__, "errno", None)
+    if number == errno.EADDRINUSE:
+        where = error.message.rpartition(": ")[0]
+        return f"{where}: the port is in use, perhaps by another run of this program: choose another with --port"
+    return f"{error.message}: choose another {'port with --port' if number == errno.EACCES else 'address with --host'}"
 
 
 def _report(server: ScriptedLMStudio) -> None:

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 import pixel_llm
 from pixel_llm.cli.lm_studio_stub import lm_studio_stub_command
-from pixel_llm.errors import PolicyError, ValidationError
+from pixel_llm.errors import PolicyError
 from pixel_llm.testing import ScriptedLMStudio
 
 #: The command in a process of its own; the first line undoes a shell that starts jobs deaf to Ctrl-C.
@@ -79,14 +79,26 @@ class TestLMStudioStub:
 
     def test_port_in_use(self, script):
         """
-        A taken port is an error in one line.
+        A taken port is an error in one line, which names the port and the option for another one.
         """
         with ScriptedLMStudio() as server:
             arguments = ["--script", str(script), "--port", str(server.port)]
             result = CliRunner().invoke(lm_studio_stub_command, arguments)
 
-        assert isinstance(result.exception, ValidationError)
-        assert f"cannot listen on 127.0.0.1:{server.port}: Address already in use" == str(result.exception)
+        assert (1, "") == (result.exit_code, result.stdout)
+        assert (
+            f"error: cannot listen on 127.0.0.1:{server.port}: the port is in use, perhaps by another run of this "
+            "program: choose another with --port\n"
+        ) == result.stderr
+
+    def test_address_of_another_machine(self, script):
+        """
+        So is an address that is not this machine's.
+        """
+        result = CliRunner().invoke(lm_studio_stub_command, ["--script", str(script), "--host", "203.0.113.1"])
+
+        assert (1, True) == (result.exit_code, result.stderr.startswith("error: cannot listen on 203.0.113.1:0: "))
+        assert result.stderr.endswith(": choose another address with --host\n")
 
     def test_no_script(self, tmp_path):
         """
