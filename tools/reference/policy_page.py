@@ -178,7 +178,7 @@ def _names_of_targets() -> str:
         paragraph(
             f"The system calls {system}. The prefixes {prefixes} belong to it: an unknown name below them is an error. "
             "Any other name is a target of your own, such as `billing.charge`, for `policies.wrap()` and "
-            "`policies.guard()`."
+            "`policies.guard()`; [which characters it may have](../how-to/policies-in-a-program.md#name-a-target)."
         ),
         paragraph(
             "A pattern such as `billing.*` stands for every name below `billing.`. A target is made of `defaults`, "
