@@ -60,7 +60,8 @@ class SamplingConfig:
     """
     How many of the records that say the same are written. Immutable, safe to share between threads.
 
-    Records say the same if level, message, target or logger, and error code are equal. ``period`` is seconds.
+    Records say the same if level, message, target or logger, error code, type of the exception and what an event names
+    are equal. ``period`` is seconds.
     """
 
     every: int = setting(
@@ -102,7 +103,7 @@ class LoggingConfig:
     )
     file: str | None = setting(
         Text("the path of a file", r"[^/]$"),
-        "A file that records are appended to; its folder is made if need be. Relative to the working directory.",
+        "A file that records are appended to; its folder is made if need be. Relative to the working directory or ~.",
         default=None,
         example="logs/pixel_llm.log",
     )
