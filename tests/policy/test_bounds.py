@@ -588,6 +588,20 @@ class TestOpensAfterTheChat:
 
         assert (12.0, 12.0) == (bounds.opens_after, bounds.opens_after_silence)
 
+    def test_whose_hedge_may_outlast_its_deadline(self):
+        """An attempt that was sent beside the last one is cut by the deadline as well."""
+        chat = TargetPolicy(
+            deadline=10.0,
+            timeout=TimeoutConfig(attempt=9.0),
+            hedge=HedgeConfig(delay=4.0, max_hedges=1),
+            idempotent=True,
+        )
+        generate = TargetPolicy(deadline=60.0, circuit_breaker=CircuitBreakerConfig(failure_threshold=2))
+        config = config_of(chat=chat, generate=generate)
+
+        assert 12.0 == compute_bounds(config, GENERATE).opens_after_silence
+        assert 12.0 == Outage(1.0, True).opens_after(6, nested(config))
+
 
 class TestCacheBytes:
     @settings(max_examples=100, deadline=None)
