@@ -14,7 +14,7 @@ TARGETS = 10_000
 
 def compiling() -> dict[str, float]:
     """Seconds to compile, and to wrap a function for, so many targets."""
-    # Half of it goes to looking for garbage, also among what other benchmarks have loaded: that is not ours.
+    # Most of it goes to looking for garbage, also among what other benchmarks have loaded: that is not ours.
     gc.collect()
     gc.freeze()
     times = []

@@ -29,13 +29,22 @@ from pixel_llm.policy import Secret
 LONGEST_LINE = 1_000_000
 
 
+#: What patterns of secrets begin with, or look through: a text may be full of it.
+BEGINNINGS = [
+    "sk-", "sk-abcdefghijklmnopqrs-", "Bearer ", "Bearer a-", "bearer abcdefghijklmnopqrs.", "basic  ",
+    "authorization:", "authorization: ", "authorization:'", 'authorization:="', "authorization: a, ",
+    "authorization\\", 'authorization: \\"', "'authorization' ", "data:", "data:a/b;", "data:;c;", "://", "://a",
+    "?a", "?%", "?token1", "a@://", "=", " ", ";c",
+]  # fmt: skip
+
+
 def least_seconds(function):
-    """The least that *function* takes of a few times; what else the machine does only adds to it."""
+    """The least that *function* takes of a few times, of this thread's own time: others don't count."""
     times = []
     for _ in range(5):
-        begun = time.perf_counter()
+        begun = time.thread_time()
         function()
-        times.append(time.perf_counter() - begun)
+        times.append(time.thread_time() - begun)
     return min(times)
 
 
@@ -493,24 +502,7 @@ class TestTexts:
         """
         assert (expected, {"field": expected}) == (clean_text(text), clean_fields({"field": text}))
 
-    @pytest.mark.parametrize(
-        "unit",
-        [
-            *("sk-", "sk-abcdefghijklmnopqrs-", "Bearer ", "Bearer a-", "bearer abcdefghijklmnopqrs.", "basic  "),
-            *("authorization:", "authorization: ", "authorization:'", 'authorization:="', "authorization: a, "),
-            *(
-                "authorization\\",
-                'authorization: \\"',
-                "'authorization' ",
-                "data:",
-                "data:a/b;",
-                "data:;c;",
-                "://",
-                "://a",
-            ),
-            *("?a", "?%", "?token1", "a@://", "=", " ", ";c"),
-        ],
-    )
+    @pytest.mark.parametrize("unit", BEGINNINGS)
     @pytest.mark.parametrize("first", ["", "Bearer ", "authorization: ", "authorization:'", "data:a/b", "sk-", "://"])
     def test_take_time_by_their_length(self, first, unit):
         """
